@@ -1,0 +1,47 @@
+"""zmlx: one MLX kernel, written once as Metal, runs on Metal, CUDA and CPU; a nox matrix proves that they agree.
+
+>>> import zmlx
+>>> kernel = zmlx.metal_kernel(name="twice", input_names=["x"], output_names=["out"],
+...                            source="uint i = thread_position_in_grid.x; out[i] = x[i] + x[i];")
+
+Names load what they need when they are first used: ``import zmlx`` imports neither MLX nor NumPy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from zmlx import kernels as kernels
+    from zmlx._compat import detect_backend as detect_backend
+    from zmlx.launch import KernelCompileError as KernelCompileError
+    from zmlx.launch import install as install
+    from zmlx.launch import metal_kernel as metal_kernel
+
+__version__ = "0.1.0"
+
+#: Where each public name lives; an empty attribute is the module itself.
+_HOMES = {
+    "KernelCompileError": ("zmlx.launch", "KernelCompileError"),
+    "detect_backend": ("zmlx._compat", "detect_backend"),
+    "install": ("zmlx.launch", "install"),
+    "kernels": ("zmlx.kernels", ""),
+    "metal_kernel": ("zmlx.launch", "metal_kernel"),
+}
+
+__all__ = ["KernelCompileError", "__version__", "detect_backend", "install", "kernels", "metal_kernel"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'zmlx' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module, attribute = _HOMES[name]
+    loaded = importlib.import_module(module)
+    value = getattr(loaded, attribute) if attribute else loaded
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,221 @@
+"""The host's C++ compiler: finding it, calling it, and making its messages speak of the kernel's own lines."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from zmlx.launch.cache import cached, digest
+from zmlx.launch.errors import CompilerNotFoundError, KernelCompileError
+from zmlx.launch.signature import KernelSource
+
+RUNTIME = Path(__file__).parent / "runtime"
+
+COMPILER_NOT_FOUND = (
+    "[metal_kernel] No C++ compiler: running a Metal kernel on the CPU compiles it first. Looked for $CXX, "
+    "{candidates} on PATH. Install one ({hint}) or set CXX to a C++17 compiler."
+)
+
+_HINTS = {
+    "darwin": "`xcode-select --install`",
+    "linux": "`apt install g++`, `dnf install gcc-c++` or `conda install cxx-compiler`",
+}
+
+#: What every host build is compiled with. Contraction is off so that results do not depend on whether the machine
+#: has fused multiply-add; -fno-trapping-math and -fno-math-errno change no result and let selects vectorise.
+_FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fwrapv",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-stack-protector",
+    "-U_FORTIFY_SOURCE",  # its longjmp check does not know fibers
+    "-w",
+)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler: its path, ``gcc`` or ``clang``, and the first line of what ``--version`` says."""
+
+    path: str
+    kind: str
+    version: str
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flags for kernels on this machine."""
+        return (*_FLAGS, *_machine_flags(self.kind))
+
+    @property
+    def identity(self) -> str:
+        """All that a compiled kernel depends on besides its text: compiler, flags, processor, runtime headers."""
+        return _identity(self)
+
+
+@lru_cache
+def find_compiler() -> Compiler:
+    """The C++ compiler to use: ``$CXX``, else the first of ``c++``, ``g++``, ``clang++`` on PATH.
+
+    Raises
+    ------
+    CompilerNotFoundError
+        There is none, or ``$CXX`` names none; the message says what to install.
+    """
+    candidates = ("c++", "g++", "clang++")
+    named = os.environ.get("CXX")
+    for candidate in (named,) if named else candidates:
+        path = shutil.which(candidate)
+        if path is not None:
+            return _describe(path)
+    raise CompilerNotFoundError(
+        COMPILER_NOT_FOUND.format(
+            candidates=", ".join(candidates) if not named else f"which is {named!r} and is not",
+            hint=_HINTS.get(sys.platform, "g++ or clang++"),
+        )
+    )
+
+
+def _describe(path: str) -> Compiler:
+    try:
+        run = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise CompilerNotFoundError(
+            f"[metal_kernel] The C++ compiler {path!r} does not run ({error}). Install one or set CXX to one."
+        ) from error
+    version = run.stdout.splitlines()[0] if run.stdout else "unknown version"
+    return Compiler(path, "clang" if "clang" in run.stdout.lower() else "gcc", version)
+
+
+def _machine_flags(kind: str) -> tuple[str, ...]:
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64"):
+        # Descriptors keep thread-local access cheap and out of the small static block.
+        return ("-march=native", "-fcf-protection=none")
+    if machine in ("arm64", "aarch64"):
+        return ("-mcpu=native",)
+    return ()
+
+
+@lru_cache
+def _identity(compiler: Compiler) -> str:
+    return digest(compiler.path, compiler.version, *compiler.flags, processor(), runtime_digest())
+
+
+@lru_cache
+def runtime_digest() -> str:
+    """Digest of the C++ runtime headers."""
+    parts = []
+    for path in sorted(RUNTIME.iterdir()):
+        if path.suffix in (".h", ".cpp"):
+            parts += [path.name, path.read_bytes()]
+    return digest(*parts)
+
+
+@lru_cache
+def processor() -> str:
+    """What -march=native depends on: model and feature flags of the processor, as the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()} {platform.release()}"
+    wanted = re.compile(r"(model name|flags|Features|CPU (implementer|architecture|part))\s*:")
+    return platform.machine() + "\n".join(sorted({line for line in lines if wanted.match(line)}))
+
+
+@lru_cache
+def runtime_library() -> Path:
+    """The compiled worker pool, built when first needed."""
+    compiler = find_compiler()
+
+    def build(path: Path) -> None:
+        source = RUNTIME / "host_runtime.cpp"
+        _run([compiler.path, *compiler.flags, "-shared", str(source), "-o", str(path), "-pthread"], "the host runtime")
+
+    return cached("host", digest("runtime", compiler.identity), ".so", build)
+
+
+def _precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[str, ...]:
+    """Arguments that include the runtime header, precompiled."""
+    suffix = ".h.gch" if compiler.kind == "gcc" else ".h.pch"
+
+    def build(path: Path) -> None:
+        source = str(RUNTIME / "host.h")
+        _run([compiler.path, *compiler.flags, *defines, "-x", "c++-header", source, "-o", str(path)], "the host header")
+
+    path = cached("header", digest("header", *defines, compiler.identity), suffix, build)
+    if compiler.kind == "clang":
+        return ("-include-pch", str(path))
+    # GCC takes NAME.h.gch in place of NAME.h, which must exist for its diagnostics only.
+    return ("-include", str(path)[: -len(".gch")])
+
+
+def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> Path:
+    """Compile a translated kernel to a shared library and return its path in the cache.
+
+    Raises
+    ------
+    KernelCompileError
+        The compiler refused it. The message shows the first errors against the kernel's own source.
+    CompilerNotFoundError
+        There is no compiler.
+    """
+    compiler = find_compiler()
+
+    def build(path: Path) -> None:
+        header = _precompiled_header(compiler, defines)
+        command = [compiler.path, *compiler.flags, *defines, *header, "-shared", "-x", "c++", "-", "-o", str(path)]
+        run = subprocess.run(command, input=text, capture_output=True, text=True)
+        if run.returncode != 0:
+            raise compile_error(kernel, run.stderr, f"{compiler.version} refused it")
+
+    return cached("host", digest(text, *defines, compiler.identity), ".so", build)
+
+
+def _run(command: list[str], what: str) -> None:
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        raise KernelCompileError(
+            f"[metal_kernel] Compiling {what} failed:\n{run.stderr.strip()}\nThe command was: {' '.join(command)}",
+            run.stderr,
+        )
+
+
+#: ``<kernel> source:12:8: error: …`` (g++, clang) and ``<kernel> source(12): error: …`` (NVRTC).
+_MESSAGE = re.compile(r"^(?P<part>.*) (?P<text>header|source)(?::(\d+)(?::\d+)?:|\((\d+)\):) (?:fatal )?error:? ?(?P<what>.*)$")
+
+
+def compile_error(kernel: KernelSource, log: str, summary: str, limit: int = 5) -> KernelCompileError:
+    """A compiler's output as an error that quotes the kernel's own lines."""
+    texts = {"header": kernel.header.split("\n"), "source": kernel.source.split("\n")}
+    found = []
+    for line in log.splitlines():
+        match = _MESSAGE.match(line)
+        if match is None or not match["part"].endswith(kernel.name):
+            continue
+        number = int(match[3] or match[4])
+        lines = texts[match["text"]]
+        quoted = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        found.append(f"  {match['text']} line {number}: {match['what']}\n    {quoted}")
+    shown = "\n".join(found[:limit]) if found else "\n".join(log.strip().splitlines()[:20])
+    more = f"\n  … and {len(found) - limit} more errors" if len(found) > limit else ""
+    return KernelCompileError(
+        f"[metal_kernel] Kernel {kernel.name!r} does not compile ({summary}):\n{shown}{more}\n"
+        "The whole output is in this error's `log`.",
+        log,
+    )

@@ -1,0 +1,292 @@
+"""The CPU launcher: translate, compile with the host's C++ compiler, run on all cores.
+
+Three ways, chosen for each launch:
+
+=====================================  =====================================================
+the kernel                             how its threads run
+=====================================  =====================================================
+neither barrier nor simd operation     a plain loop over threads, which the compiler vectorises
+threadgroups of one thread             the same; barriers and simd operations do nothing
+barriers or simd operations            one fiber a thread (``runtime/host_group.h``)
+=====================================  =====================================================
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from zmlx.launch import compiler
+from zmlx.launch.errors import KernelRuntimeError
+from zmlx.launch.records import Triple
+from zmlx.launch.signature import Signature
+from zmlx.launch.translate import cpp_function, translate
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from zmlx.launch.kernel import Call
+
+#: How many threads to use; all processors that this process may run on otherwise.
+THREADS_VARIABLE = "ZMLX_NUM_THREADS"
+
+MSG_NO_GRADIENT = (
+    "[metal_kernel] {name!r} has no gradient. Wrap the call in mx.custom_function and give it a vjp, as for any "
+    "custom kernel."
+)
+_MSG_GROUP_MEMORY = (
+    "[metal_kernel] Kernel {name!r} declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup."
+)
+
+#: Attributes that tell threads of one row of the grid apart only by their position in the grid.
+_FLAT_ATTRIBUTES = frozenset(
+    {"thread_position_in_grid", "threads_per_grid", "grid_size", "grid_origin", "threads_per_simdgroup"}
+    | {"dispatch_threads_per_threadgroup", "thread_execution_width", "threadgroups_per_grid"}
+)
+
+
+class _Extent(ctypes.Structure):
+    _fields_ = (("x", ctypes.c_uint32), ("y", ctypes.c_uint32), ("z", ctypes.c_uint32))
+
+
+class _Launch(ctypes.Structure):
+    """``zmlx::Launch`` of ``runtime/host_launch.h``."""
+
+    _fields_ = (
+        ("buffers", ctypes.c_void_p),
+        ("grid", _Extent),
+        ("group", _Extent),
+        ("groups", _Extent),
+        ("error", ctypes.c_uint32),
+        ("group_memory", ctypes.c_uint32),
+    )
+
+
+class _Buffer(ctypes.Structure):
+    """CPython's ``Py_buffer``."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("suboffsets", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+_STRIDED = 0x18  # PyBUF_STRIDES: any layout, without asking for a format
+_get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+_get_buffer.argtypes = (ctypes.py_object, ctypes.POINTER(_Buffer), ctypes.c_int)
+_release_buffer = ctypes.pythonapi.PyBuffer_Release
+_release_buffer.argtypes = (ctypes.POINTER(_Buffer),)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled kernel. ``path`` is ``"loop"`` or ``"fibers"``."""
+
+    library: ctypes.CDLL
+    entry: int
+    path: str
+
+
+def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
+    """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
+    import mlx.core as mx
+
+    kernel = signature.kernel
+    single = _threads(_group(call)) == 1
+    program = load(signature, single)
+    inputs = call.inputs
+    if kernel.ensure_row_contiguous:
+        inputs = [mx.contiguous(x, stream=mx.cpu) for x in inputs]
+        mx.eval(inputs)
+    outputs = [_allocate(shape, dtype, call.init_value) for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)]
+    mx.eval(outputs)
+    _run(program, signature, call, inputs, outputs)
+    return _guarded(kernel.name, call.inputs, outputs), program.path
+
+
+def load(signature: Signature, single: bool) -> Program:
+    """The compiled program for a signature; ``single``: every threadgroup has one thread."""
+    return _load(signature, single and translate(signature.kernel, "host").uses_sync)
+
+
+@lru_cache(maxsize=None)
+def _load(signature: Signature, single: bool) -> Program:
+    text = host_text(signature, single)
+    defines = ("-DZMLX_SINGLE_THREAD",) if single else ()
+    path = compiler.compile_host(signature.kernel, text, defines)
+    library = ctypes.CDLL(str(path))
+    entry = ctypes.cast(library.zmlx_entry, ctypes.c_void_p).value
+    assert entry is not None
+    fibers = translate(signature.kernel, "host").uses_sync and not single
+    return Program(library, entry, "fibers" if fibers else "loop")
+
+
+def host_text(signature: Signature, single: bool) -> str:
+    """The translation unit for a signature: the kernel as a C++ function and the entry that runs it."""
+    kernel = signature.kernel
+    translation = translate(kernel, "host")
+    if translation.uses_sync and not single:
+        run = f"run_fibers<{_flag(translation.uses_barrier)}>"
+    else:
+        run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
+    unpack, arguments = _unpack(signature)
+    arguments += [f"thread.{name}()" for name, _ in kernel.attributes]
+    arguments = ["group", *arguments]
+    return (
+        f"{cpp_function(signature, 'host', 'zmlx_kernel_function', 'zmlx::Group& zmlx_group')}"
+        '#line 1 "zmlx entry"\n'
+        "using namespace metal;\n"
+        'extern "C" __attribute__((visibility("default"))) void zmlx_entry(\n'
+        "    zmlx::Launch* launch, zmlx::Worker* worker, uint64_t begin, uint64_t end) {\n"
+        f"{unpack}"
+        f"  zmlx::{run}(launch, worker, begin, end, [=](zmlx::Group& group, const zmlx::Thread& thread) {{\n"
+        f"    metal::zmlx_kernel::zmlx_kernel_function{signature.template_arguments}({', '.join(arguments)});\n"
+        "  });\n"
+        "}\n"
+    )
+
+
+def _flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _unpack(signature: Signature) -> tuple[str, list[str]]:
+    """Statements that read the launch's buffers into locals, and the kernel's arguments made of them.
+
+    Scalars and shapes are copied to locals: through a pointer, every store to an output would make the compiler
+    read them again.
+    """
+    lines, arguments = [], []
+    for index, parameter in enumerate(signature.parameters):
+        source = f"launch->buffers[{index}]"
+        local = f"zmlx_{index}"
+        kind = parameter.type.metal
+        if parameter.role == "output":
+            kind = f"atomic<{kind}>" if parameter.atomic else kind
+            lines.append(f"  auto* {local} = static_cast<{kind}*>({source});")
+        elif parameter.role == "input" and parameter.type.ndim:
+            lines.append(f"  auto* {local} = static_cast<const {kind}*>({source});")
+        elif parameter.role in ("shape", "strides"):
+            kind = "int" if parameter.role == "shape" else "int64_t"
+            count = parameter.type.ndim
+            lines.append(
+                f"  struct {{ {kind} at[{count}]; }} {local}; "
+                f"for (int i = 0; i < {count}; ++i) {local}.at[i] = static_cast<const {kind}*>({source})[i];"
+            )
+            local += ".at"
+        else:
+            kind = "int" if parameter.role == "ndim" else kind
+            lines.append(f"  const {kind} {local} = *static_cast<const {kind}*>({source});")
+        arguments.append(local)
+    return "".join(line + "\n" for line in lines), arguments
+
+
+def _run(program: Program, signature: Signature, call: Call, inputs: list[mx.array], outputs: list[mx.array]) -> None:
+    grid, group = call.grid, _group(call)
+    if _threads(grid) == 0:
+        return
+    groups = tuple(-(-threads // size) for threads, size in zip(grid, group, strict=True))
+    keep: list[Any] = []
+    views: list[_Buffer] = []
+    try:
+        pointers = [_argument(p.role, (outputs if p.role == "output" else inputs)[p.array], keep, views) for p in signature.parameters]
+        buffers = (ctypes.c_void_p * len(pointers))(*pointers)
+        launch = _Launch(ctypes.addressof(buffers), _Extent(*grid), _Extent(*group), _Extent(*groups), 0, 0)
+        failed = _runtime().zmlx_run(program.entry, ctypes.byref(launch), program.path == "fibers", num_threads())
+    finally:
+        for view in views:
+            _release_buffer(ctypes.byref(view))
+    if failed:
+        raise MemoryError(f"[metal_kernel] No memory for the threads of {signature.kernel.name!r} on the CPU.")
+    if launch.error:
+        raise KernelRuntimeError(_MSG_GROUP_MEMORY.format(name=signature.kernel.name, bytes=launch.group_memory))
+
+
+def _argument(role: str, array: mx.array, keep: list[Any], views: list[_Buffer]) -> int | None:
+    """The address of what a parameter points to; ``keep`` and ``views`` hold it until the launch is over."""
+    if role == "ndim":
+        keep.append(ctypes.c_int(array.ndim))
+        return ctypes.addressof(keep[-1])
+    if role == "shape":
+        keep.append((ctypes.c_int * array.ndim)(*array.shape))
+        return ctypes.addressof(keep[-1])
+    view = _Buffer()
+    _get_buffer(array, ctypes.byref(view), _STRIDED)
+    views.append(view)
+    if role != "strides":
+        address: int | None = view.buf
+        return address
+    keep.append((ctypes.c_int64 * array.ndim)(*(view.strides[i] // view.itemsize for i in range(array.ndim))))
+    return ctypes.addressof(keep[-1])
+
+
+def _allocate(shape: tuple[int, ...], dtype: mx.Dtype, init_value: float | None) -> mx.array:
+    import mlx.core as mx
+
+    if init_value is None:
+        return mx.zeros(shape, dtype, stream=mx.cpu)
+    return mx.full(shape, init_value, dtype, stream=mx.cpu)
+
+
+def _group(call: Call) -> Triple:
+    """Metal launches groups no larger than the grid."""
+    x, y, z = (min(g, n) for g, n in zip(call.threadgroup, call.grid, strict=True))
+    return x, y, z
+
+
+def _threads(extent: Triple) -> int:
+    return extent[0] * extent[1] * extent[2]
+
+
+@lru_cache
+def _runtime() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(compiler.runtime_library()))
+    library.zmlx_run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
+    library.zmlx_run.restype = ctypes.c_int
+    return library
+
+
+@lru_cache
+def num_threads() -> int:
+    """Worker threads of a launch: ``$ZMLX_NUM_THREADS``, else the processors this process may use."""
+    named = os.environ.get(THREADS_VARIABLE, "")
+    if named:
+        if not named.isdecimal() or int(named) == 0:
+            raise ValueError(f"{THREADS_VARIABLE}={named!r}: expected a number of threads, 1 or more.")
+        return int(named)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list[mx.array]:
+    """Outputs that know where they came from: an eager result is a constant to mx.grad, which would then return
+    zeros without a word. This way asking for the gradient is the error that it is on a GPU."""
+    import mlx.core as mx
+
+    count = len(outputs)
+    if not inputs:
+        return outputs
+
+    @mx.custom_function
+    def result(*arrays: mx.array) -> list[mx.array]:
+        return list(arrays[-count:])
+
+    @result.vjp
+    def no_vjp(*_: Any) -> Any:
+        raise ValueError(MSG_NO_GRADIENT.format(name=name))
+
+    guarded = result(*inputs, *outputs)
+    return list(guarded)

@@ -1,0 +1,345 @@
+"""`metal_kernel`: a drop-in for ``mx.fast.metal_kernel`` whose kernels also run on CUDA and on the CPU.
+
+The call decides where: ``stream=mx.cpu`` runs on the CPU on a Mac or a CUDA machine too, and no stream means
+``mx.default_device()``. Arguments, results and errors are those of MLX on every back end; only "Only supports the
+GPU" is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from zmlx.launch import records
+from zmlx.launch.records import LaunchRecord, Triple
+from zmlx.launch.signature import (
+    MAX_CONSTANT_ARRAY_SIZE,
+    METAL_TYPES,
+    ArrayType,
+    KernelSource,
+    Signature,
+    TemplateValue,
+    make_signature,
+)
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+#: Computes a kernel's outputs from its inputs with MLX operations; the mapping holds the template arguments.
+Reference = Callable[[list["mx.array"], Mapping[str, Any]], Sequence["mx.array"]]
+
+MATH_MODES = ("safe", "relaxed", "fast")
+MAX_THREADS_PER_THREADGROUP = 1024
+
+MSG_NO_GPU = (
+    "[metal_kernel] The call asks for the GPU, and MLX has no GPU back end here. Pass stream=mx.cpu, or leave "
+    "`stream` out and set mx.set_default_device(mx.cpu)."
+)
+MSG_TRACED = (
+    "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
+    "mx.vmap there. Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call in "
+    "mx.custom_function with a vmap rule, or call it outside of the transformation."
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """The arguments of one launch, checked. Arrays and dtypes are MLX's."""
+
+    inputs: list[mx.array]
+    output_shapes: list[tuple[int, ...]]
+    output_dtypes: list[mx.Dtype]
+    grid: Triple
+    threadgroup: Triple
+    template: list[tuple[str, Any]]
+    init_value: float | None
+    stream: Any
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+    compile_options: Mapping[str, str] | None = None,
+    *,
+    reference: Reference | None = None,
+) -> MetalKernel:
+    """A kernel from the body of a Metal function; see ``mx.fast.metal_kernel`` for what the arguments mean.
+
+    Parameters
+    ----------
+    name
+        The kernel's name, a C identifier.
+    input_names, output_names
+        Names of the arrays as the source uses them.
+    source
+        The body of the Metal function. The function around it is generated: ``<input>_shape``, ``_strides`` and
+        ``_ndim`` and attributes such as ``thread_position_in_grid`` are there if the source mentions them.
+    header
+        Source in front of the function: helper functions, macros, tables.
+    ensure_row_contiguous
+        Copy inputs that are not row-contiguous before the launch.
+    atomic_outputs
+        Declare outputs as ``device atomic<T>*``.
+    compile_options
+        ``{"math_mode": "safe" | "relaxed" | "fast"}``. CUDA and CPU always compute as "safe" asks.
+    reference
+        Only here: ``reference(inputs, template) -> outputs`` in MLX operations, used where the CPU cannot run the
+        kernel because mx.compile or mx.vmap traces the call.
+
+    Raises
+    ------
+    ValueError
+        No output, an unknown compile option, or a name that is not an identifier.
+    """
+    math_mode = "safe"
+    for option, value in (compile_options or {}).items():
+        if option != "math_mode":
+            raise ValueError(f"[metal_kernel] Unknown compile option `{option}`.")
+        if value not in MATH_MODES:
+            raise ValueError("[metal_kernel] Expected math_mode to be 'safe', 'relaxed', or 'fast'.")
+        math_mode = value
+    if not output_names:
+        raise ValueError("[metal_kernel] Must specify at least one output.")
+    return MetalKernel(
+        KernelSource(
+            name,
+            tuple(input_names),
+            tuple(output_names),
+            source,
+            header,
+            bool(ensure_row_contiguous),
+            bool(atomic_outputs),
+            math_mode,
+        ),
+        reference,
+    )
+
+
+class MetalKernel:
+    """A kernel made by `metal_kernel`; call it to launch it."""
+
+    def __init__(self, source: KernelSource, reference: Reference | None = None) -> None:
+        self.source = source
+        self.reference = reference
+        self.native: Any = None  # MLX's own kernel object, once Metal was asked for
+        self._signatures: dict[Any, Signature] = {}
+
+    def __repr__(self) -> str:
+        inputs, outputs = ", ".join(self.source.input_names), ", ".join(self.source.output_names)
+        return f"<zmlx.metal_kernel {self.source.name}({inputs}) -> {outputs}>"
+
+    def __call__(
+        self,
+        *,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: Triple,
+        threadgroup: Triple,
+        template: Sequence[tuple[str, Any]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: Any = None,
+    ) -> list[mx.array]:
+        """Launch the kernel.
+
+        Parameters
+        ----------
+        inputs
+            Arrays or Python scalars, one for each input name.
+        output_shapes, output_dtypes
+            One for each output name.
+        grid, threadgroup
+            Threads, not threadgroups, along x, y and z; a threadgroup has at most 1024.
+        template
+            (name, value) pairs; values are ``mx.Dtype``, ``int`` or ``bool``.
+        init_value
+            What outputs are filled with first; without it their contents are undefined until written.
+        verbose
+            Print the generated Metal source.
+        stream
+            Where to run: a stream or a device; the default device otherwise.
+
+        Raises
+        ------
+        ValueError
+            The arguments do not fit the kernel, or the threadgroup is too large.
+        zmlx.KernelCompileError, zmlx.launch.TranslationError
+            The source cannot be compiled for, or carried to, the back end.
+        """
+        call = self._check(
+            inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value, stream
+        )
+        signature = self._signature(call)
+        if verbose:
+            print(f"Generated source code for `{self.source.name}`:\n```\n{signature.metal_text()}\n```")
+        backend = current_backend(stream)
+        if records.recorded_backend() is not None:
+            _note(signature, backend, "", call)
+            return _zeros(call)
+        outputs, path = self._launch(backend, signature, call)
+        _note(signature, backend, path, call)
+        return outputs
+
+    def _launch(self, backend: str, signature: Signature, call: Call) -> tuple[list[mx.array], str]:
+        if backend == "metal":
+            from zmlx.launch import metal
+
+            return metal.launch(self, call), metal.PATH
+        launcher = _launcher(backend)
+        if backend == "cpu" and not _evaluate(call.inputs):
+            if self.reference is None:
+                raise ValueError(MSG_TRACED.format(name=self.source.name))
+            return list(self.reference(call.inputs, dict(call.template))), "reference"
+        outputs, path = launcher.launch(signature, call)
+        return outputs, path
+
+    def _check(
+        self,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: Triple,
+        threadgroup: Triple,
+        template: Sequence[tuple[str, Any]] | None,
+        init_value: float | None,
+        stream: Any,
+    ) -> Call:
+        import mlx.core as mx
+
+        source = self.source
+        for what, given, wanted in (
+            ("inputs", inputs, source.input_names),
+            ("output_shapes", output_shapes, source.output_names),
+            ("output_dtypes", output_dtypes, source.output_names),
+        ):
+            if len(given) != len(wanted):
+                raise ValueError(
+                    f"[metal_kernel] Expected `{what}` to have size {len(wanted)} but got size {len(given)}."
+                )
+        if records.poisoning() and init_value is None:
+            init_value = float("nan")
+        return Call(
+            [x if isinstance(x, mx.array) else mx.array(x) for x in inputs],
+            [tuple(shape) for shape in output_shapes],
+            list(output_dtypes),
+            _triple("grid", grid),
+            _check_group(_triple("threadgroup", threadgroup)),
+            list(template or ()),
+            init_value,
+            stream,
+        )
+
+    def _signature(self, call: Call) -> Signature:
+        arrays = tuple((x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs)
+        # `type` tells True from 1, which are equal and hash alike.
+        template = tuple((name, type(value), value) for name, value in call.template)
+        key = (arrays, tuple(call.output_dtypes), template)
+        signature = self._signatures.get(key)
+        if signature is None:
+            signature = self._signatures[key] = make_signature(
+                self.source,
+                [ArrayType(dtype_name(dtype), ndim, small) for dtype, ndim, small in arrays],
+                [dtype_name(dtype) for dtype in call.output_dtypes],
+                [(name, _template_value(value)) for name, value in call.template],
+            )
+        return signature
+
+
+def current_backend(stream: Any = None) -> str:
+    """The back end, ``"metal"``, ``"cuda"`` or ``"cpu"``, on which a launch with this ``stream`` would run.
+
+    Raises
+    ------
+    RuntimeError
+        The stream is a GPU's and MLX has no GPU back end here.
+    """
+    recorded = records.recorded_backend()
+    if recorded is not None:
+        return recorded
+    import mlx.core as mx
+
+    device = mx.default_device() if stream is None else getattr(stream, "device", stream)
+    if device == mx.cpu:
+        return "cpu"
+    if mx.metal.is_available():
+        return "metal"
+    if hasattr(mx, "cuda") and mx.cuda.is_available():
+        return "cuda"
+    raise RuntimeError(MSG_NO_GPU)
+
+
+def dtype_name(dtype: mx.Dtype) -> str:
+    """``"float32"`` for ``mx.float32``."""
+    return str(dtype).rpartition(".")[2]
+
+
+def _launcher(backend: str) -> ModuleType:
+    if backend == "cuda":
+        from zmlx.launch import cuda
+
+        return cuda
+    from zmlx.launch import host
+
+    return host
+
+
+def _evaluate(arrays: list[mx.array]) -> bool:
+    """Evaluate the arrays; false if they are being traced and have no values."""
+    import mlx.core as mx
+
+    try:
+        mx.eval(arrays)
+    except (ValueError, RuntimeError) as error:
+        if "during function transformations" in str(error):
+            return False
+        raise
+    return True
+
+
+def _triple(what: str, value: Sequence[int]) -> Triple:
+    extent = tuple(int(v) for v in value)
+    if len(extent) != 3 or any(v < 0 for v in extent) or any(v >= 2**32 for v in extent):
+        raise ValueError(
+            f"[metal_kernel] Expected `{what}` to be three counts of threads along x, y and z but got {value!r}."
+        )
+    return extent  # type: ignore[return-value]
+
+
+def _check_group(group: Triple) -> Triple:
+    threads = group[0] * group[1] * group[2]
+    if threads > MAX_THREADS_PER_THREADGROUP:
+        raise ValueError(
+            f"[metal_kernel] Thread group size ({threads}) is greater than the maximum allowed threads per "
+            f"threadgroup ({MAX_THREADS_PER_THREADGROUP})."
+        )
+    if threads == 0:
+        raise ValueError(f"[metal_kernel] Expected `threadgroup` to have at least one thread but got {group}.")
+    return group
+
+
+def _template_value(value: Any) -> TemplateValue:
+    import mlx.core as mx
+
+    if isinstance(value, mx.Dtype):
+        return METAL_TYPES[dtype_name(value)]
+    if isinstance(value, bool) or (isinstance(value, int) and -(2**31) <= value < 2**31):
+        return value
+    raise ValueError("[metal_kernel] Invalid template argument. Must be `mlx.core.Dtype`, `int` or `bool`.")
+
+
+def _zeros(call: Call) -> list[mx.array]:
+    import mlx.core as mx
+
+    return [mx.zeros(shape, dtype) for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)]
+
+
+def _note(signature: Signature, backend: str, path: str, call: Call) -> None:
+    records.note_launch(LaunchRecord(signature.kernel, signature, backend, path, call.grid, call.threadgroup))

@@ -1,0 +1,124 @@
+"""What was launched: counts that prove a kernel ran, records to look at, and launches that only leave a record."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from zmlx.launch.signature import KernelSource, Signature
+
+Triple = tuple[int, int, int]
+
+
+class LaunchKey(NamedTuple):
+    """What launches are counted by.
+
+    ``path`` is ``"metal"``, ``"cuda"``, ``"loop"`` or ``"fibers"`` (the two ways of the host), or ``"reference"``
+    where tracing made MLX operations stand in for the kernel.
+    """
+
+    kernel: str
+    backend: str
+    path: str
+
+
+@dataclass(frozen=True)
+class LaunchRecord:
+    """One launch. ``path`` is empty for a launch that was only recorded."""
+
+    kernel: KernelSource
+    signature: Signature
+    backend: str
+    path: str
+    grid: Triple
+    threadgroup: Triple
+
+
+@dataclass
+class _State:
+    counts: Counter[LaunchKey] = field(default_factory=Counter)
+    watchers: list[list[LaunchRecord]] = field(default_factory=list)
+    recording: str | None = None
+    poison: bool = False
+
+
+_state = _State()
+_lock = threading.Lock()
+
+
+def launch_counts() -> dict[LaunchKey, int]:
+    """How often each kernel has been launched in this process, by back end and path."""
+    with _lock:
+        return dict(_state.counts)
+
+
+def reset_launch_counts() -> None:
+    """Forget all launches counted so far."""
+    with _lock:
+        _state.counts.clear()
+
+
+def note_launch(record: LaunchRecord) -> None:
+    """Count a launch and hand it to those who watch."""
+    with _lock:
+        if record.path:
+            _state.counts[LaunchKey(record.kernel.name, record.backend, record.path)] += 1
+        for watcher in _state.watchers:
+            watcher.append(record)
+
+
+@contextlib.contextmanager
+def watch() -> Iterator[list[LaunchRecord]]:
+    """Collect the launches made inside the block, which run as usual."""
+    seen: list[LaunchRecord] = []
+    with _lock:
+        _state.watchers.append(seen)
+    try:
+        yield seen
+    finally:
+        with _lock:
+            # By identity: two watchers that saw the same launches are equal lists.
+            _state.watchers = [w for w in _state.watchers if w is not seen]
+
+
+@contextlib.contextmanager
+def recording(backend: str) -> Iterator[list[LaunchRecord]]:
+    """Record launches as if for ``backend`` ("metal", "cuda" or "cpu") without running any; outputs are zeros.
+
+    This is how the Metal and CUDA texts of a call are had on a machine without that GPU.
+    """
+    before = _state.recording
+    with watch() as seen:
+        _state.recording = backend
+        try:
+            yield seen
+        finally:
+            _state.recording = before
+
+
+def recorded_backend() -> str | None:
+    """The back end that launches are being recorded for, if they are."""
+    return _state.recording
+
+
+@contextlib.contextmanager
+def poisoned_outputs() -> Iterator[None]:
+    """Fill outputs without an ``init_value`` with NaN (integers: a large value, booleans: true) before each launch.
+
+    An element that the kernel forgets to write then shows, instead of being whatever the memory held.
+    """
+    before = _state.poison
+    _state.poison = True
+    try:
+        yield
+    finally:
+        _state.poison = before
+
+
+def poisoning() -> bool:
+    """Whether launches are to fill their outputs first."""
+    return _state.poison

@@ -1,0 +1,156 @@
+// The pool of worker threads that all host kernels share. Built once a machine, loaded once a process.
+
+#include "host_fiber.h"
+#include "host_launch.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace zmlx {
+namespace {
+
+char* reserve(size_t bytes, size_t alignment) {
+  void* at = mmap(nullptr, bytes + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (at == MAP_FAILED) return nullptr;
+  return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(at) + alignment - 1) & ~(alignment - 1));
+}
+
+// Address space only: a page costs memory when a fiber first touches it.
+bool prepare(Worker& worker, bool fibers) {
+  if (!worker.memory) worker.memory = reserve(4 * MAX_GROUP_MEMORY, 4096);
+  if (fibers && !worker.stacks) {
+    worker.stacks = reserve(size_t(MAX_GROUP_THREADS) * STACK_SIZE, STACK_SIZE);
+    // The lowest page of each stack faults instead of letting an overflow run into the neighbour.
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    for (uint32_t i = 0; worker.stacks && i < MAX_GROUP_THREADS; ++i)
+      mprotect(worker.stacks + i * STACK_SIZE, page, PROT_NONE);
+  }
+  return worker.memory && (worker.stacks || !fibers);
+}
+
+struct Job {
+  Entry entry;
+  Launch* launch;
+  bool fibers;
+  uint64_t groups;
+  uint64_t chunk;
+  std::atomic<uint64_t> next{0};
+  std::atomic<bool> no_memory{false};
+
+  void work(Worker& worker) {
+    if (!prepare(worker, fibers)) {
+      no_memory = true;
+      return;
+    }
+    for (;;) {
+      const uint64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
+      if (begin >= groups) return;
+      entry(launch, &worker, begin, begin + chunk < groups ? begin + chunk : groups);
+    }
+  }
+};
+
+class Pool {
+ public:
+  explicit Pool(unsigned threads) : owner_(getpid()) {
+    for (unsigned i = 1; i < threads; ++i) std::thread([this] { serve(); }).detach();
+    helpers_ = threads - 1;
+  }
+
+  bool belongs_here() const { return owner_ == getpid(); }
+
+  // One launch at a time: concurrent callers take turns, each with all workers.
+  void run(Job& job, unsigned wanted) {
+    std::lock_guard<std::mutex> turn(turn_);
+    if (wanted > 1 && helpers_ > 0) {
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        job_ = &job;
+        wanted_ = wanted - 1 < helpers_ ? wanted - 1 : helpers_;
+        running_ = wanted_;
+        ++generation_;
+      }
+      wake_.notify_all();
+    }
+    job.work(caller_);
+    if (wanted > 1 && helpers_ > 0) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      running_ -= wanted_;  // workers that have not woken up yet are not waited for
+      wanted_ = 0;
+      done_.wait(lock, [this] { return running_ == 0; });
+      job_ = nullptr;
+    }
+  }
+
+ private:
+  void serve() {
+    Worker worker{};
+    uint64_t seen = 0;
+    for (;;) {
+      Job* job;
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return generation_ != seen && wanted_ > 0; });
+        seen = generation_;
+        --wanted_;
+        job = job_;
+      }
+      job->work(worker);
+      {
+        std::lock_guard<std::mutex> lock(mutex_);
+        --running_;
+      }
+      done_.notify_one();
+    }
+  }
+
+  const pid_t owner_;
+  unsigned helpers_;
+  Worker caller_{};
+  std::mutex turn_;
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  Job* job_ = nullptr;
+  unsigned wanted_ = 0;
+  unsigned running_ = 0;
+  uint64_t generation_ = 0;
+};
+
+Pool* pool = nullptr;
+std::mutex pool_mutex;
+
+Pool& the_pool(unsigned threads) {
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  // After a fork the workers are gone with the parent: start new ones, and leave the old pool alone, since its
+  // locks may have been held. The pool is never destroyed: workers may outlive the interpreter's last moments.
+  if (pool == nullptr || !pool->belongs_here()) pool = new Pool(threads);
+  return *pool;
+}
+
+}  // namespace
+}  // namespace zmlx
+
+// Runs all threadgroups of a launch on up to `threads` threads (the pool's size is that of its first launch).
+// Returns 0, or 1 when there is no memory for the workers. `launch->error` says how the kernel itself fared.
+extern "C" __attribute__((visibility("default"))) int zmlx_run(
+    zmlx::Entry entry, zmlx::Launch* launch, int fibers, unsigned threads) {
+  zmlx::Job job;
+  job.entry = entry;
+  job.launch = launch;
+  job.fibers = fibers != 0;
+  job.groups = uint64_t(launch->groups.x) * launch->groups.y * launch->groups.z;
+  // Several chunks a worker, so that uneven groups even out.
+  job.chunk = job.groups / (threads * 8u);
+  if (job.chunk == 0) job.chunk = 1;
+  const uint64_t work = uint64_t(launch->grid.x) * launch->grid.y * launch->grid.z;
+  // Waking a worker costs some microseconds: tiny grids run where they are.
+  const bool small = job.groups < 2 || (!job.fibers && work < 4096 && launch->group.x > 1);
+  zmlx::the_pool(threads).run(job, small ? 1 : threads);
+  return job.no_memory ? 1 : 0;
+}

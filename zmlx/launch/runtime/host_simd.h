@@ -1,0 +1,304 @@
+// Barriers, simdgroup and quadgroup functions on the host.
+//
+// Reductions add up in the order of a butterfly (lane ^ 16, ^ 8, … ^ 1), the order that shuffles take on a GPU, so
+// that the back ends agree to the bit where the hardware does the same. Inactive lanes contribute nothing.
+//
+// With ZMLX_SINGLE_THREAD every threadgroup has one thread: barriers do nothing, reductions return their argument,
+// and the compiler sees a plain loop.
+#pragma once
+
+#include "host_group.h"
+
+namespace metal {
+
+enum class mem_flags : uint32_t {
+  mem_none = 0,
+  mem_device = 1,
+  mem_threadgroup = 2,
+  mem_texture = 4,
+  mem_threadgroup_imageblock = 8,
+  mem_object_data = 16,
+};
+constexpr mem_flags operator|(mem_flags a, mem_flags b) {
+  return static_cast<mem_flags>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
+}
+
+class simd_vote {
+ public:
+  using vote_t = uint64_t;
+  simd_vote() = default;
+  explicit constexpr simd_vote(vote_t bits) : bits_(bits) {}
+  explicit constexpr operator vote_t() const { return bits_; }
+  constexpr bool all() const { return static_cast<uint32_t>(bits_) == ~0u; }
+  constexpr bool any() const { return bits_ != 0; }
+
+ private:
+  vote_t bits_;
+};
+
+namespace zmlx_detail {
+
+#if defined(ZMLX_SINGLE_THREAD)
+template <class Op, class T>
+inline __attribute__((always_inline)) T meet(T value, uint32_t argument, uint32_t) {
+  T result;
+  Op::run(&value, &result, &argument, 1u);
+  return result;
+}
+inline __attribute__((always_inline)) void meet_group() {}
+#else
+template <class Op, class T>
+inline T meet(T value, uint32_t argument, uint32_t site) {
+  return zmlx::collective<Op>(value, argument, site);
+}
+inline void meet_group() { zmlx::barrier(); }
+#endif
+
+template <class F>
+inline __attribute__((always_inline)) void each(uint32_t mask, F f) {
+#if defined(ZMLX_SINGLE_THREAD)
+  (void)mask;
+  f(0u);
+#else
+  for (; mask; mask &= mask - 1) f(zmlx::lowest(mask));
+#endif
+}
+
+constexpr uint32_t quad_mask(uint32_t lane, uint32_t mask) { return mask & (0xfu << (lane & ~3u)); }
+
+// --- what the lanes of one operation compute together -----------------------------------------------------------
+
+struct Sum { template <class T> static T join(T a, T b) { return static_cast<T>(a + b); } };
+struct Product { template <class T> static T join(T a, T b) { return static_cast<T>(a * b); } };
+struct Min { template <class T> static T join(T a, T b) { return min(a, b); } };
+struct Max { template <class T> static T join(T a, T b) { return max(a, b); } };
+struct And { template <class T> static T join(T a, T b) { return static_cast<T>(a & b); } };
+struct Or { template <class T> static T join(T a, T b) { return static_cast<T>(a | b); } };
+struct Xor { template <class T> static T join(T a, T b) { return static_cast<T>(a ^ b); } };
+
+// A butterfly over `Width` lanes. `holder` of a subtree is its lowest active lane.
+template <class Op, uint32_t Width>
+struct Reduce {
+  template <class T>
+  static void run(const T* in, T* out, const uint32_t*, uint32_t mask) {
+#if defined(ZMLX_SINGLE_THREAD)
+    (void)mask;
+    out[0] = in[0];
+#else
+    for (uint32_t base = 0; base < zmlx::SIMD_WIDTH; base += Width) {
+      T value[Width];
+      uint32_t alive = mask >> base;
+      if (Width < 32) alive &= (1u << (Width & 31)) - 1;
+      if (!alive) continue;
+      for (uint32_t i = 0; i < Width; ++i)
+        if (alive >> i & 1) value[i] = in[base + i];
+      for (uint32_t step = Width / 2; step; step /= 2) {
+        for (uint32_t i = 0; i < step; ++i) {
+          bool low = alive >> i & 1, high = alive >> (i + step) & 1;
+          if (low && high)
+            value[i] = Op::join(value[i], value[i + step]);
+          else if (high)
+            value[i] = value[i + step];
+          if (high) alive |= 1u << i;
+        }
+      }
+      const T result = value[0];
+      for (uint32_t i = 0; i < Width; ++i) out[base + i] = result;
+    }
+#endif
+  }
+};
+
+template <class Op, bool Inclusive>
+struct Prefix {
+  template <class T>
+  static void run(const T* in, T* out, const uint32_t* identity, uint32_t mask) {
+    T running = static_cast<T>(static_cast<int>(identity[zmlx::lowest(mask)]));
+    bool first = true;
+    each(mask, [&](uint32_t lane) {
+      T next = first ? in[lane] : Op::join(running, in[lane]);
+      out[lane] = Inclusive ? next : running;
+      running = next;
+      first = false;
+    });
+  }
+};
+
+// Reads the value of lane `source(lane, argument)`; a lane without an active source keeps its own.
+template <class Source>
+struct Read {
+  template <class T>
+  static void run(const T* in, T* out, const uint32_t* argument, uint32_t mask) {
+    each(mask, [&](uint32_t lane) {
+      uint32_t from = Source::lane(lane, argument[lane]);
+      out[lane] = from < zmlx::SIMD_WIDTH && (mask >> from & 1) ? in[from] : in[lane];
+    });
+  }
+};
+struct FromLane { static uint32_t lane(uint32_t, uint32_t a) { return a; } };
+struct FromUp { static uint32_t lane(uint32_t l, uint32_t a) { return l - a; } };
+struct FromDown { static uint32_t lane(uint32_t l, uint32_t a) { return l + a; } };
+struct FromXor { static uint32_t lane(uint32_t l, uint32_t a) { return l ^ a; } };
+struct FromRotateUp { static uint32_t lane(uint32_t l, uint32_t a) { return (l - a) & 31u; } };
+struct FromRotateDown { static uint32_t lane(uint32_t l, uint32_t a) { return (l + a) & 31u; } };
+template <class Source>
+struct InQuad {
+  static uint32_t lane(uint32_t l, uint32_t a) {
+    uint32_t in_quad = Source::lane(l & 3u, a);
+    return in_quad < 4u ? (l & ~3u) + in_quad : 32u;
+  }
+};
+struct QuadRotateUp { static uint32_t lane(uint32_t l, uint32_t a) { return (l & ~3u) + ((l - a) & 3u); } };
+struct QuadRotateDown { static uint32_t lane(uint32_t l, uint32_t a) { return (l & ~3u) + ((l + a) & 3u); } };
+
+template <uint32_t Width>
+struct ReadFirst {
+  template <class T>
+  static void run(const T* in, T* out, const uint32_t*, uint32_t mask) {
+    each(mask, [&](uint32_t lane) {
+      out[lane] = in[zmlx::lowest(Width == 4 ? quad_mask(lane, mask) : mask)];
+    });
+  }
+};
+
+// Every lane gets the mask of active lanes whose argument is not zero (upper half: all active lanes).
+struct Vote {
+  static void run(const uint64_t*, uint64_t* out, const uint32_t* argument, uint32_t mask) {
+    uint32_t yes = 0;
+    each(mask, [&](uint32_t lane) { yes |= argument[lane] ? 1u << lane : 0u; });
+    each(mask, [&](uint32_t lane) { out[lane] = static_cast<uint64_t>(mask) << 32 | yes; });
+  }
+};
+
+inline uint64_t vote(bool yes, uint32_t site) { return meet<Vote>(uint64_t(0), yes ? 1u : 0u, site); }
+inline uint32_t voted(uint64_t v) { return static_cast<uint32_t>(v); }
+inline uint32_t active(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
+
+struct Fence {
+  static void run(const uint32_t*, uint32_t*, const uint32_t*, uint32_t) {}
+};
+
+inline uint32_t this_lane() {
+#if defined(ZMLX_SINGLE_THREAD)
+  return 0;
+#else
+  return zmlx::self()->lane;
+#endif
+}
+
+}  // namespace zmlx_detail
+
+// The call's line tells diverged lanes apart; it is the author's own line.
+#define ZMLX_SITE uint32_t site = __builtin_LINE()
+
+inline void threadgroup_barrier(mem_flags) { zmlx_detail::meet_group(); }
+inline void simdgroup_barrier(mem_flags, ZMLX_SITE) { zmlx_detail::meet<zmlx_detail::Fence>(0u, 0u, site); }
+
+#define ZMLX_REDUCE(name, Op)                                                            \
+  template <class T>                                                                     \
+  inline T simd_##name(T x, ZMLX_SITE) {                                                 \
+    return zmlx_detail::meet<zmlx_detail::Reduce<zmlx_detail::Op, 32>>(x, 0u, site);     \
+  }                                                                                      \
+  template <class T>                                                                     \
+  inline T quad_##name(T x, ZMLX_SITE) {                                                 \
+    return zmlx_detail::meet<zmlx_detail::Reduce<zmlx_detail::Op, 4>>(x, 0u, site);      \
+  }
+ZMLX_REDUCE(sum, Sum)
+ZMLX_REDUCE(product, Product)
+ZMLX_REDUCE(min, Min)
+ZMLX_REDUCE(max, Max)
+ZMLX_REDUCE(and, And)
+ZMLX_REDUCE(or, Or)
+ZMLX_REDUCE(xor, Xor)
+#undef ZMLX_REDUCE
+
+#define ZMLX_PREFIX(name, Op, inclusive, identity)                                                    \
+  template <class T>                                                                                  \
+  inline T simd_prefix_##name(T x, ZMLX_SITE) {                                                       \
+    return zmlx_detail::meet<zmlx_detail::Prefix<zmlx_detail::Op, inclusive>>(x, identity, site);     \
+  }
+ZMLX_PREFIX(inclusive_sum, Sum, true, 0u)
+ZMLX_PREFIX(exclusive_sum, Sum, false, 0u)
+ZMLX_PREFIX(inclusive_product, Product, true, 1u)
+ZMLX_PREFIX(exclusive_product, Product, false, 1u)
+#undef ZMLX_PREFIX
+
+#define ZMLX_READ(name, Source)                                                                       \
+  template <class T>                                                                                  \
+  inline T name(T x, uint32_t argument, ZMLX_SITE) {                                                  \
+    return zmlx_detail::meet<zmlx_detail::Read<zmlx_detail::Source>>(x, argument, site);              \
+  }
+ZMLX_READ(simd_broadcast, FromLane)
+ZMLX_READ(simd_shuffle, FromLane)
+ZMLX_READ(simd_shuffle_up, FromUp)
+ZMLX_READ(simd_shuffle_down, FromDown)
+ZMLX_READ(simd_shuffle_xor, FromXor)
+ZMLX_READ(simd_shuffle_rotate_up, FromRotateUp)
+ZMLX_READ(simd_shuffle_rotate_down, FromRotateDown)
+ZMLX_READ(quad_broadcast, InQuad<zmlx_detail::FromLane>)
+ZMLX_READ(quad_shuffle, InQuad<zmlx_detail::FromLane>)
+ZMLX_READ(quad_shuffle_up, InQuad<zmlx_detail::FromUp>)
+ZMLX_READ(quad_shuffle_down, InQuad<zmlx_detail::FromDown>)
+ZMLX_READ(quad_shuffle_xor, InQuad<zmlx_detail::FromXor>)
+ZMLX_READ(quad_shuffle_rotate_up, QuadRotateUp)
+ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
+#undef ZMLX_READ
+
+// Up: lane l takes data from l - delta, or filling data from the top of the block; down is its mirror image.
+template <class T>
+inline T simd_shuffle_and_fill_up(T data, T filling, uint32_t delta, uint32_t modulo = 32, ZMLX_SITE) {
+  const uint32_t l = zmlx_detail::this_lane() % modulo;
+  T moved = simd_shuffle_up(data, delta, site);
+  T filled = simd_shuffle_down(filling, modulo - delta, site);
+  return l >= delta ? moved : filled;
+}
+template <class T>
+inline T simd_shuffle_and_fill_down(T data, T filling, uint32_t delta, uint32_t modulo = 32, ZMLX_SITE) {
+  const uint32_t l = zmlx_detail::this_lane() % modulo;
+  T moved = simd_shuffle_down(data, delta, site);
+  T filled = simd_shuffle_up(filling, modulo - delta, site);
+  return l + delta < modulo ? moved : filled;
+}
+
+template <class T>
+inline T simd_broadcast_first(T x, ZMLX_SITE) {
+  return zmlx_detail::meet<zmlx_detail::ReadFirst<32>>(x, 0u, site);
+}
+template <class T>
+inline T quad_broadcast_first(T x, ZMLX_SITE) {
+  return zmlx_detail::meet<zmlx_detail::ReadFirst<4>>(x, 0u, site);
+}
+
+inline simd_vote simd_ballot(bool expr, ZMLX_SITE) {
+  return simd_vote(zmlx_detail::voted(zmlx_detail::vote(expr, site)));
+}
+inline simd_vote simd_active_threads_mask(ZMLX_SITE) {
+  return simd_vote(zmlx_detail::active(zmlx_detail::vote(true, site)));
+}
+inline bool simd_all(bool expr, ZMLX_SITE) {
+  const uint64_t v = zmlx_detail::vote(expr, site);
+  return zmlx_detail::voted(v) == zmlx_detail::active(v);
+}
+inline bool simd_any(bool expr, ZMLX_SITE) { return zmlx_detail::voted(zmlx_detail::vote(expr, site)) != 0; }
+inline bool simd_is_first(ZMLX_SITE) {
+  const uint32_t mask = zmlx_detail::active(zmlx_detail::vote(true, site));
+  return zmlx::lowest(mask) == zmlx_detail::this_lane();
+}
+inline bool quad_all(bool expr, ZMLX_SITE) {
+  const uint64_t v = zmlx_detail::vote(expr, site);
+  const uint32_t lane = zmlx_detail::this_lane();
+  return zmlx_detail::quad_mask(lane, zmlx_detail::voted(v)) == zmlx_detail::quad_mask(lane, zmlx_detail::active(v));
+}
+inline bool quad_any(bool expr, ZMLX_SITE) {
+  const uint64_t v = zmlx_detail::vote(expr, site);
+  return zmlx_detail::quad_mask(zmlx_detail::this_lane(), zmlx_detail::voted(v)) != 0;
+}
+inline bool quad_is_first(ZMLX_SITE) {
+  const uint32_t mask = zmlx_detail::active(zmlx_detail::vote(true, site));
+  const uint32_t lane = zmlx_detail::this_lane();
+  return zmlx::lowest(zmlx_detail::quad_mask(lane, mask)) == lane;
+}
+
+#undef ZMLX_SITE
+
+}  // namespace metal
