@@ -13,7 +13,9 @@ barriers or simd operations            one fiber a thread (``runtime/host_group.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,9 +39,15 @@ MSG_NO_GRADIENT = (
     "[metal_kernel] {name!r} has no gradient. Wrap the call in mx.custom_function and give it a vjp, as for any "
     "custom kernel."
 )
-_MSG_GROUP_MEMORY = (
-    "[metal_kernel] Kernel {name!r} declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup."
-)
+
+#: What ended a launch (``zmlx::Error``), as the rest of "Kernel … ".
+_FAILURES = {
+    1: "declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup.",
+    2: "divided an integer by zero, which Metal leaves undefined. Guard the division.",
+    3: "read or wrote memory outside of its arrays. Check its indices against the arrays' sizes, also for the threads "
+    "at the edge of the grid.",
+    4: "overflowed a thread's stack of 192 KB: it recurses, or its local arrays are too large for any GPU.",
+}
 
 #: Attributes that tell threads of one row of the grid apart only by their position in the grid.
 _FLAT_ATTRIBUTES = frozenset(
@@ -101,19 +109,16 @@ class Program:
 
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
-    import mlx.core as mx
-
-    kernel = signature.kernel
-    single = _threads(_group(call)) == 1
-    program = load(signature, single)
-    inputs = call.inputs
-    if kernel.ensure_row_contiguous:
-        inputs = [mx.contiguous(x, stream=mx.cpu) for x in inputs]
-        mx.eval(inputs)
-    outputs = [_allocate(shape, dtype, call.init_value) for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)]
-    mx.eval(outputs)
-    _run(program, signature, call, inputs, outputs)
-    return _guarded(kernel.name, call.inputs, outputs), program.path
+    group = _group(call)
+    program = load(signature, single=_threads(group) == 1)
+    contiguous = signature.kernel.ensure_row_contiguous
+    with contextlib.ExitStack() as views:
+        inputs = [_view(x, contiguous, views) for x in call.inputs]
+        outputs = _allocate(call)
+        memory = [_view(x, False, views) for x in outputs]
+        if _threads(call.grid):
+            _run(program, signature, call.grid, group, inputs, memory)
+    return _guarded(signature.kernel.name, call.inputs, outputs), program.path
 
 
 def load(signature: Signature, single: bool) -> Program:
@@ -193,51 +198,89 @@ def _unpack(signature: Signature) -> tuple[str, list[str]]:
     return "".join(line + "\n" for line in lines), arguments
 
 
-def _run(program: Program, signature: Signature, call: Call, inputs: list[mx.array], outputs: list[mx.array]) -> None:
-    grid, group = call.grid, _group(call)
-    if _threads(grid) == 0:
-        return
+@dataclass(frozen=True)
+class _View:
+    """An evaluated array's memory. ``strides`` count elements."""
+
+    address: int | None
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def _view(array: mx.array, contiguous: bool, views: contextlib.ExitStack) -> _View:
+    """The memory of ``array``, or of a row-contiguous copy of it; valid until ``views`` is closed."""
+    import mlx.core as mx
+
+    buffer = _Buffer()
+    _get_buffer(array, ctypes.byref(buffer), _STRIDED)
+    views.callback(_release_buffer, ctypes.byref(buffer))
+    shape = array.shape
+    strides = tuple(buffer.strides[i] // buffer.itemsize for i in range(len(shape)))
+    if contiguous and not _is_row_contiguous(shape, strides):
+        copy = mx.contiguous(array, stream=mx.cpu)
+        mx.eval(copy)
+        return _view(copy, False, views)
+    return _View(buffer.buf, shape, strides)
+
+
+def _is_row_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    expected = 1
+    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if extent == 0:
+            return True
+        if extent != 1 and stride != expected:
+            return False
+        expected *= extent
+    return True
+
+
+def _run(
+    program: Program, signature: Signature, grid: Triple, group: Triple, inputs: list[_View], outputs: list[_View]
+) -> None:
     groups = tuple(-(-threads // size) for threads, size in zip(grid, group, strict=True))
-    keep: list[Any] = []
-    views: list[_Buffer] = []
-    try:
-        pointers = [_argument(p.role, (outputs if p.role == "output" else inputs)[p.array], keep, views) for p in signature.parameters]
-        buffers = (ctypes.c_void_p * len(pointers))(*pointers)
-        launch = _Launch(ctypes.addressof(buffers), _Extent(*grid), _Extent(*group), _Extent(*groups), 0, 0)
-        failed = _runtime().zmlx_run(program.entry, ctypes.byref(launch), program.path == "fibers", num_threads())
-    finally:
-        for view in views:
-            _release_buffer(ctypes.byref(view))
+    arguments = [_argument(p.role, (outputs if p.role == "output" else inputs)[p.array]) for p in signature.parameters]
+    addresses = [a if isinstance(a, int) or a is None else ctypes.addressof(a) for a in arguments]
+    buffers = (ctypes.c_void_p * len(addresses))(*addresses)
+    launch = _Launch(ctypes.addressof(buffers), _Extent(*grid), _Extent(*group), _Extent(*groups), 0, 0)
+    failed = _runtime().zmlx_run(program.entry, ctypes.byref(launch), program.path == "fibers", num_threads())
     if failed:
         raise MemoryError(f"[metal_kernel] No memory for the threads of {signature.kernel.name!r} on the CPU.")
     if launch.error:
-        raise KernelRuntimeError(_MSG_GROUP_MEMORY.format(name=signature.kernel.name, bytes=launch.group_memory))
+        what = _FAILURES[launch.error].format(bytes=launch.group_memory)
+        raise KernelRuntimeError(f"[metal_kernel] Kernel {signature.kernel.name!r} {what}")
 
 
-def _argument(role: str, array: mx.array, keep: list[Any], views: list[_Buffer]) -> int | None:
-    """The address of what a parameter points to; ``keep`` and ``views`` hold it until the launch is over."""
-    if role == "ndim":
-        keep.append(ctypes.c_int(array.ndim))
-        return ctypes.addressof(keep[-1])
-    if role == "shape":
-        keep.append((ctypes.c_int * array.ndim)(*array.shape))
-        return ctypes.addressof(keep[-1])
-    view = _Buffer()
-    _get_buffer(array, ctypes.byref(view), _STRIDED)
-    views.append(view)
-    if role != "strides":
-        address: int | None = view.buf
-        return address
-    keep.append((ctypes.c_int64 * array.ndim)(*(view.strides[i] // view.itemsize for i in range(array.ndim))))
-    return ctypes.addressof(keep[-1])
+def _argument(role: str, view: _View) -> Any:
+    """What a parameter points to: an address, or a ctypes value that holds it."""
+    match role:
+        case "ndim":
+            return ctypes.c_int(len(view.shape))
+        case "shape":
+            return (ctypes.c_int * len(view.shape))(*view.shape)
+        case "strides":
+            return (ctypes.c_int64 * len(view.strides))(*view.strides)
+    return view.address
 
 
-def _allocate(shape: tuple[int, ...], dtype: mx.Dtype, init_value: float | None) -> mx.array:
+#: Up to this many elements, copying an array from NumPy beats waking MLX's evaluation thread.
+_SMALL = 1 << 14
+
+
+def _allocate(call: Call) -> list[mx.array]:
+    """The outputs: evaluated arrays of their own memory, which the kernel then writes in place."""
     import mlx.core as mx
+    import numpy as np
 
-    if init_value is None:
-        return mx.zeros(shape, dtype, stream=mx.cpu)
-    return mx.full(shape, init_value, dtype, stream=mx.cpu)
+    outputs = []
+    for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
+        if call.init_value is not None:
+            outputs.append(mx.full(shape, call.init_value, dtype, stream=mx.cpu))
+        elif math.prod(shape) <= _SMALL:
+            outputs.append(mx.array(np.zeros(shape, np.uint8), dtype=dtype))
+        else:
+            outputs.append(mx.zeros(shape, dtype, stream=mx.cpu))
+    mx.eval(outputs)
+    return outputs
 
 
 def _group(call: Call) -> Triple:

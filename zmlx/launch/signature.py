@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 #: Arrays with fewer elements than this are passed in Metal's ``constant`` address space.
 MAX_CONSTANT_ARRAY_SIZE = 8
@@ -59,8 +59,22 @@ ATTRIBUTES = {
     "threads_per_threadgroup": "uint3",
 }
 
-#: A template argument as it is kept here: a dtype is its Metal type name.
+#: What a template argument may be given as: a Metal type name, an int or a bool.
 TemplateValue = str | int | bool
+
+
+class TemplateArgument(NamedTuple):
+    """One template argument as text. The kind is part of it: 1 and true are equal to Python, and two kernels to Metal."""
+
+    name: str
+    kind: Literal["typename", "int", "bool"]
+    value: str
+
+    @classmethod
+    def of(cls, name: str, value: TemplateValue) -> TemplateArgument:
+        if isinstance(value, bool):
+            return cls(name, "bool", str(int(value)))
+        return cls(name, "int" if isinstance(value, int) else "typename", str(value))
 
 
 @dataclass(frozen=True)
@@ -152,7 +166,7 @@ class Signature:
     kernel: KernelSource
     inputs: tuple[ArrayType, ...]
     outputs: tuple[ArrayType, ...]
-    template: tuple[tuple[str, TemplateValue], ...] = ()
+    template: tuple[TemplateArgument, ...] = ()
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -174,14 +188,14 @@ class Signature:
         """``<float, 3, 1>``, or an empty string for a kernel without template arguments."""
         if not self.template:
             return ""
-        return "<" + ", ".join(str(int(v)) if isinstance(v, bool) else str(v) for _, v in self.template) + ">"
+        return "<" + ", ".join(a.value for a in self.template) + ">"
 
     @cached_property
     def template_declaration(self) -> str:
         """``template <typename T, int N>``, or an empty string."""
         if not self.template:
             return ""
-        return "template <" + ", ".join(f"{_template_kind(v)} {name}" for name, v in self.template) + ">"
+        return "template <" + ", ".join(f"{a.kind} {a.name}" for a in self.template) + ">"
 
     @cached_property
     def function_name(self) -> str:
@@ -217,12 +231,6 @@ class Signature:
         return text
 
 
-def _template_kind(value: TemplateValue) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    return "int" if isinstance(value, int) else "typename"
-
-
 def make_signature(
     kernel: KernelSource,
     inputs: Sequence[ArrayType],
@@ -231,4 +239,4 @@ def make_signature(
 ) -> Signature:
     """The `Signature` of one call. ``output_dtypes`` are MLX dtype names."""
     outputs = tuple(ArrayType(dtype, 1) for dtype in output_dtypes)
-    return Signature(kernel, tuple(inputs), outputs, tuple(template))
+    return Signature(kernel, tuple(inputs), outputs, tuple(TemplateArgument.of(*a) for a in template))

@@ -18,8 +18,7 @@ constexpr size_t MAX_LANE_BYTES = 32;  // the largest value a simd operation exc
 using Collective = void (*)(Simdgroup&, uint32_t mask);
 
 // The record at the top of every fiber's stack.
-struct Fiber {
-  Context context;
+struct alignas(64) Fiber {
   Group* group;
   Simdgroup* simdgroup;
   uint32_t index;  // thread_index_in_threadgroup
@@ -57,6 +56,7 @@ struct Group {
   void (*body)(Group&, uint32_t thread);
   const void* closure;
   Context scheduler;
+  Context context[MAX_GROUP_THREADS];  // of each fiber; together, since a switch to a cold line costs more than the rest
   Simdgroup simdgroup[MAX_GROUP_THREADS / SIMD_WIDTH];
 
   Group(Launch* l, Worker* w) : launch(l), worker(w), memory_used(0), slot_offset{} {}
@@ -81,9 +81,8 @@ struct Group {
     return *reinterpret_cast<T*>(worker->memory + (offset - 1));
   }
 
-  Fiber* fiber(uint32_t index) const {
-    return reinterpret_cast<Fiber*>(worker->stacks + (index + 1) * STACK_SIZE - sizeof(Fiber));
-  }
+  // With one simdgroup alive at a time, all of them share the first 32 stacks.
+  uint32_t stack_of(uint32_t thread) const { return thread - first_simdgroup * SIMD_WIDTH; }
 
   void place(const GroupPosition& at) {
     position = at.position;
@@ -111,7 +110,7 @@ inline __attribute__((always_inline)) Fiber* self() {
 #else
   here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
 #endif
-  return reinterpret_cast<Fiber*>((here | (STACK_SIZE - 1)) + 1 - sizeof(Fiber));
+  return reinterpret_cast<Fiber*>(stack_top(here) - sizeof(Fiber));
 }
 
 inline void fiber_main() {
@@ -121,15 +120,14 @@ inline void fiber_main() {
 }
 
 inline void Group::start(uint32_t index, uint32_t simd_index) {
-  // With one simdgroup alive at a time, all of them share the first 32 stacks.
-  Fiber* f = fiber(index - first_simdgroup * SIMD_WIDTH);
+  const uint32_t stack = stack_of(index);
+  char* base = worker->stacks + stack * STACK_SIZE;
+  Fiber* f = reinterpret_cast<Fiber*>(stack_top(reinterpret_cast<uintptr_t>(base)) - sizeof(Fiber));
   f->group = this;
   f->simdgroup = &simdgroup[simd_index];
   f->index = index;
   f->lane = index % SIMD_WIDTH;
-  // Equal offsets on aligned stacks would all fall into the same cache set: stagger them.
-  char* top = reinterpret_cast<char*>(f) - 64 * (index % 32);
-  f->context = make_context(reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(top) & ~uintptr_t(63)), fiber_main);
+  context[stack] = make_context(reinterpret_cast<char*>(f), fiber_main);
 }
 
 // Runs `count` simdgroups from `first` on until all their threads have returned.
@@ -148,13 +146,16 @@ inline void Group::run_simdgroups(uint32_t first, uint32_t count) {
     for (uint32_t lane = 0; lane < lanes; ++lane) start(begin + lane, s);
     live += lanes;
   }
-  Fiber* start_with = fiber(0);
-  switch_context(scheduler, start_with->context);
+  MainContext main;
+  scheduler = main.context();
+  switch_context(scheduler, context[0]);
 }
 
-inline void Group::go(Fiber* from, Simdgroup& to, uint32_t lane) {
-  Fiber* next = fiber(to.first + lane - first_simdgroup * SIMD_WIDTH);
-  if (next != from) switch_context(from->context, next->context);
+inline __attribute__((always_inline)) void Group::go(Fiber* from, Simdgroup& to, uint32_t lane) {
+  const uint32_t here = stack_of(from->index), there = stack_of(to.first + lane);
+  // Fibers mostly run in turn: fetch the stack of the one after the next.
+  if (there + 1 < MAX_GROUP_THREADS) __builtin_prefetch(context[there + 1]);
+  if (there != here) switch_context(context[here], context[there]);
 }
 
 // Finds a simdgroup that can go on, releasing what can be released; null when every thread has returned.
@@ -205,7 +206,7 @@ inline __attribute__((noinline)) void Group::finish(Fiber* from) {
   --live;
   Simdgroup* simd = settle(static_cast<uint32_t>(from->simdgroup - simdgroup));
   if (simd == nullptr)
-    switch_context(from->context, scheduler);
+    switch_context(context[stack_of(from->index)], scheduler);
   else
     go(from, *simd, lowest(simd->runnable()));
   __builtin_unreachable();

@@ -15,15 +15,16 @@ struct Extent {
   uint32_t x, y, z;
 };
 
-enum Error : uint32_t { OK = 0, GROUP_MEMORY = 1 };
+// Why a launch stopped; host.py has a message for each.
+enum Error : uint32_t { OK = 0, GROUP_MEMORY = 1, ARITHMETIC = 2, ACCESS = 3, STACK = 4 };
 
 struct Launch {
   void* const* buffers;  // one pointer a buffer parameter, in the signature's order
   Extent grid;           // threads
   Extent group;          // threads of a whole threadgroup
   Extent groups;         // threadgroups, the partial ones at the edge included
-  uint32_t error;        // Error, set by any worker
-  uint32_t group_memory; // bytes of threadgroup memory that the kernel asked for
+  uint32_t error;         // Error, set by any worker
+  uint32_t group_memory;  // bytes of threadgroup memory that the kernel asked for
 };
 
 // What one worker thread lends to the kernels that it runs.

@@ -3,6 +3,8 @@
 #include "host_fiber.h"
 #include "host_launch.h"
 
+#include <setjmp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -34,6 +36,55 @@ bool prepare(Worker& worker, bool fibers) {
   return worker.memory && (worker.stacks || !fibers);
 }
 
+// A kernel that divides by zero, leaves its arrays or overflows its stack ends its launch, not the process: the
+// signal's handler jumps back to the worker, which gives up its fibers. A signal from elsewhere goes to the handler
+// that was there before.
+struct Guard {
+  sigjmp_buf back;
+  Launch* launch;
+  Worker* worker;
+};
+thread_local Guard* guard = nullptr;
+
+constexpr int SIGNALS[] = {SIGFPE, SIGSEGV, SIGBUS};
+struct sigaction previous[sizeof(SIGNALS) / sizeof(*SIGNALS)];
+
+Error cause(int signal, const void* address) {
+  if (signal == SIGFPE) return ARITHMETIC;
+  const char* at = static_cast<const char*>(address);
+  const char* stacks = guard->worker->stacks;
+  const bool on_stack = stacks && at >= stacks && at < stacks + size_t(MAX_GROUP_THREADS) * STACK_SIZE;
+  return on_stack ? STACK : ACCESS;
+}
+
+void on_signal(int signal, siginfo_t* info, void*) {
+  if (guard) {
+    __atomic_store_n(&guard->launch->error, cause(signal, info->si_addr), __ATOMIC_RELAXED);
+    siglongjmp(guard->back, 1);
+  }
+  for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i)
+    if (SIGNALS[i] == signal) sigaction(signal, &previous[i], nullptr);
+  // On return the instruction runs again and the signal goes where it went before.
+}
+
+void catch_signals() {
+  struct sigaction action {};
+  action.sa_sigaction = on_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigemptyset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i) sigaction(SIGNALS[i], &action, &previous[i]);
+}
+
+// A handler cannot run on the stack that has just overflowed.
+void give_signal_stack() {
+  stack_t now{};
+  if (sigaltstack(nullptr, &now) == 0 && !(now.ss_flags & SS_DISABLE)) return;
+  stack_t stack{};
+  stack.ss_size = 64 * 1024;
+  stack.ss_sp = reserve(stack.ss_size, 4096);
+  if (stack.ss_sp) sigaltstack(&stack, nullptr);
+}
+
 struct Job {
   Entry entry;
   Launch* launch;
@@ -51,8 +102,21 @@ struct Job {
     for (;;) {
       const uint64_t begin = next.fetch_add(chunk, std::memory_order_relaxed);
       if (begin >= groups) return;
-      entry(launch, &worker, begin, begin + chunk < groups ? begin + chunk : groups);
+      if (__atomic_load_n(&launch->error, __ATOMIC_RELAXED) != OK) return;
+      run(worker, begin, begin + chunk < groups ? begin + chunk : groups);
     }
+  }
+
+ private:
+  void run(Worker& worker, uint64_t begin, uint64_t end) {
+    Guard here;
+    here.launch = launch;
+    here.worker = &worker;
+    if (sigsetjmp(here.back, 1) == 0) {
+      guard = &here;
+      entry(launch, &worker, begin, end);
+    }
+    guard = nullptr;
   }
 };
 
@@ -78,6 +142,7 @@ class Pool {
       }
       wake_.notify_all();
     }
+    give_signal_stack();
     job.work(caller_);
     if (wanted > 1 && helpers_ > 0) {
       std::unique_lock<std::mutex> lock(mutex_);
@@ -90,6 +155,7 @@ class Pool {
 
  private:
   void serve() {
+    give_signal_stack();
     Worker worker{};
     uint64_t seen = 0;
     for (;;) {
@@ -129,6 +195,7 @@ Pool& the_pool(unsigned threads) {
   std::lock_guard<std::mutex> lock(pool_mutex);
   // After a fork the workers are gone with the parent: start new ones, and leave the old pool alone, since its
   // locks may have been held. The pool is never destroyed: workers may outlive the interpreter's last moments.
+  if (pool == nullptr) catch_signals();
   if (pool == nullptr || !pool->belongs_here()) pool = new Pool(threads);
   return *pool;
 }

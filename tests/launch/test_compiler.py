@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from zmlx.launch import compiler
+from zmlx.launch.errors import CompilerNotFoundError, KernelCompileError
+from zmlx.launch.signature import KernelSource
+
+pytestmark = pytest.mark.cpu
+
+
+@pytest.fixture
+def fresh():
+    compiler.find_compiler.cache_clear()
+    yield
+    compiler.find_compiler.cache_clear()
+
+
+def test_no_compiler_says_what_to_install(fresh, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(CompilerNotFoundError) as error:
+        compiler.find_compiler()
+    assert "No C++ compiler" in str(error.value)
+    assert "Looked for $CXX, c++, g++, clang++ on PATH" in str(error.value)
+    assert "set CXX to a C++17 compiler" in str(error.value)
+
+
+def test_cxx_that_is_not_there(fresh, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(CompilerNotFoundError, match="which is 'no-such-compiler' and is not on PATH"):
+        compiler.find_compiler()
+
+
+def test_cxx_that_does_not_run(fresh, monkeypatch, tmp_path):
+    broken = tmp_path / "c++"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(CompilerNotFoundError, match="does not run"):
+        compiler.find_compiler()
+
+
+def test_a_compiler_is_described(fresh):
+    found = compiler.find_compiler()
+    assert found.kind in ("gcc", "clang")
+    assert found.version
+    assert len(found.identity) == 64
+
+
+KERNEL = KernelSource("k", ("x",), ("out",), "int a;\n  out[0] = oops;\n", "float f() {\n  return nothing; }")
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "k source:2:12: error: 'oops' was not declared in this scope\n",
+        "k source(2): error: 'oops' was not declared in this scope\n",
+        "In file included from <stdin>:\nk source:2:12: error: 'oops' was not declared in this scope\n    2 | x\n",
+    ],
+    ids=["gcc", "nvrtc", "with context"],
+)
+def test_errors_quote_the_kernels_own_line(log):
+    error = compiler.compile_error(KERNEL, log, "g++ 12 refused it")
+    assert isinstance(error, KernelCompileError)
+    assert str(error) == (
+        "[metal_kernel] Kernel 'k' does not compile (g++ 12 refused it):\n"
+        "  source line 2: 'oops' was not declared in this scope\n"
+        "    out[0] = oops;\n"
+        "The whole output is in this error's `log`."
+    )
+    assert error.log == log
+
+
+def test_errors_in_the_header_and_many_errors():
+    log = "".join(f"k header:2:3: error: number {i}\n" for i in range(8))
+    message = str(compiler.compile_error(KERNEL, log, "refused"))
+    assert "header line 2: number 0\n    return nothing; }" in message
+    assert "number 4" in message
+    assert "number 5" not in message
+    assert "… and 3 more errors" in message
+
+
+def test_errors_elsewhere_are_shown_as_they_are():
+    assert "ld: cannot find -lm" in str(compiler.compile_error(KERNEL, "ld: cannot find -lm\n", "refused"))

@@ -1,0 +1,308 @@
+"""The CPU launcher: loops, fibers, memory, and what happens when a kernel goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import zmlx
+from zmlx.launch import KernelRuntimeError
+from zmlx.launch.errors import KernelCompileError
+from zmlx.launch.records import LaunchKey, launch_counts, reset_launch_counts
+
+pytestmark = pytest.mark.cpu
+
+
+def run(source, inputs=(), shape=(1,), dtype="int32", grid=(1, 1, 1), threadgroup=(1, 1, 1), header="", **more):
+    """Launch a kernel with inputs a, b, c, … and one output ``out`` on the CPU; the result as NumPy."""
+    import mlx.core as mx
+
+    creation = {k: more.pop(k) for k in ("ensure_row_contiguous", "atomic_outputs") if k in more}
+    kernel = zmlx.metal_kernel("host_test", list("abc"[: len(inputs)]), ["out"], source, header, **creation)
+    (out,) = kernel(
+        inputs=list(inputs),
+        output_shapes=[shape],
+        output_dtypes=[getattr(mx, dtype)],
+        grid=grid,
+        threadgroup=threadgroup,
+        stream=mx.cpu,
+        **more,
+    )
+    return np.array(out)
+
+
+ROW_SUM = """
+    threadgroup float partial[32];
+    uint row = threadgroup_position_in_grid.x;
+    uint t = thread_position_in_threadgroup.x;
+    float sum = 0;
+    for (uint i = t; i < a_shape[1]; i += threads_per_threadgroup.x) sum += a[row * a_shape[1] + i];
+    sum = simd_sum(sum);
+    if (thread_index_in_simdgroup == 0) partial[simdgroup_index_in_threadgroup] = sum;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (t < 32) {
+        float s = simd_sum(t < simdgroups_per_threadgroup ? partial[t] : 0.0);
+        if (t == 0) out[row] = s;
+    }
+"""
+
+
+@pytest.mark.parametrize("width", [1, 2, 31, 32, 33, 64, 100, 256, 1024])
+def test_a_row_sum_at_every_width(width):
+    import mlx.core as mx
+
+    x = np.random.default_rng(width).standard_normal((13, 517)).astype(np.float32)
+    reset_launch_counts()
+    out = run(ROW_SUM, [mx.array(x)], (13,), "float32", (13 * width, 1, 1), (width, 1, 1))
+    np.testing.assert_allclose(out, x.astype(np.float64).sum(1), rtol=2e-5, atol=2e-5)
+    path = "loop" if width == 1 else "fibers"
+    assert launch_counts() == {LaunchKey("host_test", "cpu", path): 1}
+
+
+def test_partial_groups_in_three_dimensions():
+    """Every thread of a 5 x 7 x 3 grid in groups of 4 x 4 x 2 sees the true size of its own group."""
+    source = """
+        uint3 p = thread_position_in_grid, g = threads_per_grid, s = threads_per_threadgroup;
+        uint3 l = thread_position_in_threadgroup;
+        uint i = (p.z * g.y + p.y) * g.x + p.x;
+        out[i] = ((s.x * 10 + s.y) * 10 + s.z) * 1000 + thread_index_in_threadgroup;
+        SYNC
+    """
+    expected = np.zeros((3, 7, 5), np.int32)
+    for z, y, x in np.ndindex(expected.shape):
+        size = [min(n - g * (c // g), g) for c, g, n in ((x, 4, 5), (y, 4, 7), (z, 2, 3))]
+        index = ((z % 2) * size[1] + y % 4) * size[0] + x % 4
+        expected[z, y, x] = ((size[0] * 10 + size[1]) * 10 + size[2]) * 1000 + index
+    for sync in ("", "simd_sum(1);", "threadgroup_barrier(mem_flags::mem_none);"):
+        out = run(source.replace("SYNC", sync), shape=(3, 7, 5), grid=(5, 7, 3), threadgroup=(4, 4, 2))
+        np.testing.assert_array_equal(out, expected)
+
+
+def test_a_group_larger_than_the_grid_is_cut():
+    source = "out[0] = threads_per_threadgroup.x * 100 + dispatch_threads_per_threadgroup.x;"
+    assert run(source, grid=(3, 1, 1), threadgroup=(256, 1, 1))[0] == 303
+
+
+def test_threads_that_returned_do_not_hold_up_a_barrier():
+    source = """
+        threadgroup int s[64];
+        uint t = thread_position_in_threadgroup.x;
+        if (t >= 40) return;
+        s[t] = t;
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[t] = s[39 - t];
+    """
+    out = run(source, shape=(40,), grid=(64, 1, 1), threadgroup=(64, 1, 1))
+    np.testing.assert_array_equal(out, np.arange(40)[::-1])
+
+
+def test_diverged_lanes_meet_again():
+    source = """
+        uint t = thread_index_in_simdgroup;
+        int v = 0;
+        if (t < 16) {
+            v = simd_sum(1);
+        } else if (t < 24) {
+            v = simd_sum(100);
+        }
+        for (uint i = 0; i < t % 3; ++i)
+            v += simd_sum(1000);
+        out[t] = v * 100 + simd_sum(1);
+    """
+    lanes = np.arange(32)
+    expected = np.where(lanes < 16, 16, np.where(lanes < 24, 800, 0))
+    in_loop = [np.count_nonzero(lanes % 3 > i) * 1000 for i in range(2)]
+    expected = expected + np.where(lanes % 3 > 0, in_loop[0], 0) + np.where(lanes % 3 > 1, in_loop[1], 0)
+    np.testing.assert_array_equal(
+        run(source, shape=(32,), grid=(32, 1, 1), threadgroup=(32, 1, 1)), expected * 100 + 32
+    )
+
+
+def test_simdgroups_of_a_group_that_is_no_multiple_of_32():
+    out = run("out[thread_position_in_grid.x] = simd_sum(1);", shape=(70,), grid=(70, 1, 1), threadgroup=(70, 1, 1))
+    np.testing.assert_array_equal(out, [32] * 64 + [6] * 6)
+
+
+def test_inputs_of_any_layout():
+    import mlx.core as mx
+
+    x = mx.arange(24).reshape(4, 6)
+    views = {"transposed": x.T, "strided": x[:, ::2], "reversed": x[::-1], "broadcast": mx.broadcast_to(x[:1], (3, 6))}
+    copy = "uint i = thread_position_in_grid.x; out[i] = a[i];"
+    walk = (
+        "uint r = thread_position_in_grid.y, c = thread_position_in_grid.x;"
+        "out[r * a_shape[1] + c] = a[r * a_strides[0] + c * a_strides[1]] + 100 * a_ndim;"
+    )
+    for view in views.values():
+        rows, columns = view.shape
+        expected = np.array(view)
+        out = run(copy, [view], view.shape, grid=(view.size, 1, 1), threadgroup=(8, 1, 1))
+        np.testing.assert_array_equal(out, expected)
+        for contiguous in (True, False):
+            out = run(
+                walk, [view], view.shape, grid=(columns, rows, 1), threadgroup=(2, 2, 1), ensure_row_contiguous=contiguous
+            )
+            np.testing.assert_array_equal(out, expected + 200)
+
+
+def test_scalars_and_zero_dimensional_inputs():
+    import mlx.core as mx
+
+    out = run("out[0] = a * 100 + b * 10 + (c ? 1 : 0);", [mx.array(3), 2, True])
+    assert out[0] == 321
+
+
+def test_zero_size():
+    import mlx.core as mx
+
+    out = run("out[thread_position_in_grid.x] = a[0];", [mx.zeros((0, 4))], (0, 4), grid=(0, 1, 1), threadgroup=(8, 1, 1))
+    assert out.shape == (0, 4)
+
+
+def test_init_value_and_atomic_outputs():
+    import mlx.core as mx
+
+    out = run(
+        "atomic_fetch_add_explicit(&out[thread_position_in_grid.x % 4], a[thread_position_in_grid.x], memory_order_relaxed);",
+        [mx.ones((10_000,))],
+        (4,),
+        "float32",
+        (10_000, 1, 1),
+        (64, 1, 1),
+        init_value=0.5,
+        atomic_outputs=True,
+    )
+    np.testing.assert_array_equal(out, [2500.5] * 4)
+
+
+def test_results_stay_when_memory_is_reused():
+    """Outputs are written in place: none may share memory with another live array."""
+    import mlx.core as mx
+
+    fill = "out[thread_position_in_grid.x] = a;"
+    kernel = zmlx.metal_kernel("fill", ["a"], ["out"], fill)
+    outs = [
+        kernel(
+            inputs=[i], output_shapes=[(50,)], output_dtypes=[mx.int32], grid=(50, 1, 1), threadgroup=(50, 1, 1), stream=mx.cpu
+        )[0]
+        for i in range(50)
+    ]
+    assert [set(out.tolist()) for out in outs] == [{i} for i in range(50)]
+
+
+def test_launches_from_many_threads():
+    results = {}
+
+    def work(index):
+        results[index] = run(ROW_SUM_INT, shape=(8,), grid=(8 * 64, 1, 1), threadgroup=(64, 1, 1)).tolist()
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert results == {i: [2016 + 64 * row for row in range(8)] for i in range(8)}
+
+
+ROW_SUM_INT = """
+    threadgroup atomic_int total;
+    uint row = threadgroup_position_in_grid.x, t = thread_position_in_threadgroup.x;
+    if (t == 0) atomic_store_explicit(&total, 0, memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    atomic_fetch_add_explicit(&total, int(row + t), memory_order_relaxed);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (t == 0) out[row] = atomic_load_explicit(&total, memory_order_relaxed);
+"""
+
+WRONG = {
+    "divides": ("out[0] = 7 / a[0];", "divided an integer by zero"),
+    "out of bounds": ("out[0] = a[(1 << 28) + thread_position_in_grid.x];", "read or wrote memory outside of its arrays"),
+    "threadgroup memory": (
+        "threadgroup float s[8000]; threadgroup float t[1000]; out[0] = int(s[0] + t[0]);",
+        "declares 36000 bytes of threadgroup memory; Metal has 32768 bytes a threadgroup",
+    ),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "simd_sum(1); "], ids=["loop", "fibers"])
+@pytest.mark.parametrize("case", WRONG)
+def test_a_kernel_that_goes_wrong_is_an_error_and_the_process_lives(case, prefix):
+    import mlx.core as mx
+
+    source, message = WRONG[case]
+    with pytest.raises(KernelRuntimeError) as error:
+        run(prefix + source, [mx.zeros((4,), mx.int32)], grid=(32, 1, 1), threadgroup=(32, 1, 1))
+    assert str(error.value).startswith("[metal_kernel] Kernel 'host_test' " + message)
+    assert run("out[0] = 5;")[0] == 5
+
+
+def test_a_stack_overflow_is_an_error_and_the_process_lives():
+    header = """
+        __attribute__((noinline)) int deep(int n) {
+            volatile int frame[256];
+            frame[n & 255] = n;
+            return n < 0 ? 0 : deep(n + 1) + frame[n & 255];
+        }
+    """
+    with pytest.raises(KernelRuntimeError, match="overflowed a thread's stack of 192 KB"):
+        run("out[0] = deep(simd_sum(1));", grid=(32, 1, 1), threadgroup=(32, 1, 1), header=header)
+    assert run("out[0] = 5;")[0] == 5
+
+
+def test_a_compile_error_names_the_authors_line():
+    with pytest.raises(KernelCompileError) as error:
+        run("int fine = 1;\n    out[0] = missing + fine;")
+    assert "Kernel 'host_test' does not compile" in str(error.value)
+    assert "source line 2: " in str(error.value)
+    assert "    out[0] = missing + fine;" in str(error.value)
+    assert "missing" in error.value.log
+
+
+def test_a_broken_cache_entry_is_rebuilt(tmp_path):
+    """A second process finds a library that was cut short, and builds it anew."""
+    script = (
+        "import mlx.core as mx, zmlx\n"
+        "k = zmlx.metal_kernel('cut', ['x'], ['out'], 'out[thread_position_in_grid.x] = x[0] + 1;')\n"
+        "print(k(inputs=[mx.ones((4,))], output_shapes=[(4,)], output_dtypes=[mx.float32], grid=(4, 1, 1),"
+        " threadgroup=(4, 1, 1), stream=mx.cpu)[0].tolist())\n"
+    )
+
+    def process():
+        import os
+
+        env = {**os.environ, "ZMLX_CACHE_DIR": str(tmp_path)}
+        return subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120)
+
+    assert process().stdout == "[2.0, 2.0, 2.0, 2.0]\n"
+    libraries = list(tmp_path.glob("host/*/*.so"))
+    assert libraries
+    for library in libraries:
+        library.write_bytes(library.read_bytes()[:1000])
+    again = process()
+    assert again.stdout == "[2.0, 2.0, 2.0, 2.0]\n", again.stderr
+
+
+def test_outputs_larger_than_one_chunk_are_complete():
+    out = run(
+        "out[thread_position_in_grid.x] = thread_position_in_grid.x;", shape=(1_000_003,), grid=(1_000_003, 1, 1),
+        threadgroup=(256, 1, 1),
+    )
+    np.testing.assert_array_equal(out, np.arange(1_000_003))
+
+
+def test_number_of_threads_can_be_set(monkeypatch):
+    from zmlx.launch import host
+
+    host.num_threads.cache_clear()
+    monkeypatch.setenv(host.THREADS_VARIABLE, "3")
+    assert host.num_threads() == 3
+    host.num_threads.cache_clear()
+    monkeypatch.setenv(host.THREADS_VARIABLE, "many")
+    with pytest.raises(ValueError, match="ZMLX_NUM_THREADS='many': expected a number of threads, 1 or more"):
+        host.num_threads()
+    monkeypatch.undo()
+    host.num_threads.cache_clear()

@@ -1,0 +1,319 @@
+"""The CUDA launcher: translate, compile with NVRTC, launch through ``mx.fast.precompiled_cuda_kernel``.
+
+Launches are as lazy as any MLX operation, so that they work under ``mx.compile`` and on any stream. What changes from
+call to call (grid, shapes, strides) goes in as kernel arguments: a new shape compiles nothing. The text depends on
+dtypes, ranks and template arguments, and on how the launch is laid out in blocks (`Plan`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from zmlx.launch.cache import cached, digest
+from zmlx.launch.compiler import RUNTIME, compile_error
+from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
+from zmlx.launch.records import Triple
+from zmlx.launch.signature import Parameter, Signature
+from zmlx.launch.translate import cpp_function
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from zmlx.launch.kernel import Call
+
+PATH = "cuda"
+
+#: Functions without an execution space are the kernel author's, and run on the device.
+_OPTIONS = ("--std=c++17", "-default-device", "-w")
+
+# CUDA's limits on what a launch may ask for (CUDA C++ Programming Guide, "Technical Specifications").
+_MAX_BLOCKS_YZ = 65535
+_MAX_BLOCK_Z = 64
+_MAX_INT = 2**31 - 1
+
+_BOUNDS = (32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the text depends on besides the signature.
+
+    ``layout`` is one of those that ``runtime/cuda.h`` explains. ``bound`` is the most threads that a block may have:
+    the compiler gives each thread as many registers as that leaves. ``device`` is the index of the GPU, since MLX
+    loads a kernel of one name once, into the GPU that is the first to run it.
+    """
+
+    layout: Literal["FLAT", "BLOCK", "LINEAR"] = "BLOCK"
+    bound: int = 1024
+    device: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled kernel: the symbol to launch, and the CUBIN (or PTX) that holds it."""
+
+    entry: str
+    code: bytes
+
+
+def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
+    """Put one call into MLX's graph; returns its outputs and the way it will run."""
+    import mlx.core as mx
+
+    if 0 in call.grid or all(0 in shape for shape in call.output_shapes):
+        return _unlaunched(call), PATH
+    device = mx.default_device() if call.stream is None else getattr(call.stream, "device", call.stream)
+    plan = make_plan(call.grid, call.threadgroup, _device_index(device))
+    program = _program(signature, _target(_architecture(device), find_nvrtc()), plan)
+    grid, group = _blocks(plan, call)
+    inputs, scalars = _arguments(signature, plan, call)
+    outputs = mx.fast.precompiled_cuda_kernel(
+        name=program.entry,
+        compiled_source=program.code,
+        inputs=inputs,
+        output_shapes=call.output_shapes,
+        output_dtypes=call.output_dtypes,
+        scalars=scalars,
+        grid=grid,
+        threadgroup=group,
+        init_value=call.init_value,
+        ensure_row_contiguous=signature.kernel.ensure_row_contiguous,
+        stream=call.stream,
+    )
+    return outputs, PATH
+
+
+# --- how a launch is laid out --------------------------------------------------------------------------------------
+
+
+def make_plan(grid: Triple, threadgroup: Triple, device: int = 0) -> Plan:
+    """The plan for a launch of ``grid`` threads, none of its extents 0, in groups of ``threadgroup``."""
+    group = _group(grid, threadgroup)
+    groups = _groups(grid, group)
+    threads = math.prod(group)
+    bound = next(bound for bound in _BOUNDS if threads <= bound)
+    if (
+        max(groups[1:]) > _MAX_BLOCKS_YZ
+        or group[2] > _MAX_BLOCK_Z
+        or any(count * size > _MAX_INT for count, size in zip(groups, group, strict=True))
+    ):
+        return Plan("LINEAR", bound, device)
+    return Plan("FLAT" if group[1] == group[2] == 1 else "BLOCK", bound, device)
+
+
+def _group(grid: Triple, threadgroup: Triple) -> Triple:
+    """Metal launches groups no larger than the grid."""
+    x, y, z = (min(threads, size) for threads, size in zip(grid, threadgroup, strict=True))
+    return x, y, z
+
+
+def _groups(grid: Triple, group: Triple) -> Triple:
+    x, y, z = (-(-threads // size) for threads, size in zip(grid, group, strict=True))
+    return x, y, z
+
+
+def _blocks(plan: Plan, call: Call) -> tuple[Triple, Triple]:
+    """Grid and block in CUDA's threads, as MLX takes them."""
+    group = _group(call.grid, call.threadgroup)
+    if plan.layout != "LINEAR":
+        return call.grid, group
+    threads, blocks = math.prod(group), math.prod(_groups(call.grid, group))
+    columns = min(blocks, _MAX_INT // threads)
+    return (columns * threads, -(-blocks // columns), 1), (threads, 1, 1)
+
+
+# --- what a launch passes ------------------------------------------------------------------------------------------
+
+
+def _arguments(signature: Signature, plan: Plan, call: Call) -> tuple[list[mx.array], list[int]]:
+    """Inputs, and the scalars in the order in which `cuda_text` declares them."""
+    inputs = list(call.inputs)
+    words = list(call.grid)
+    if plan.layout == "LINEAR":
+        words += _group(call.grid, call.threadgroup)
+    for parameter in signature.parameters:
+        index = parameter.array
+        if parameter.role == "shape":
+            words += inputs[index].shape
+        elif parameter.role == "strides":
+            inputs[index], strides = _strides(inputs[index], signature.kernel.ensure_row_contiguous, call.stream)
+            words += [word for stride in strides for word in (stride & 0xFFFFFFFF, stride >> 32)]
+    return inputs, [_signed(word) for word in words]
+
+
+def _strides(x: mx.array, row_contiguous: bool, stream: Any) -> tuple[mx.array, Sequence[int]]:
+    """The array to pass, and the strides, counted in elements, that the kernel will find it with.
+
+    Strides of an input that stays as it is are known once it is evaluated, which waits for the GPU. Where that cannot
+    be, while mx.compile or mx.vmap traces the call, the input is made row-contiguous first.
+    """
+    import mlx.core as mx
+
+    from zmlx.launch.kernel import evaluate
+
+    if not row_contiguous:
+        if evaluate([x]):
+            view = memoryview(x)  # type: ignore[arg-type]
+            return x, [stride // view.itemsize for stride in view.strides or ()]
+        x = mx.contiguous(x, stream=stream)
+    return x, [math.prod(x.shape[axis + 1 :]) for axis in range(x.ndim)]
+
+
+def _signed(word: int) -> int:
+    """The signed 32-bit integer with the same bits: MLX passes integers as those."""
+    return word - 2**32 if word > _MAX_INT else word
+
+
+def _unlaunched(call: Call) -> list[mx.array]:
+    """Outputs of a launch without threads, or without anything to write: CUDA takes no empty grid."""
+    import mlx.core as mx
+
+    value = call.init_value or 0.0
+    return [
+        mx.full(shape, value, stream=call.stream).astype(dtype, stream=call.stream)
+        for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)
+    ]
+
+
+_architectures: dict[str, str] = {}
+
+
+def _architecture(device: Any) -> str:
+    """``"sm_90"``. Asked once a device: MLX looks up the free memory as well each time."""
+    import mlx.core as mx
+
+    name = str(device)
+    if name not in _architectures:
+        _architectures[name] = str(mx.device_info(device)["architecture"])
+    return _architectures[name]
+
+
+def _device_index(device: Any) -> int:
+    """The 1 of ``Device(gpu, 1)``, which MLX shows nowhere else."""
+    match = re.search(r", (\d+)\)", str(device))
+    return int(match[1]) if match else 0
+
+
+def _target(arch: str, nvrtc: Nvrtc) -> str:
+    """What to compile for: the device itself, or PTX where the device is newer than NVRTC."""
+    if nvrtc.supports(arch):
+        return arch
+    older = [known for known in nvrtc.archs if known < arch_number(arch)]
+    return f"compute_{max(older)}" if older else arch
+
+
+# --- compiling------------------------------------------------------------------------------------------------------
+
+
+def compile_cubin(signature: Signature, arch: str, plan: Plan | None = None) -> bytes:
+    """The kernel compiled for an architecture such as ``"sm_90"``. Needs NVRTC, but neither a GPU nor a driver.
+
+    Raises
+    ------
+    NvrtcNotFoundError
+        NVRTC is not installed.
+    KernelCompileError
+        NVRTC refused the kernel. The message shows the first errors against the kernel's own source.
+    ValueError
+        NVRTC does not know the architecture.
+    """
+    return _program(signature, arch, plan or Plan()).code
+
+
+def cuda_text(signature: Signature, plan: Plan | None = None) -> str:
+    """The CUDA source for a signature: the kernel as a device function and the entry that calls it.
+
+    The entry is called ``ZMLX_ENTRY``, a macro that is given when it is compiled.
+    """
+    plan = plan or Plan()
+    words = [f"uint zmlx_grid_{axis}" for axis in "xyz"]
+    group = "blockDim.x, blockDim.y, blockDim.z"
+    if plan.layout == "LINEAR":
+        words += [f"uint zmlx_group_{axis}" for axis in "xyz"]
+        group = "zmlx_group_x, zmlx_group_y, zmlx_group_z"
+    locals_, arguments = [], []
+    for parameter in signature.parameters:
+        names, local, argument = _argument(parameter)
+        words += [f"int {name}" for name in names]
+        locals_ += [f"  {local}\n"] if local else []
+        arguments.append(argument)
+    arguments += [f"zmlx_thread.{name}()" for name, _ in signature.kernel.attributes]
+    # MLX passes all inputs, then all outputs, then the scalars.
+    pointers = [_pointer(p) for role in ("input", "output") for p in signature.parameters if p.role == role]
+    parameters = ",\n    ".join([*pointers, *words])
+    return (
+        '#include "cuda.h"\n'
+        f"{cpp_function(signature, 'cuda', 'zmlx_kernel_function')}"
+        '#line 1 "zmlx entry"\n'
+        "namespace metal {\n"
+        f'extern "C" __global__ void __launch_bounds__({plan.bound}) ZMLX_ENTRY(\n'
+        f"    {parameters}) {{\n"
+        f"  const ::zmlx::Thread<::zmlx::{plan.layout}> zmlx_thread(\n"
+        f"      ::zmlx::Extent{{zmlx_grid_x, zmlx_grid_y, zmlx_grid_z}}, ::zmlx::Extent{{{group}}});\n"
+        "  if (!zmlx_thread.inside) return;\n"
+        f"{''.join(locals_)}"
+        f"  zmlx_kernel::zmlx_kernel_function{signature.template_arguments}({', '.join(arguments)});\n"
+        "}\n"
+        "}  // namespace metal\n"
+    )
+
+
+def _pointer(parameter: Parameter) -> str:
+    """A pointer parameter of the entry. Nothing writes to inputs while a kernel runs: `__restrict__` says so, and lets
+    them be read through the read-only cache."""
+    kind, name = parameter.type.metal, f"zmlx_{parameter.name}"
+    if parameter.role == "input":
+        return f"const {kind}* __restrict__ {name}"
+    return f"{f'atomic<{kind}>' if parameter.atomic else kind}* {name}"
+
+
+def _argument(parameter: Parameter) -> tuple[list[str], str, str]:
+    """How the entry gets a parameter's value: words that it takes, a local made of them, the argument.
+
+    Ranks are constants, so that loops over dimensions unroll and the locals stay in registers.
+    """
+    name, rank = f"zmlx_{parameter.name}", parameter.type.ndim
+    match parameter.role:
+        case "input" | "output":
+            return [], "", f"*{name}" if rank == 0 else name
+        case "ndim":
+            return [], "", str(rank)
+        case "shape":
+            words = [f"{name}_{axis}" for axis in range(rank)]
+            return words, f"const int {name}[{rank}] = {{{', '.join(words)}}};", name
+        case "strides":
+            words = [f"{name}_{axis}_{half}" for axis in range(rank) for half in ("low", "high")]
+            values = [f"::zmlx::join_words({name}_{axis}_low, {name}_{axis}_high)" for axis in range(rank)]
+            return words, f"const int64_t {name}[{rank}] = {{{', '.join(values)}}};", name
+
+
+@lru_cache(maxsize=None)
+def _program(signature: Signature, target: str, plan: Plan) -> Program:
+    kernel, nvrtc, headers = signature.kernel, find_nvrtc(), runtime_headers()
+    text = cuda_text(signature, plan)
+    files = [part for file in headers.items() for part in file]
+    key = digest(text, target, *_OPTIONS, nvrtc.name, str(plan.device), *files)
+    entry = f"zmlx_{re.sub(r'[^A-Za-z0-9_]', '_', kernel.name)}_{key[:16]}"
+
+    def build(path: Path) -> None:
+        options = (*_OPTIONS, f"-DZMLX_ENTRY={entry}")
+        try:
+            path.write_bytes(nvrtc.compile(text, f"{kernel.name}.cu", target, options, headers))
+        except NvrtcError as error:
+            raise compile_error(kernel, error.log, f"{nvrtc.name} refused it for {target}") from error
+
+    return Program(entry, cached("cuda", key, ".cubin", build).read_bytes())
+
+
+@lru_cache
+def runtime_headers() -> Mapping[str, str]:
+    """The runtime headers that CUDA kernels include, by name."""
+    paths = (path for path in sorted(RUNTIME.glob("*.h")) if not path.name.startswith("host"))
+    return MappingProxyType({path.name: path.read_text() for path in paths})

@@ -1,0 +1,9 @@
+// The Metal Shading Language as kernels see it: types, vectors, maths, integers and MLX's prelude.
+//
+// simd functions, atomics and barriers depend on how threads are run; host_*.h and cuda_*.h add them.
+#pragma once
+
+#include "msl_config.h"
+#include "msl_types.h"
+#include "msl_vector.h"
+#include "msl_math.h"
