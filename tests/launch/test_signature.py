@@ -3,16 +3,13 @@ is exported."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import re
-import tempfile
 
 import pytest
 
 from zmlx.launch import recording
-from zmlx.launch.signature import ATTRIBUTES, METAL_TYPES, KernelSource, make_signature
+from zmlx.launch.kernel import MetalKernel
+from zmlx.launch.signature import ATTRIBUTES, METAL_TYPES, ArrayType, KernelSource, make_signature
 
 pytestmark = pytest.mark.cpu
 
@@ -20,57 +17,7 @@ SHAPES = [(), (1,), (7,), (8,), (2, 3), (2, 4), (0, 3), (2, 3, 4)]
 INFO = ["", "x_shape[0];", "x_strides[0];", "x_ndim;", "x_ndim; x_shape[0]; x_strides[0]; // y_shape in a comment"]
 
 
-def mlx_text(kernel: KernelSource, inputs, output_dtypes, template) -> str:
-    """What MLX prints for a call, without running it."""
-    import mlx.core as mx
-
-    native = mx.fast.metal_kernel(
-        name=kernel.name,
-        input_names=list(kernel.input_names),
-        output_names=list(kernel.output_names),
-        source=kernel.source,
-        header=kernel.header,
-        ensure_row_contiguous=kernel.ensure_row_contiguous,
-        atomic_outputs=kernel.atomic_outputs,
-    )
-
-    def call(*arrays):
-        return native(
-            inputs=list(arrays),
-            output_shapes=[(1,)] * len(output_dtypes),
-            output_dtypes=list(output_dtypes),
-            grid=(1, 1, 1),
-            threadgroup=(1, 1, 1),
-            template=template,
-            verbose=True,
-        )
-
-    with tempfile.TemporaryDirectory() as folder, captured_stdout() as printed:
-        mx.export_function(os.path.join(folder, "call.mlxfn"), call, *inputs)
-    match = re.search(r"```\n(.*?)\n```", printed[0], re.DOTALL)
-    assert match is not None, printed
-    return match[1]
-
-
-@contextlib.contextmanager
-def captured_stdout():
-    """MLX prints from C++: catch the file descriptor."""
-    printed = []
-    with tempfile.TemporaryFile() as file:
-        saved = os.dup(1)
-        os.dup2(file.fileno(), 1)
-        try:
-            yield printed
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)
-            file.seek(0)
-            printed.append(file.read().decode())
-
-
 def our_text(kernel: KernelSource, inputs, output_dtypes, template) -> str:
-    from zmlx.launch.kernel import MetalKernel
-
     with recording("metal") as calls:
         MetalKernel(kernel)(
             inputs=list(inputs),
@@ -89,19 +36,9 @@ def dtype_of(name: str):
     return getattr(mx, {"bool": "bool_"}.get(name, name))
 
 
-def needs_metal_text() -> None:
-    """Older MLX cannot export a Metal kernel without Metal, and names its functions differently."""
-    import mlx.core as mx
-
-    version = tuple(int(part) for part in mx.__version__.split(".")[:2])
-    if version < (0, 32):
-        pytest.skip(f"MLX {mx.__version__} does not print Metal text as MLX 0.32 does")
-
-
 @pytest.mark.parametrize("dtype", METAL_TYPES)
 @pytest.mark.parametrize("info", INFO, ids=["plain", "shape", "strides", "ndim", "all"])
-def test_dtypes_ranks_and_sizes(dtype, info):
-    needs_metal_text()
+def test_dtypes_ranks_and_sizes(dtype, info, mlx_text):
     import mlx.core as mx
 
     kernel = KernelSource("k", ("x", "y"), ("out",), f"uint i = thread_position_in_grid.x; {info} out[i] = 0;")
@@ -112,8 +49,7 @@ def test_dtypes_ranks_and_sizes(dtype, info):
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_every_attribute(attribute):
-    needs_metal_text()
+def test_every_attribute(attribute, mlx_text):
     import mlx.core as mx
 
     kernel = KernelSource("k", ("x",), ("a", "b"), f"// {attribute}\na[0] = x[0]; b[0] = x[0];")
@@ -123,8 +59,7 @@ def test_every_attribute(attribute):
 
 @pytest.mark.parametrize("atomic", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_templates_headers_and_outputs(atomic, count):
-    needs_metal_text()
+def test_templates_headers_and_outputs(atomic, count, mlx_text):
     import mlx.core as mx
 
     values = [mx.float16, mx.bool_, mx.int64, mx.complex64, 0, -7, 2**31 - 1, True, False]
@@ -139,8 +74,7 @@ def test_templates_headers_and_outputs(atomic, count):
         assert our_text(kernel, inputs, outputs, template) == mlx_text(kernel, inputs, outputs, template)
 
 
-def test_python_scalars_become_references():
-    needs_metal_text()
+def test_python_scalars_become_references(mlx_text):
     import mlx.core as mx
 
     kernel = KernelSource("k", ("x", "s", "t"), ("out",), "out[thread_position_in_grid.x] = x[0] * s + t;")
@@ -153,16 +87,11 @@ def test_python_scalars_become_references():
 
 def test_the_slip_of_mlx_is_not_repeated():
     """Shape information, two outputs and no attribute: MLX 0.32 closes the parameter list after the first output."""
-    signature = make_signature(KernelSource("k", ("x",), ("a", "b"), "x_shape[0];"), [array("float32", 2)], ["float32"] * 2)
+    kernel = KernelSource("k", ("x",), ("a", "b"), "x_shape[0];")
+    signature = make_signature(kernel, [ArrayType("float32", 2)], ["float32"] * 2)
     text = signature.metal_text()
     assert text.count(") {") == 1
     assert text.index("device float* b") < text.index(") {")
-
-
-def array(dtype: str, ndim: int):
-    from zmlx.launch.signature import ArrayType
-
-    return ArrayType(dtype, ndim)
 
 
 def test_digest_follows_every_part_of_the_kernel():

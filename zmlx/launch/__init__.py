@@ -12,7 +12,7 @@ from zmlx.launch.errors import (
     NvrtcNotFoundError,
     TranslationError,
 )
-from zmlx.launch.installation import install
+from zmlx.launch.installation import install, pretend_metal
 from zmlx.launch.kernel import MetalKernel, current_backend, metal_kernel
 from zmlx.launch.records import (
     LaunchKey,
@@ -43,6 +43,7 @@ __all__ = [
     "launch_counts",
     "metal_kernel",
     "poisoned_outputs",
+    "pretend_metal",
     "recording",
     "reset_launch_counts",
     "translate",

@@ -1,8 +1,9 @@
 """The CUDA launcher: translate, compile with NVRTC, launch through ``mx.fast.precompiled_cuda_kernel``.
 
-Launches are as lazy as any MLX operation, so that they work under ``mx.compile`` and on any stream. What changes from
-call to call (grid, shapes, strides) goes in as kernel arguments: a new shape compiles nothing. The text depends on
-dtypes, ranks and template arguments, and on how the launch is laid out in blocks (`Plan`).
+Launches are as lazy as any MLX operation, so that they work under ``mx.compile`` and on any stream. What
+changes from call to call (grid, shapes, strides) goes in as kernel arguments: a new shape compiles nothing.
+The text depends on dtypes, ranks and template arguments, and on how the launch is laid out in blocks
+(`Plan`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 PATH = "cuda"
 
 #: Functions without an execution space are the kernel author's, and run on the device.
-_OPTIONS = ("--std=c++17", "-default-device", "-w")
+_OPTIONS = ("--std=c++17", "-default-device", "-minimal", "-w")
 
 # CUDA's limits on what a launch may ask for (CUDA C++ Programming Guide, "Technical Specifications").
 _MAX_BLOCKS_YZ = 65535
@@ -45,9 +46,9 @@ _BOUNDS = (32, 64, 128, 256, 512, 1024)
 class Plan:
     """What the text depends on besides the signature.
 
-    ``layout`` is one of those that ``runtime/cuda.h`` explains. ``bound`` is the most threads that a block may have:
-    the compiler gives each thread as many registers as that leaves. ``device`` is the index of the GPU, since MLX
-    loads a kernel of one name once, into the GPU that is the first to run it.
+    ``layout`` is one of those that ``runtime/cuda.h`` explains. ``bound`` is the most threads that a block
+    may have: the compiler gives each thread as many registers as that leaves. ``device`` is the index of the
+    GPU, since MLX loads a kernel of one name once, into the GPU that is the first to run it.
     """
 
     layout: Literal["FLAT", "BLOCK", "LINEAR"] = "BLOCK"
@@ -90,7 +91,7 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     return outputs, PATH
 
 
-# --- how a launch is laid out --------------------------------------------------------------------------------------
+# --- how a launch is laid out --------------------------------------------------
 
 
 def make_plan(grid: Triple, threadgroup: Triple, device: int = 0) -> Plan:
@@ -129,7 +130,7 @@ def _blocks(plan: Plan, call: Call) -> tuple[Triple, Triple]:
     return (columns * threads, -(-blocks // columns), 1), (threads, 1, 1)
 
 
-# --- what a launch passes ------------------------------------------------------------------------------------------
+# --- what a launch passes ------------------------------------------------------
 
 
 def _arguments(signature: Signature, plan: Plan, call: Call) -> tuple[list[mx.array], list[int]]:
@@ -143,7 +144,8 @@ def _arguments(signature: Signature, plan: Plan, call: Call) -> tuple[list[mx.ar
         if parameter.role == "shape":
             words += inputs[index].shape
         elif parameter.role == "strides":
-            inputs[index], strides = _strides(inputs[index], signature.kernel.ensure_row_contiguous, call.stream)
+            copied = signature.kernel.ensure_row_contiguous
+            inputs[index], strides = _strides(inputs[index], copied, call.stream)
             words += [word for stride in strides for word in (stride & 0xFFFFFFFF, stride >> 32)]
     return inputs, [_signed(word) for word in words]
 
@@ -151,15 +153,15 @@ def _arguments(signature: Signature, plan: Plan, call: Call) -> tuple[list[mx.ar
 def _strides(x: mx.array, row_contiguous: bool, stream: Any) -> tuple[mx.array, Sequence[int]]:
     """The array to pass, and the strides, counted in elements, that the kernel will find it with.
 
-    Strides of an input that stays as it is are known once it is evaluated, which waits for the GPU. Where that cannot
-    be, while mx.compile or mx.vmap traces the call, the input is made row-contiguous first.
+    Strides of an input that stays as it is are known once it is evaluated, which waits for the GPU. Where
+    that cannot be, while mx.compile or mx.vmap traces the call, the input is made row-contiguous first.
     """
     import mlx.core as mx
 
-    from zmlx.launch.kernel import evaluate
+    from zmlx.launch.kernel import _evaluate
 
     if not row_contiguous:
-        if evaluate([x]):
+        if _evaluate([x]):
             view = memoryview(x)  # type: ignore[arg-type]
             return x, [stride // view.itemsize for stride in view.strides or ()]
         x = mx.contiguous(x, stream=stream)
@@ -209,11 +211,11 @@ def _target(arch: str, nvrtc: Nvrtc) -> str:
     return f"compute_{max(older)}" if older else arch
 
 
-# --- compiling------------------------------------------------------------------------------------------------------
+# --- compiling ----------------------------------------------------------------
 
 
 def compile_cubin(signature: Signature, arch: str, plan: Plan | None = None) -> bytes:
-    """The kernel compiled for an architecture such as ``"sm_90"``. Needs NVRTC, but neither a GPU nor a driver.
+    """The kernel compiled for an architecture such as ``"sm_90"``. Needs NVRTC, but no GPU and no driver.
 
     Raises
     ------
@@ -266,8 +268,8 @@ def cuda_text(signature: Signature, plan: Plan | None = None) -> str:
 
 
 def _pointer(parameter: Parameter) -> str:
-    """A pointer parameter of the entry. Nothing writes to inputs while a kernel runs: `__restrict__` says so, and lets
-    them be read through the read-only cache."""
+    """A pointer parameter of the entry. Nothing writes to inputs while a kernel runs: `__restrict__` says so,
+    and lets them be read through the read-only cache."""
     kind, name = parameter.type.metal, f"zmlx_{parameter.name}"
     if parameter.role == "input":
         return f"const {kind}* __restrict__ {name}"
@@ -294,7 +296,7 @@ def _argument(parameter: Parameter) -> tuple[list[str], str, str]:
             return words, f"const int64_t {name}[{rank}] = {{{', '.join(values)}}};", name
 
 
-@lru_cache(maxsize=None)
+@cache
 def _program(signature: Signature, target: str, plan: Plan) -> Program:
     kernel, nvrtc, headers = signature.kernel, find_nvrtc(), runtime_headers()
     text = cuda_text(signature, plan)
@@ -312,7 +314,7 @@ def _program(signature: Signature, target: str, plan: Plan) -> Program:
     return Program(entry, cached("cuda", key, ".cubin", build).read_bytes())
 
 
-@lru_cache
+@cache
 def runtime_headers() -> Mapping[str, str]:
     """The runtime headers that CUDA kernels include, by name."""
     paths = (path for path in sorted(RUNTIME.glob("*.h")) if not path.name.startswith("host"))

@@ -13,13 +13,12 @@ barriers or simd operations            one fiber a thread (``runtime/host_group.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import compiler
 from zmlx.launch.errors import KernelRuntimeError
@@ -112,12 +111,16 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     group = _group(call)
     program = load(signature, single=_threads(group) == 1)
     contiguous = signature.kernel.ensure_row_contiguous
-    with contextlib.ExitStack() as views:
-        inputs = [_view(x, contiguous, views) for x in call.inputs]
-        outputs = _allocate(call)
-        memory = [_view(x, False, views) for x in outputs]
+    outputs = _allocate(call)
+    held: list[_Buffer] = []
+    try:
+        inputs = [_view(x, contiguous, held) for x in call.inputs]
+        memory = [_view(x, False, held) for x in outputs]
         if _threads(call.grid):
             _run(program, signature, call.grid, group, inputs, memory)
+    finally:
+        for buffer in held:
+            _release_buffer(buffer)
     return _guarded(signature.kernel.name, call.inputs, outputs), program.path
 
 
@@ -198,8 +201,7 @@ def _unpack(signature: Signature) -> tuple[str, list[str]]:
     return "".join(line + "\n" for line in lines), arguments
 
 
-@dataclass(frozen=True)
-class _View:
+class _View(NamedTuple):
     """An evaluated array's memory. ``strides`` count elements."""
 
     address: int | None
@@ -207,19 +209,20 @@ class _View:
     strides: tuple[int, ...]
 
 
-def _view(array: mx.array, contiguous: bool, views: contextlib.ExitStack) -> _View:
-    """The memory of ``array``, or of a row-contiguous copy of it; valid until ``views`` is closed."""
-    import mlx.core as mx
-
+def _view(array: mx.array, contiguous: bool, held: list[_Buffer]) -> _View:
+    """The memory of ``array``, or of a row-contiguous copy of it; valid until what is appended to ``held`` is released."""
     buffer = _Buffer()
-    _get_buffer(array, ctypes.byref(buffer), _STRIDED)
-    views.callback(_release_buffer, ctypes.byref(buffer))
+    _get_buffer(array, buffer, _STRIDED)
+    held.append(buffer)
     shape = array.shape
-    strides = tuple(buffer.strides[i] // buffer.itemsize for i in range(len(shape)))
+    itemsize = buffer.itemsize
+    strides = tuple([stride // itemsize for stride in buffer.strides[: len(shape)]])
     if contiguous and not _is_row_contiguous(shape, strides):
+        import mlx.core as mx
+
         copy = mx.contiguous(array, stream=mx.cpu)
         mx.eval(copy)
-        return _view(copy, False, views)
+        return _view(copy, False, held)
     return _View(buffer.buf, shape, strides)
 
 
@@ -317,11 +320,12 @@ def num_threads() -> int:
 def _guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list[mx.array]:
     """Outputs that know where they came from: an eager result is a constant to mx.grad, which would then return
     zeros without a word. This way asking for the gradient is the error that it is on a GPU."""
-    import mlx.core as mx
+    return list(_guard(name, len(outputs))(*inputs, *outputs)) if inputs else outputs
 
-    count = len(outputs)
-    if not inputs:
-        return outputs
+
+@lru_cache(maxsize=None)
+def _guard(name: str, count: int) -> Any:
+    import mlx.core as mx
 
     @mx.custom_function
     def result(*arrays: mx.array) -> list[mx.array]:
@@ -331,5 +335,4 @@ def _guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list
     def no_vjp(*_: Any) -> Any:
         raise ValueError(MSG_NO_GRADIENT.format(name=name))
 
-    guarded = result(*inputs, *outputs)
-    return list(guarded)
+    return result

@@ -1,34 +1,101 @@
-"""Putting `zmlx.metal_kernel` in the place of ``mx.fast.metal_kernel``, so that libraries run unmodified."""
+"""Standing in for MLX's own functions, so that libraries run unmodified on machines without Metal.
+
+=====================  =====================================================================================
+`install`              ``mx.fast.metal_kernel`` is `zmlx.metal_kernel`: kernels made from then on run on
+                       Metal, CUDA and the CPU
+`pretend_metal`        the same, for a ``with`` block, in which ``mx.metal.is_available()`` and
+                       ``mx.default_device() == mx.gpu`` also hold: for libraries that ask before they make
+                       or call a kernel
+=====================  =====================================================================================
+
+Both are process-wide, may be nested and may overlap: MLX has its own functions back when the last one ends.
+"""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any
+import contextlib
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
 
-_native: Any = None
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+_lock = threading.Lock()
+
+#: Who is never told what `pretend_metal` pretends: they decide by it where work runs.
+_TRUTHFUL = ("zmlx", "mlx")
+
+
+class _Replacement:
+    """A function of MLX and what takes its place while somebody holds the replacement."""
+
+    def __init__(self, module: str, name: str, make: Callable[[], Callable[..., Any]]) -> None:
+        self._module = module
+        self._name = name
+        self._make = make
+        self._ours: Callable[..., Any] | None = None
+        self._native: Callable[..., Any] | None = None
+        self._holders = 0
+
+    @property
+    def native(self) -> Callable[..., Any]:
+        """The function as MLX brought it, whether or not it is replaced now."""
+        if self._native is not None:
+            return self._native
+        function: Callable[..., Any] = getattr(importlib.import_module(self._module), self._name)
+        return function
+
+    def hold(self) -> None:
+        with _lock:
+            module = importlib.import_module(self._module)
+            if self._ours is None:
+                self._native, self._ours = getattr(module, self._name), self._make()
+            self._holders += 1
+            if self._holders == 1:
+                setattr(module, self._name, self._ours)
+
+    def release(self) -> None:
+        with _lock:
+            module = importlib.import_module(self._module)
+            self._holders -= 1
+            # If somebody else has put a function of theirs over ours meanwhile, taking it away is not for us.
+            if self._holders == 0 and getattr(module, self._name) is self._ours:
+                setattr(module, self._name, self._native)
+
+
+def _our_metal_kernel() -> Callable[..., Any]:
+    from zmlx.launch.kernel import metal_kernel
+
+    return metal_kernel
+
+
+_metal_kernel = _Replacement("mlx.core.fast", "metal_kernel", _our_metal_kernel)
+_is_available = _Replacement("mlx.core.metal", "is_available", lambda: _pretended_is_available)
+_default_device = _Replacement("mlx.core", "default_device", lambda: _pretended_default_device)
 
 
 def native_metal_kernel() -> Any:
     """``mx.fast.metal_kernel`` as MLX brought it, whether or not it is replaced now."""
-    import mlx.core as mx
-
-    return _native if _native is not None else mx.fast.metal_kernel
+    return _metal_kernel.native
 
 
 class Installation:
     """What `install` returns: call `undo`, or use it as a context manager."""
 
-    def __init__(self, outer: bool) -> None:
-        self._outer = outer
+    def __init__(self) -> None:
+        self._active = True
+        _metal_kernel.hold()
 
     def undo(self) -> None:
-        """Give MLX its own function back. Kernels made meanwhile stay what they are; calling again does nothing."""
-        global _native
-        if self._outer and _native is not None:
-            import mlx.core as mx
-
-            mx.fast.metal_kernel = _native
-            _native = None
+        """End this installation; calling again does nothing. Kernels made meanwhile stay what they are."""
+        if self._active:
+            self._active = False
+            _metal_kernel.release()
 
     def __enter__(self) -> Installation:
         return self
@@ -43,16 +110,122 @@ def install() -> Installation:
     """Replace ``mx.fast.metal_kernel`` by `zmlx.metal_kernel` in this process.
 
     Libraries that make their kernels afterwards run them on CUDA and on the CPU too; on Metal nothing changes, since
-    the call is handed on to MLX. Kernels made before keep MLX's function. As a context manager the replacement ends
-    with the block; nested installations end with the outermost.
+    the call is handed on to MLX. Kernels made before keep MLX's function, and a module that did
+    ``from mlx.core.fast import metal_kernel`` keeps the function that it found there. Used as a context manager, the
+    replacement ends with the block; of several installations, the last one that ends takes it away.
+
+    Libraries that make their kernels only if ``mx.metal.is_available()`` need `pretend_metal`.
+
+    Examples
+    --------
+    >>> zmlx.install()                       # for the rest of the process
+    >>> with zmlx.install():                 # or for a block
+    ...     from mlx_lm.models import bitlinear_layers
     """
-    global _native
+    return Installation()
+
+
+@contextlib.contextmanager
+def pretend_metal(*packages: str) -> Iterator[None]:
+    """Answer yes, inside a ``with`` block, to code that asks whether it is on Metal.
+
+    Inside the block, besides what `install` does:
+
+    * ``mx.metal.is_available()`` is True;
+    * ``mx.default_device()`` says that it is a GPU: it equals ``mx.gpu`` and its ``type`` and text say so. It still
+      *is* the default device, and MLX takes it as that: a stream made on it, or an array computed on it, is on the
+      CPU where there is no GPU.
+
+    Nothing else changes: not where anything runs, not what MLX itself or zmlx see, not ``mx.gpu``, ``mx.device_info``
+    or MLX's other functions. Code that goes on to use what only Metal has (its memory figures, a capture, a GPU
+    stream) fails there as it would outside of the block. Kernels that are made inside the block keep working after
+    it. On a Mac whose default device is the GPU, all answers are what they were.
+
+    Parameters
+    ----------
+    packages
+        The modules that get these answers, each with its submodules: ``pretend_metal("mlx_lm.models")``. None
+        given means all, except MLX's own modules and zmlx.
+
+    Examples
+    --------
+    >>> with zmlx.pretend_metal():
+    ...     from mlx_lm.models.gated_delta import gated_delta_kernel
+    """
+    with install():
+        _is_available.hold()
+        _default_device.hold()
+        with _lock:
+            _pretences.append(packages)
+        try:
+            yield
+        finally:
+            with _lock:
+                _pretences.remove(packages)
+            _default_device.release()
+            _is_available.release()
+
+
+#: The packages of each `pretend_metal` block that is open; an empty tuple stands for all.
+_pretences: list[tuple[str, ...]] = []
+
+
+def _within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def _is_told(frame: FrameType) -> bool:
+    """Whether the code that runs in ``frame`` gets the pretended answer."""
+    module = str(frame.f_globals.get("__name__", ""))
+    if _within(module, _TRUTHFUL):
+        return False
+    return any(not packages or _within(module, packages) for packages in _pretences)
+
+
+# A module that took these functions by `from mlx.core import …` inside a block keeps them: outside of all
+# blocks they say what MLX says.
+def _pretended_is_available() -> bool:
+    return _is_told(sys._getframe(1)) or bool(_is_available.native())
+
+
+def _pretended_default_device() -> mx.Device:
+    device: mx.Device = _default_device.native()
+    return _gpu_in_name(device) if _is_told(sys._getframe(1)) else device
+
+
+def _gpu_in_name(device: mx.Device) -> mx.Device:
+    """The same device to MLX, a GPU to Python code that compares or prints it."""
     import mlx.core as mx
 
-    from zmlx.launch.kernel import metal_kernel
+    if device == mx.gpu:
+        return device
+    pretended: mx.Device = _device_class()(device.type, 0)
+    return pretended
 
-    if _native is not None:
-        return Installation(outer=False)
-    _native = mx.fast.metal_kernel
-    mx.fast.metal_kernel = metal_kernel
-    return Installation(outer=True)
+
+@lru_cache
+def _device_class() -> Any:
+    import mlx.core as mx
+
+    class PretendedGpu(mx.Device):  # type: ignore[misc]
+        def __eq__(self, other: object) -> bool:
+            if _is_told(sys._getframe(1)):
+                return bool(mx.Device(mx.gpu, 0) == other)
+            return bool(super().__eq__(other))
+
+        def __ne__(self, other: object) -> bool:
+            if _is_told(sys._getframe(1)):
+                return bool(mx.Device(mx.gpu, 0) != other)
+            return bool(super().__ne__(other))
+
+        def __hash__(self) -> int:
+            return super().__hash__()
+
+        def __repr__(self) -> str:
+            return "Device(gpu, 0)"
+
+        @property
+        def type(self) -> Any:
+            return mx.DeviceType.gpu if _is_told(sys._getframe(1)) else mx.DeviceType.cpu
+
+    return PretendedGpu

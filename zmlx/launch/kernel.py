@@ -305,8 +305,8 @@ def _evaluate(arrays: list[mx.array]) -> bool:
 
 
 def _triple(what: str, value: Sequence[int]) -> Triple:
-    extent = tuple(int(v) for v in value)
-    if len(extent) != 3 or any(v < 0 for v in extent) or any(v >= 2**32 for v in extent):
+    extent = tuple(map(int, value))
+    if len(extent) != 3 or min(extent) < 0 or max(extent) >= 2**32:
         raise ValueError(
             f"[metal_kernel] Expected `{what}` to be three counts of threads along x, y and z but got {value!r}."
         )

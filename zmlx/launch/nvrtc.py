@@ -1,7 +1,7 @@
 """NVIDIA's run-time compiler: finding the library and calling it. It needs neither a GPU nor a driver.
 
-MLX's CUDA wheels bring it along (the Python packages ``nvidia-cuda-nvrtc`` for CUDA 13 and ``nvidia-cuda-nvrtc-cu12``),
-so that it is called through ctypes instead of being one more dependency.
+MLX's CUDA wheels bring it along (as the Python packages ``nvidia-cuda-nvrtc`` for CUDA 13 and
+``nvidia-cuda-nvrtc-cu12``), so that ctypes is all it takes to call it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import ctypes
 import importlib.util
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from zmlx.launch.errors import NvrtcNotFoundError
@@ -28,6 +28,9 @@ _LOOKED = (
     "Looked for libnvrtc.so in the nvidia-cuda-nvrtc Python packages, on the loader's path, in $CUDA_HOME, "
     "$CUDA_PATH and /usr/local/cuda"
 )
+
+#: The oldest whose C++ front end takes the runtime headers; what MLX's CUDA 12 wheels bring is newer.
+MIN_VERSION = (12, 8)
 
 #: Sonames by preference. NVRTC is compatible within a CUDA major version.
 _SONAMES = ("libnvrtc.so.13", "libnvrtc.so.12")
@@ -68,7 +71,7 @@ class NvrtcError(RuntimeError):
 
 @dataclass(frozen=True)
 class Nvrtc:
-    """A loaded NVRTC: where it came from, its (major, minor) version and the architectures it compiles for."""
+    """A loaded NVRTC: where it came from, its (major, minor) version, the architectures that it knows."""
 
     path: str
     version: tuple[int, int]
@@ -84,7 +87,9 @@ class Nvrtc:
         """Whether ``arch``, such as ``"sm_90"`` or ``"compute_90"``, can be compiled for."""
         return arch_number(arch) in self.archs
 
-    def compile(self, text: str, name: str, arch: str, options: Sequence[str], headers: Mapping[str, str]) -> bytes:
+    def compile(
+        self, text: str, name: str, arch: str, options: Sequence[str], headers: Mapping[str, str]
+    ) -> bytes:
         """Compile a program.
 
         Parameters
@@ -145,31 +150,38 @@ class Nvrtc:
         return text.decode()
 
 
-@lru_cache
+@cache
 def find_nvrtc() -> Nvrtc:
     """The NVRTC to use.
 
-    In this order: ``$ZMLX_NVRTC``, the one that is loaded already (MLX's own on a CUDA machine, so that it fits the
-    driver), those in Python packages, the loader's, a CUDA toolkit's.
+    In this order: ``$ZMLX_NVRTC``, one that this process has loaded already (MLX's own on a CUDA machine,
+    which fits the driver), those in Python packages, the loader's, a CUDA toolkit's.
 
     Raises
     ------
     NvrtcNotFoundError
-        There is none; the message says what to install.
+        There is none, or none that is new enough; the message says what to install.
     """
     named = os.environ.get(NVRTC_VARIABLE)
     failures = []
-    for library, path in _named(named) if named else _candidates():
+    for path, mode in [(named, ctypes.DEFAULT_MODE)] if named else _candidates():
         try:
-            return load(library if library is not None else ctypes.CDLL(path), path)
+            nvrtc = load(path, mode)
         except (OSError, AttributeError) as error:
-            failures.append(f"{path} does not load ({error})")
-    looked = f"{NVRTC_VARIABLE}={named!r}" if named else _LOOKED
+            # Not being on the loader's path is no news.
+            if named or "/" in path:
+                failures.append(f"{path} does not load ({error})")
+            continue
+        if nvrtc.version >= MIN_VERSION:
+            return nvrtc
+        failures.append(f"{nvrtc.name} in {path} is older than {MIN_VERSION[0]}.{MIN_VERSION[1]}")
+    looked = f"{NVRTC_VARIABLE} is {named!r}" if named else _LOOKED
     raise NvrtcNotFoundError(NVRTC_NOT_FOUND.format(looked="; ".join([looked, *failures])))
 
 
-def load(library: ctypes.CDLL, path: str) -> Nvrtc:
-    """Describe a loaded library; AttributeError if it is not NVRTC."""
+def load(path: str, mode: int = ctypes.DEFAULT_MODE) -> Nvrtc:
+    """Load a library; OSError if there is none, AttributeError if it is not NVRTC."""
+    library = ctypes.CDLL(path, mode)
     for function, arguments in _PROTOTYPES.items():
         getattr(library, function).argtypes = arguments
     library.nvrtcGetErrorString.argtypes = (ctypes.c_int,)
@@ -182,45 +194,20 @@ def load(library: ctypes.CDLL, path: str) -> Nvrtc:
     return Nvrtc(path, (major.value, minor.value), tuple(archs), library)
 
 
-def _named(path: str) -> Iterator[tuple[None, str]]:
-    yield None, path
-
-
-def _candidates() -> Iterator[tuple[ctypes.CDLL | None, str]]:
-    """Libraries to try, as (already loaded, path)."""
+def _candidates() -> Iterator[tuple[str, int]]:
+    """Libraries to try, with how to load them."""
     for soname in _SONAMES:
-        loaded = _already_loaded(soname)
-        if loaded is not None:
-            yield loaded, soname
-    folders = [Path(folder) for folder in _namespace_folders("nvidia")]
-    found = [path for folder in folders for path in folder.glob("*/lib/libnvrtc.so.*")]
+        yield soname, os.RTLD_NOLOAD | os.RTLD_NOW
+    packages = [Path(folder) for folder in _namespace_folders("nvidia")]
+    found = [path for folder in packages for path in folder.glob("*/lib/libnvrtc.so.*")]
     for path in sorted(found, key=_major, reverse=True):
-        yield None, str(path)
+        yield str(path), ctypes.DEFAULT_MODE
     for soname in (*_SONAMES, "libnvrtc.so"):
-        if _loads(soname):
-            yield None, soname
+        yield soname, ctypes.DEFAULT_MODE
     toolkits = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda")
     for toolkit in toolkits:
         for path in sorted(Path(toolkit).glob("lib*/libnvrtc.so")) if toolkit else ():
-            yield None, str(path)
-
-
-def _already_loaded(soname: str) -> ctypes.CDLL | None:
-    if not hasattr(os, "RTLD_NOLOAD"):
-        return None
-    try:
-        return ctypes.CDLL(soname, mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-    except OSError:
-        return None
-
-
-def _loads(soname: str) -> bool:
-    """Whether the loader finds it: not having NVRTC on its path is not worth a word in the error."""
-    try:
-        ctypes.CDLL(soname)
-    except OSError:
-        return False
-    return True
+            yield str(path), ctypes.DEFAULT_MODE
 
 
 def _namespace_folders(package: str) -> list[str]:
@@ -241,6 +228,6 @@ def arch_number(arch: str) -> int:
     return int(match[1])
 
 
-def _array(values: Sequence[str] | Mapping[str, str] | object) -> object:
-    encoded = [value.encode() for value in values]  # type: ignore[attr-defined]
+def _array(values: Iterable[str]) -> ctypes.Array[ctypes.c_char_p]:
+    encoded = [value.encode() for value in values]
     return (ctypes.c_char_p * len(encoded))(*encoded)

@@ -168,6 +168,14 @@ class Signature:
     outputs: tuple[ArrayType, ...]
     template: tuple[TemplateArgument, ...] = ()
 
+    # Every launch looks its program up by signature, and the source alone can be long: hash once.
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.kernel, self.inputs, self.outputs, self.template))
+
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Buffer parameters in order: each input with the shape information its source mentions, then the outputs."""

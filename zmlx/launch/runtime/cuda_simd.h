@@ -59,26 +59,36 @@ struct Words {
 };
 
 template <class T>
-ZMLX_FN T shuffle(uint mask, T value, uint source) {
+ZMLX_FN Words<sizeof(T)> to_words(T value) {
   static_assert(sizeof(T) <= 32, "a simd operation exchanges values of at most 32 bytes");
-  auto words = __builtin_bit_cast(Words<sizeof(T)>, value);
+  static_assert(sizeof(Words<sizeof(T)>) == sizeof(T), "words are as large as what they are made of");
+  return __builtin_bit_cast(Words<sizeof(T)>, value);
+}
+template <class T>
+ZMLX_FN T from_words(Words<sizeof(T)> words) {
+  return __builtin_bit_cast(T, words);
+}
+
+template <class T>
+ZMLX_FN T shuffle(uint mask, T value, uint source) {
+  auto words = to_words(value);
 #pragma unroll
   for (auto& word : words.word) word = __shfl_sync(mask, static_cast<uint>(word), source);
-  return __builtin_bit_cast(T, words);
+  return from_words<T>(words);
 }
 template <class T>
 ZMLX_FN T shuffle_xor(T value, uint lanes) {
-  auto words = __builtin_bit_cast(Words<sizeof(T)>, value);
+  auto words = to_words(value);
 #pragma unroll
   for (auto& word : words.word) word = __shfl_xor_sync(ALL_LANES, static_cast<uint>(word), lanes);
-  return __builtin_bit_cast(T, words);
+  return from_words<T>(words);
 }
 template <class T>
 ZMLX_FN T shuffle_up(T value, uint lanes) {
-  auto words = __builtin_bit_cast(Words<sizeof(T)>, value);
+  auto words = to_words(value);
 #pragma unroll
   for (auto& word : words.word) word = __shfl_up_sync(ALL_LANES, static_cast<uint>(word), lanes);
-  return __builtin_bit_cast(T, words);
+  return from_words<T>(words);
 }
 
 // --- reductions ----------------------------------------------------------------------------------------------------

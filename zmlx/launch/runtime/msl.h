@@ -7,3 +7,6 @@
 #include "msl_types.h"
 #include "msl_vector.h"
 #include "msl_math.h"
+#include "msl_geometric.h"
+#include "msl_integer.h"
+#include "mlx_prelude.h"

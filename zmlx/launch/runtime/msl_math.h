@@ -1,8 +1,8 @@
-// <metal_math>, <metal_common> and <metal_relational>: for float, and through float for half and bfloat, for scalars
-// and vectors; plain, fast:: and precise::.
+// <metal_math>, <metal_common> and <metal_relational>: for float, and through float for half and bfloat, for
+// scalars and vectors; plain, fast:: and precise::.
 //
-// The functions are templates over what they are called with, so that nothing is ambiguous here that is not on Metal.
-// Calls that Metal refuses as ambiguous, such as max(half, float), are refused here too.
+// The functions are templates over what they are called with, so that nothing is ambiguous here that is not
+// on Metal. Calls that Metal refuses as ambiguous, such as max(half, float), are refused here too.
 #pragma once
 
 #include "msl_vector.h"
@@ -14,11 +14,12 @@
 
 namespace metal {
 
-// ---------------------------------------------------------------------------------------------- argument types
+// ---------------------------------------------------------------------------------------------- argument
+// types
 namespace detail {
 
 // The type of two arguments together: a vector if one is, else as in arithmetic.
-template <class A, class B, bool = is_lane<A>&& is_lane<B>>
+template <class A, class B, bool = is_lane<A> && is_lane<B>>
 struct joined : meeting<A, B> {};
 template <class A>
 struct joined<A, A, true> {
@@ -67,9 +68,9 @@ inline constexpr bool mixes_half_and_float = (is_same_v<A, half> || ...) && (is_
 template <class A>
 using overload = conditional_t<is_same_v<A, signed char>, char, A>;
 template <class A, class B>
-inline constexpr bool same_overload = is_vector<A> || is_vector<B> || is_same_v<overload<A>, overload<B>> ||
-                                      is_same_v<A, bool> || is_same_v<B, bool> || is_enum_v<A> || is_enum_v<B> ||
-                                      is_same_v<A, bfloat> || is_same_v<B, bfloat>;
+inline constexpr bool same_overload =
+    is_vector<A> || is_vector<B> || is_same_v<overload<A>, overload<B>> || is_same_v<A, bool> ||
+    is_same_v<B, bool> || is_enum_v<A> || is_enum_v<B> || is_same_v<A, bfloat> || is_same_v<B, bfloat>;
 
 #define ZMLX_REFUSE "this call is ambiguous on Metal: cast the arguments to one type, as in max(x, T(0))"
 
@@ -240,37 +241,38 @@ struct abs_op {
 
 }  // namespace detail
 
-// ---------------------------------------------------------------------------------------------- the functions
-// `from` is impl or impl::fast.
-#define ZMLX_MATH_1(from, name)                 \
+// ---------------------------------------------------------------------------------------------- the
+// functions `from` is impl or impl::fast.
+#define ZMLX_MATH_1(from, name)                   \
   template <class A, class R = detail::math_t<A>> \
-  ZMLX_FN R name(A x) {                         \
-    return detail::map_float<R, from::name>(x); \
+  ZMLX_FN R name(A x) {                           \
+    return detail::map_float<R, from::name>(x);   \
   }
-#define ZMLX_MATH_2(from, name)                              \
+#define ZMLX_MATH_2(from, name)                               \
   template <class A, class B, class R = detail::math_t<A, B>> \
-  ZMLX_FN R name(A x, B y) {                                 \
-    return detail::map_float<R, from::name>(x, y);           \
+  ZMLX_FN R name(A x, B y) {                                  \
+    return detail::map_float<R, from::name>(x, y);            \
   }
-#define ZMLX_MATH_3(from, name)                                          \
+#define ZMLX_MATH_3(from, name)                                           \
   template <class A, class B, class C, class R = detail::math_t<A, B, C>> \
-  ZMLX_FN R name(A x, B y, C z) {                                        \
-    return detail::map_float<R, from::name>(x, y, z);                    \
+  ZMLX_FN R name(A x, B y, C z) {                                         \
+    return detail::map_float<R, from::name>(x, y, z);                     \
   }
-#define ZMLX_SINCOS(from)                                                                        \
-  template <class A, class R = detail::math_t<A>>                                                \
-  ZMLX_FN R sincos(A x, R& cosine) {                                                             \
-    cosine = detail::map_float<R, from::cos>(x);                                                 \
-    return detail::map_float<R, from::sin>(x);                                                   \
+#define ZMLX_SINCOS(from)                         \
+  template <class A, class R = detail::math_t<A>> \
+  ZMLX_FN R sincos(A x, R& cosine) {              \
+    cosine = detail::map_float<R, from::cos>(x);  \
+    return detail::map_float<R, from::sin>(x);    \
   }
 
 // What has an accurate and a fast form.
 #define ZMLX_ALL_MATH(X1, X2, from)                                                                          \
-  X1(from, acos) X1(from, acosh) X1(from, asin) X1(from, asinh) X1(from, atan) X1(from, atanh) X1(from, cos) \
-  X1(from, cosh) X1(from, cospi) X1(from, exp) X1(from, exp10) X1(from, exp2) X1(from, log)                  \
-  X1(from, log10) X1(from, log2) X1(from, rsqrt) X1(from, sin) X1(from, sinh) X1(from, sinpi)                \
-  X1(from, sqrt) X1(from, tan) X1(from, tanh) X1(from, tanpi)                                                \
-  X2(from, atan2) X2(from, divide) X2(from, fmod) X2(from, pow) X2(from, powr)
+  X1(from, acos)                                                                                             \
+  X1(from, acosh) X1(from, asin) X1(from, asinh) X1(from, atan) X1(from, atanh) X1(from, cos) X1(from, cosh) \
+      X1(from, cospi) X1(from, exp) X1(from, exp10) X1(from, exp2) X1(from, log) X1(from, log10)             \
+          X1(from, log2) X1(from, rsqrt) X1(from, sin) X1(from, sinh) X1(from, sinpi) X1(from, sqrt)         \
+              X1(from, tan) X1(from, tanh) X1(from, tanpi) X2(from, atan2) X2(from, divide) X2(from, fmod)   \
+                  X2(from, pow) X2(from, powr)
 
 #if defined(ZMLX_FAST_MATH)
 ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl::fast)
@@ -342,16 +344,21 @@ ZMLX_FN R nextafter(A x, B y) {
 template <class A, class B, class R = detail::math_t<A, B>, detail::if_vector<R> = 0>
 ZMLX_FN R nextafter(A x, B y) {
   using T = detail::element_t<R>;
-  return detail::each<R>([](auto a, auto b) { return nextafter(static_cast<T>(a), static_cast<T>(b)); }, x, y);
+  return detail::each<R>([](auto a, auto b) { return nextafter(static_cast<T>(a), static_cast<T>(b)); }, x,
+                         y);
 }
 
-// ---------------------------------------------------------------------------------------------- with integers
+// ---------------------------------------------------------------------------------------------- with
+// integers
 template <class A, class R = detail::math_t<A>, class K>
 ZMLX_FN R ldexp(A x, K k) {
   if constexpr (detail::is_vector<R>) {
     using T = detail::element_t<R>;
     return detail::each<R>(
-        [](auto a, auto n) { return static_cast<T>(impl::ldexp(static_cast<float>(a), static_cast<int>(n))); }, x, k);
+        [](auto a, auto n) {
+          return static_cast<T>(impl::ldexp(static_cast<float>(a), static_cast<int>(n)));
+        },
+        x, k);
   } else {
     return static_cast<R>(impl::ldexp(static_cast<float>(x), static_cast<int>(k)));
   }
@@ -373,7 +380,8 @@ ZMLX_FN R frexp(A x, vec<int, R::zmlx_lanes>& exponent) {
 template <class A, class R = detail::math_t<A>>
 ZMLX_FN auto ilogb(A x) {
   if constexpr (detail::is_vector<R>) {
-    return detail::each<vec<int, R::zmlx_lanes>>([](auto a) { return impl::ilogb(static_cast<float>(a)); }, x);
+    return detail::each<vec<int, R::zmlx_lanes>>([](auto a) { return impl::ilogb(static_cast<float>(a)); },
+                                                 x);
   } else {
     return impl::ilogb(static_cast<float>(x));
   }
@@ -388,15 +396,15 @@ ZMLX_FN R modf(A x, R& whole) {
 }
 
 // ---------------------------------------------------------------------------------------------- relational
-#define ZMLX_TRUTH_1(name)                                                        \
-  template <class A, class R = typename detail::truth<detail::math_t<A>>::type>   \
-  ZMLX_FN R name(A x) {                                                           \
-    return detail::map_truth<R, impl::name>(x);                                   \
+#define ZMLX_TRUTH_1(name)                                                      \
+  template <class A, class R = typename detail::truth<detail::math_t<A>>::type> \
+  ZMLX_FN R name(A x) {                                                         \
+    return detail::map_truth<R, impl::name>(x);                                 \
   }
-#define ZMLX_TRUTH_2(name)                                                                    \
-  template <class A, class B, class R = typename detail::truth<detail::math_t<A, B>>::type>   \
-  ZMLX_FN R name(A x, B y) {                                                                  \
-    return detail::map_truth<R, impl::name>(x, y);                                            \
+#define ZMLX_TRUTH_2(name)                                                                  \
+  template <class A, class B, class R = typename detail::truth<detail::math_t<A, B>>::type> \
+  ZMLX_FN R name(A x, B y) {                                                                \
+    return detail::map_truth<R, impl::name>(x, y);                                          \
   }
 ZMLX_TRUTH_1(isfinite)
 ZMLX_TRUTH_1(isinf)
@@ -434,22 +442,24 @@ ZMLX_FN R select(A a, B b, C condition) {
   static_assert(detail::same_overload<A, B>, ZMLX_REFUSE);
   if constexpr (detail::is_vector<R>) {
     using T = detail::element_t<R>;
-    return detail::each<R>([](auto x, auto y, auto c) { return c ? static_cast<T>(y) : static_cast<T>(x); }, a, b,
-                           condition);
+    return detail::each<R>([](auto x, auto y, auto c) { return c ? static_cast<T>(y) : static_cast<T>(x); },
+                           a, b, condition);
   } else {
     return condition ? static_cast<R>(b) : static_cast<R>(a);
   }
 }
 
-// ---------------------------------------------------------------------------------------------- fast and precise
+// ---------------------------------------------------------------------------------------------- fast and
+// precise
 #define ZMLX_USE(from, name) using from::name;
-#define ZMLX_SHARED_MATH(X)                                                                                      \
-  X(metal, abs) X(metal, ceil) X(metal, clamp) X(metal, copysign) X(metal, fabs) X(metal, fdim) X(metal, floor)  \
-  X(metal, fma) X(metal, fmax) X(metal, fmax3) X(metal, fmedian3) X(metal, fmin) X(metal, fmin3)                 \
-  X(metal, fract) X(metal, frexp) X(metal, ilogb) X(metal, ldexp) X(metal, max) X(metal, max3)                   \
-  X(metal, median3) X(metal, min) X(metal, min3) X(metal, mix) X(metal, modf) X(metal, nextafter)                \
-  X(metal, rint) X(metal, round) X(metal, saturate) X(metal, sign) X(metal, smoothstep) X(metal, step)           \
-  X(metal, trunc)
+#define ZMLX_SHARED_MATH(X)                                                                            \
+  X(metal, abs)                                                                                        \
+  X(metal, ceil) X(metal, clamp) X(metal, copysign) X(metal, fabs) X(metal, fdim) X(metal, floor)      \
+      X(metal, fma) X(metal, fmax) X(metal, fmax3) X(metal, fmedian3) X(metal, fmin) X(metal, fmin3)   \
+          X(metal, fract) X(metal, frexp) X(metal, ilogb) X(metal, ldexp) X(metal, max) X(metal, max3) \
+              X(metal, median3) X(metal, min) X(metal, min3) X(metal, mix) X(metal, modf)              \
+                  X(metal, nextafter) X(metal, rint) X(metal, round) X(metal, saturate) X(metal, sign) \
+                      X(metal, smoothstep) X(metal, step) X(metal, trunc)
 
 namespace precise {
 ZMLX_SHARED_MATH(ZMLX_USE)

@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import zmlx
+from zmlx import __main__ as command_line
+from zmlx import _compat, doctor
+from zmlx.__main__ import README_BEGIN, README_END, main, update_readme
+from zmlx.testing import golden, report, verify
+from zmlx.testing.comparison import CaseResult, Comparison, Finding
+from zmlx.testing.golden_file import GoldenError, GoldenFile
+
+pytestmark = pytest.mark.cpu
+
+CHECKOUT = Path(zmlx.__file__).parent.parent
+RESULT = CaseResult("cpu", "oracle", "f.g/float32/small", "f.g", "float32", 0.5, 0.2, 8, False, True)
+AGREES = Comparison("", {"cpu": GoldenFile("cpu")}, {}, (RESULT,), ())
+FINDING = Finding("ratchet", "cpu", "f.g/float32/small", "the error grew")
+DISAGREES = Comparison("", {"cpu": GoldenFile("cpu")}, {}, (RESULT,), (FINDING,))
+
+
+def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "zmlx", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env={**os.environ, **environ},
+        check=False,
+    )
+
+
+def test_help_teaches_with_examples_and_does_not_import_mlx() -> None:
+    code = "import sys; from zmlx.__main__ import main; sys.argv = ['zmlx', '--help']\ntry: main()\n"
+    code += "except SystemExit as end: sys.exit(9 if 'mlx' in sys.modules else end.code)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=False
+    )
+    assert found.returncode == 0
+    for command in ("doctor", "verify", "golden compare", "golden record", "report"):
+        assert f"python -m zmlx {command}" in found.stdout
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["verify"], ["golden"], ["golden", "record"], ["report"]])
+def test_every_command_has_a_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m zmlx {command[0]}")
+
+
+def test_the_examples_of_the_help_parse() -> None:
+    parser = command_line.build_parser()
+    texts = (command_line.EXAMPLES, command_line.VERIFY, command_line.GOLDEN, command_line.REPORT)
+    lines = [line for text in texts for line in text.splitlines() if line.startswith("  python -m zmlx ")]
+    assert len(lines) >= 15
+    for line in lines:
+        words = line.split("  ")[1].replace("'", "").split()
+        assert parser.parse_args(words[3:]).run
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"zmlx {zmlx.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "the following arguments are required: COMMAND", id="nothing"),
+        pytest.param(["golden"], "the following arguments are required: ACTION", id="no-action"),
+        pytest.param(["verify", "--backend", "tpu"], "invalid choice: 'tpu'", id="back-end"),
+        pytest.param(["frobnicate"], "invalid choice: 'frobnicate'", id="command"),
+    ],
+)
+def test_usage_errors_exit_with_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(GoldenError("cpu.json is truncated"), 1, id="golden"),
+        pytest.param(_compat.BackendUnavailableError("no GPU"), 1, id="back-end"),
+        pytest.param(ImportError("zmlx needs MLX", name="mlx.core"), 1, id="mlx"),
+        pytest.param(PermissionError(13, "Permission denied", "/x"), 1, id="permission"),
+        pytest.param(verify.VerifyError("No operation matches 'x'."), 2, id="selection"),
+    ],
+)
+def test_errors_are_one_message(
+    error: Exception, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(verify, "verify", fail)
+    assert main(["verify"]) == status
+    assert capsys.readouterr().err == f"zmlx: {error}\n"
+    assert main(["--traceback", "verify"]) == status
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), ImportError("no name 'f'", name="zmlx.testing.golden")])
+def test_mistakes_of_zmlx_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(verify, "verify", fail)
+    with pytest.raises(type(error)):
+        main(["verify"])
+
+
+def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verify, "verify", interrupt)
+    assert main(["verify"]) == 130
+
+
+@pytest.mark.parametrize(("status", "code"), [("pass", 0), ("fail", 1)])
+def test_doctor(
+    status: Any, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    diagnosis = doctor.Diagnosis((doctor.Finding("One kernel", "cpu", status, "detail"),))
+    monkeypatch.setattr(doctor, "diagnose", lambda directory: asked.append(directory) or diagnosis)
+    assert main(["doctor"]) == code
+    assert capsys.readouterr().out == f"{diagnosis.text()}\n"
+    assert main(["doctor", "--json", "--golden-dir", "here"]) == code
+    assert json.loads(capsys.readouterr().out)["ok"] is (code == 0)
+    assert asked == [None, Path("here")]
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_verify_passes_its_selection_on(
+    json_wanted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    row = verify.Row("f.g", "float16", 2, (0.5, 0.2), None, ())
+    found = verify.Verification("cpu", {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}, (row,))
+
+    def fake(*selection: Any, progress: Any) -> verify.Verification:
+        asked.append(selection)
+        return found
+
+    monkeypatch.setattr(verify, "verify", fake)
+    wanted = ["verify", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16"]
+    assert main([*wanted, "--json"] if json_wanted else wanted) == 0
+    assert asked == [("cpu", "g*", "float16")]
+    assert capsys.readouterr().out.strip() == (found.to_json() if json_wanted else found.text())
+
+
+def test_golden_record_writes_where_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+    file = GoldenFile("cpu", {"device": "a CPU"}, {})
+
+    def fake(backend: str, path: Path, progress: Any) -> golden.Recording:
+        asked.append((backend, path))
+        return golden.Recording(path / "cpu.json", file, (), (), ())
+
+    monkeypatch.setattr(golden, "record", fake)
+    monkeypatch.delenv("ZMLX_TEST_BACKEND", raising=False)
+    assert main(["golden", "record", "--backend", "cpu", "--golden-dir", str(tmp_path)]) == 0
+    assert asked == [("cpu", tmp_path)]
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'cpu.json'}: 0 cases on cpu (a CPU)")
+
+
+@pytest.mark.parametrize(("comparison", "status"), [(AGREES, 0), (DISAGREES, 1)], ids=["agrees", "disagrees"])
+def test_golden_compare_writes_the_report_either_way(
+    comparison: Comparison,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    asked: list[Any] = []
+
+    def fake(directory: Path, backend: str | None, progress: Any) -> Comparison:
+        asked.append((directory, backend))
+        return comparison
+
+    monkeypatch.setattr(golden, "compare_live", fake)
+    out = tmp_path / "build" / "report"
+    arguments = ["golden", "compare", "--golden-dir", str(tmp_path), "--report-dir", str(out)]
+    assert main(arguments) == status
+    assert asked == [(tmp_path, None)]
+    shown = capsys.readouterr().out
+    assert shown.startswith(report.render_terminal(report.build_report(comparison)))
+    assert ("the error grew" in shown) is (status == 1)
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md"]
+
+
+@pytest.mark.parametrize(("comparison", "status"), [(AGREES, 0), (DISAGREES, 1)], ids=["agrees", "disagrees"])
+def test_report(
+    comparison: Comparison,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(golden, "compare_recorded", lambda directory: comparison)
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# zmlx\n\n{README_BEGIN}\nold\n{README_END}\n\nThe end.\n")
+    page, markdown = tmp_path / "a.html", tmp_path / "a.md"
+    arguments = ["report", "--html", str(page), "--markdown", str(markdown), "--update-readme", str(readme)]
+    assert main(arguments) == status
+    assert page.read_text().startswith("<!")
+    assert markdown.read_text() == report.render_markdown(report.build_report(comparison))
+    text = readme.read_text()
+    if status:
+        assert "\nold\n" in text
+        assert f"{readme} is left as it was, for the report fails" in capsys.readouterr().err
+    else:
+        assert "\nold\n" not in text
+        assert "f.g" in text
+        assert f"{readme}: updated" in capsys.readouterr().out
+        assert main(arguments) == 0
+        assert f"{readme}: up to date" in capsys.readouterr().out
+
+
+def test_update_readme_replaces_what_is_between_the_markers(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{README_BEGIN}\nold\n{README_END}\nafter\n")
+    assert update_readme(readme, "new\nlines")
+    assert readme.read_text() == f"before\n{README_BEGIN}\nnew\nlines\n{README_END}\nafter\n"
+    assert not update_readme(readme, "new\nlines")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no markers\n",
+        f"{README_BEGIN}\n",
+        f"{README_END}\n{README_BEGIN}\n",
+        f"{README_BEGIN}\n{README_BEGIN}\n{README_END}\n",
+        f"{README_BEGIN}\n{README_END}\n{README_END}\n",
+    ],
+)
+def test_update_readme_needs_both_markers_once(text: str, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(
+        ValueError, match="needs one line '<!-- zmlx report: begin -->' and after it one line"
+    ):
+        update_readme(readme, "new")
+    assert readme.read_text() == text
+
+
+def test_a_missing_golden_directory_is_one_message(tmp_path: Path) -> None:
+    found = run("report", "--golden-dir", str(tmp_path / "nowhere"))
+    assert found.returncode == 1
+    assert "Traceback" not in found.stderr
+    assert "nowhere does not exist" in found.stderr
+
+
+def test_a_back_end_that_is_not_here_is_one_message() -> None:
+    missing = next(name for name, state in _compat.availability().items() if not state.available)
+    found = run("verify", "--backend", missing)
+    assert found.returncode == 1
+    assert f"{missing} is not available here" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_an_unknown_name_in_the_variable_is_one_message() -> None:
+    found = run("verify", ZMLX_TEST_BACKEND="tpu")
+    assert found.returncode == 2
+    assert "ZMLX_TEST_BACKEND: expected one of metal, cuda, cpu; got 'tpu'" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+class Terminal:
+    def __init__(self, is_terminal: bool) -> None:
+        self.text = ""
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for is_terminal, expected in ((True, "\r\033[K[1/3] f.g\r\033[K"), (False, "")):
+        stream = Terminal(is_terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        command_line.show_progress(0, 3, "f.g")
+        command_line._clear_progress()
+        assert stream.text == expected

@@ -1,0 +1,278 @@
+"""The command line: ``python -m zmlx doctor | verify | golden record | golden compare | report``.
+
+Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
+be made, 2 a request that makes no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import zmlx
+from zmlx import _compat
+
+EXAMPLES = """\
+examples:
+  python -m zmlx doctor                          what runs on this machine, what does not, and why
+  python -m zmlx verify                          every kernel against its float64 oracle
+  python -m zmlx verify --kernel swiglu --dtype bfloat16
+  python -m zmlx golden compare                  this machine against the recorded golden values
+  python -m zmlx golden record --backend cpu     record them again, after a change that was meant
+  python -m zmlx report --html report.html       how well the recorded back ends agree
+
+Run `python -m zmlx COMMAND --help` for the options of a command.
+"""
+
+DOCTOR = """\
+Examine this machine: platform, Python, MLX and its wheels, back ends, compilers, kernel cache and recorded
+golden values. Then compute one small Metal kernel on every back end that is available.
+
+Exit status 0: a kernel ran, and nothing that should work failed. It also works where MLX does not import.
+"""
+
+VERIFY = """\
+Run every operation of zmlx, forward and gradient, and compare it with its float64 oracle.
+
+examples:
+  python -m zmlx verify                              all, on MLX's default device
+  python -m zmlx verify --backend cpu                on the CPU of a Mac or a CUDA machine
+  python -m zmlx verify --kernel 'norms.*'           one family (quote the pattern)
+  python -m zmlx verify --kernel swiglu --dtype float16 --json
+
+Exit status 0: everything is within its tolerance. 1: something is not. 2: nothing matches.
+"""
+
+GOLDEN = """\
+Golden values are what each back end computed, recorded in golden_values/BACKEND.json with the device, the MLX
+version and the hash of every kernel's source. They show drift between back ends without their hardware.
+
+examples:
+  python -m zmlx golden compare                      run every case here; compare with oracle and files
+  python -m zmlx golden compare --report-dir build   ... and write report.html and report.md there
+  python -m zmlx golden record                       record this machine's default back end
+"""
+
+REPORT = """\
+Compare the recorded golden files with the oracle and with each other. Nothing is run on a GPU, so a laptop
+can show how Metal, CUDA and CPU agree.
+
+examples:
+  python -m zmlx report                              print the tables
+  python -m zmlx report --html report.html --markdown report.md
+  python -m zmlx report --update-readme README.md    between its two `zmlx report` comments
+"""
+
+README_BEGIN = "<!-- zmlx report: begin -->"
+README_END = "<!-- zmlx report: end -->"
+
+
+def show_progress(done: int, total: int, name: str) -> None:
+    """One line that rewrites itself, for people only."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K[{done + 1}/{total}] {name}")
+        sys.stderr.flush()
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\033[K")
+        sys.stderr.flush()
+
+
+def _golden_dir(options: argparse.Namespace) -> Path:
+    from zmlx.doctor import find_golden_dir
+
+    given: Path | None = options.golden_dir
+    return given if given is not None else find_golden_dir()
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    from zmlx.doctor import diagnose
+
+    diagnosis = diagnose(options.golden_dir)
+    print(diagnosis.to_json() if options.json else diagnosis.text())
+    return diagnosis.exit_code
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    from zmlx.testing.verify import verify
+
+    found = verify(options.backend, options.kernel, options.dtype, progress=show_progress)
+    _clear_progress()
+    print(found.to_json() if options.json else found.text())
+    return found.exit_code
+
+
+def run_golden_record(options: argparse.Namespace) -> int:
+    from zmlx.testing.golden import record
+
+    _compat.import_mx()
+    backend = options.backend or _compat.detect_backend()
+    recording = record(backend, _golden_dir(options), progress=show_progress)
+    _clear_progress()
+    print(recording.summary())
+    return 0
+
+
+def run_golden_compare(options: argparse.Namespace) -> int:
+    from zmlx.testing.golden import compare_live
+    from zmlx.testing.report import build_report, render_terminal, write_report
+
+    comparison = compare_live(_golden_dir(options), backend=options.backend, progress=show_progress)
+    _clear_progress()
+    report = build_report(comparison)
+    sys.stdout.write(render_terminal(report))
+    if options.report_dir is not None:
+        for name in ("report.html", "report.md"):
+            print(f"wrote {write_report(report, options.report_dir / name)}")
+    return 0 if comparison.ok else 1
+
+
+def run_report(options: argparse.Namespace) -> int:
+    from zmlx.testing.golden import compare_recorded
+    from zmlx.testing.report import build_report, render_markdown, render_terminal, write_report
+
+    comparison = compare_recorded(_golden_dir(options))
+    report = build_report(comparison)
+    sys.stdout.write(render_terminal(report))
+    for path in filter(None, (options.html, options.markdown)):
+        print(f"wrote {write_report(report, path)}")
+    if options.update_readme is not None:
+        if not comparison.ok:
+            print(f"zmlx: {options.update_readme} is left as it was, for the report fails", file=sys.stderr)
+        else:
+            # Without the title: the text around the markers has its own.
+            _, _, tables = render_markdown(report).partition("\n")
+            changed = update_readme(options.update_readme, tables.strip())
+            print(f"{options.update_readme}: {'updated' if changed else 'up to date'}")
+    return 0 if comparison.ok else 1
+
+
+def update_readme(path: Path, text: str) -> bool:
+    """Put `text` between the two markers of a file; returns whether that changed it.
+
+    Raises
+    ------
+    ValueError
+        The markers are not there, once each and in this order.
+    """
+    before = path.read_text(encoding="utf-8")
+    head, begin, rest = before.partition(README_BEGIN)
+    _, end, tail = rest.partition(README_END)
+    if not begin or not end or README_BEGIN in rest or README_END in head + tail:
+        raise ValueError(
+            f"{path} needs one line {README_BEGIN!r} and after it one line {README_END!r}; what is between "
+            "them is replaced."
+        )
+    after = f"{head}{README_BEGIN}\n{text}\n{README_END}{tail}"
+    if after != before:
+        path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+def _backend_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=_compat.BACKENDS,
+        help="where to run (default: ZMLX_TEST_BACKEND, or that of MLX's default device)",
+    )
+
+
+def _golden_dir_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--golden-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the golden files are (default: golden_values here or beside the checkout's zmlx)",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m zmlx",
+        description="One MLX kernel, written once as Metal, runs on Metal, CUDA and CPU. Do the three agree?",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"zmlx {zmlx.__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        to: argparse._SubParsersAction[argparse.ArgumentParser],
+        name: str,
+        brief: str,
+        text: str,
+        run: Callable[[argparse.Namespace], int] | None = None,
+    ) -> argparse.ArgumentParser:
+        made = to.add_parser(name, help=brief, description=text, formatter_class=raw)
+        if run is not None:
+            made.set_defaults(run=run)
+        return made
+
+    doctor = add(commands, "doctor", "what runs on this machine, what does not, and why", DOCTOR, run_doctor)
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    _golden_dir_option(doctor)
+
+    verify = add(commands, "verify", "every operation against its oracle, here", VERIFY, run_verify)
+    _backend_option(verify)
+    verify.add_argument(
+        "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
+    )
+    verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
+    verify.add_argument("--json", action="store_true", help="print JSON")
+
+    golden = add(commands, "golden", "record or compare golden values", GOLDEN)
+    actions = golden.add_subparsers(metavar="ACTION", required=True)
+    record = add(actions, "record", "compute every case and write BACKEND.json", GOLDEN, run_golden_record)
+    compare = add(
+        actions, "compare", "compute every case and compare with the files", GOLDEN, run_golden_compare
+    )
+    for action in (record, compare):
+        _backend_option(action)
+        _golden_dir_option(action)
+    compare.add_argument(
+        "--report-dir", type=Path, metavar="DIR", help="write report.html and report.md there"
+    )
+
+    report = add(commands, "report", "how well the recorded back ends agree", REPORT, run_report)
+    _golden_dir_option(report)
+    report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
+    report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
+    report.add_argument(
+        "--update-readme",
+        type=Path,
+        metavar="FILE",
+        help=f"replace what is between {README_BEGIN!r} and {README_END!r}",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    options = build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        _clear_progress()
+        return 130
+    # What a user can run into; anything else is a mistake of ours and keeps its traceback.
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        _clear_progress()
+        if isinstance(error, ImportError) and (error.name or "").startswith("zmlx"):
+            raise
+        if options.traceback:
+            traceback.print_exc()
+        print(f"zmlx: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
