@@ -1,0 +1,12 @@
+"""Testing one kernel on several back ends.
+
+plugin      the pytest plugin: markers, skips, options, fixtures, terminal summary
+opinfo      OpInfo and SampleInput: everything the suite needs to know of a kernel
+op_db       one module per kernels/ module: samples, float64 oracle, dtypes, tolerances, bad inputs
+layouts     the same values as row-contiguous, transposed, strided, sliced or broadcast MLX arrays
+tolerance   error measures and budgets
+golden      recording and comparing golden values; golden_file is what they look like on disk
+report      terminal, Markdown and HTML agreement report
+
+Nothing is imported here, so that loading the plugin costs no NumPy and no MLX.
+"""

@@ -1,0 +1,375 @@
+"""Golden files: what they hold, how they are written, and everything that can be wrong with one.
+
+One file a back end, ``golden_values/<backend>.json``::
+
+    {
+      "schema": 1,
+      "backend": "cpu",
+      "environment": {"date": "2026-01-31", "device": "…", "mlx": "0.32.4", …},
+      "checksum": "sha256 of schema, backend and cases",
+      "cases": {
+        "transformer.swiglu/float16/small": {
+          "dtype": "float16", "shape": [4, 8],
+          "input_hash": "…", "source_hash": "…",
+          "error": {"max_ulp": 0.5, "rms": 0.28},
+          "values": [0.1, "nan", "-inf", -0.0, …]
+        }
+      }
+    }
+
+Values are flattened in row order and are the shortest decimals that round back to the same number of the
+dtype (`zmlx.testing._formats.shortest`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmlx._compat import BACKENDS
+from zmlx.testing._formats import FLOAT_FORMATS, INTEGER_DTYPES, is_float, round_to, shortest
+
+SCHEMA = 1
+_KEYS = ("schema", "backend", "environment", "checksum", "cases")
+_CASE_KEYS = {"dtype", "shape", "input_hash", "source_hash", "error", "values"}
+_VALUES_PER_LINE = 8
+_NON_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+ADVICE = (
+    "Restore the file from version control, or record it again on that back end: "
+    "python -m zmlx golden record --backend {backend}"
+)
+
+
+class GoldenError(RuntimeError):
+    """A golden file or directory cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """One recorded array.
+
+    Attributes
+    ----------
+    dtype : str
+        MLX's name of the dtype.
+    shape : tuple of int
+        The array's shape.
+    values : tuple
+        Flattened, as they stand in the file: numbers, or "nan", "inf", "-inf".
+    input_hash, source_hash : str
+        What produced them; empty where nothing is known (values that tests registered).
+    max_ulp, rms : float or None
+        The error against the oracle when it was recorded.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    values: tuple[float | int | str, ...]
+    input_hash: str = ""
+    source_hash: str = ""
+    max_ulp: float | None = None
+    rms: float | None = None
+
+    @classmethod
+    def from_array(cls, array: NDArray[Any], dtype: str, **known: Any) -> GoldenCase:
+        """Encode `array`, whose numbers must be representable in `dtype`; `known` gives the other fields."""
+        encode = (lambda v: _encode(float(v), dtype)) if is_float(dtype) else int
+        values = tuple(encode(v) for v in np.asarray(array).ravel())
+        return cls(dtype, tuple(int(n) for n in np.shape(array)), values, **known)
+
+    def array(self) -> NDArray[Any]:
+        """The values in their shape: float64 for float dtypes, else the integer dtype itself."""
+        if not is_float(self.dtype):
+            return np.array(self.values, dtype=np.dtype(self.dtype)).reshape(self.shape)
+        numbers = [_NON_NUMBERS[v] if isinstance(v, str) else float(v) for v in self.values]
+        return round_to(np.array(numbers, dtype=np.float64), self.dtype).reshape(self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """The dict that stands in the file."""
+        made: dict[str, Any] = {"dtype": self.dtype, "shape": list(self.shape)}
+        if self.input_hash:
+            made["input_hash"] = self.input_hash
+        if self.source_hash:
+            made["source_hash"] = self.source_hash
+        if self.max_ulp is not None and self.rms is not None:
+            made["error"] = {"max_ulp": _figure(self.max_ulp), "rms": _figure(self.rms)}
+        made["values"] = list(self.values)
+        return made
+
+    @classmethod
+    def from_json(cls, raw: Any) -> GoldenCase:
+        """Read a case back.
+
+        Raises
+        ------
+        ValueError
+            If it is not what `to_json` makes.
+        """
+        if not isinstance(raw, dict) or not {"dtype", "shape", "values"} <= raw.keys() <= _CASE_KEYS:
+            raise ValueError(f"expected an object with dtype, shape and values (of {sorted(_CASE_KEYS)})")
+        dtype, shape, values = raw["dtype"], raw["shape"], raw["values"]
+        if dtype not in FLOAT_FORMATS and dtype not in INTEGER_DTYPES:
+            raise ValueError(f"unknown dtype {dtype!r}")
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"bad shape {shape!r}")
+        if not isinstance(values, list) or len(values) != math.prod(shape):
+            raise ValueError(f"shape {shape} needs {math.prod(shape)} values")
+        for value in values:
+            if type(value) not in ((float, int) if is_float(dtype) else (int,)) and (
+                not is_float(dtype) or value not in _NON_NUMBERS
+            ):
+                raise ValueError(f"{value!r} is not a {dtype} value")
+        error = raw.get("error", {})
+        if not isinstance(error, dict) or not error.keys() <= {"max_ulp", "rms"}:
+            raise ValueError(f"bad error figures {error!r}")
+        return cls(
+            dtype=dtype,
+            shape=tuple(shape),
+            values=tuple(values),
+            input_hash=str(raw.get("input_hash", "")),
+            source_hash=str(raw.get("source_hash", "")),
+            max_ulp=_read_figure(error.get("max_ulp")),
+            rms=_read_figure(error.get("rms")),
+        )
+
+
+def _encode(value: float, dtype: str) -> float | str:
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return shortest(value, dtype)
+
+
+def _figure(value: float) -> float | str:
+    """An error figure to four digits; more would be noise in a diff."""
+    return float(f"{value:.4g}") if math.isfinite(value) else _encode(value, "float64")
+
+
+def _read_figure(value: Any) -> float | None:
+    if value is None or isinstance(value, (float, int)):
+        return None if value is None else float(value)
+    if value in _NON_NUMBERS:
+        return _NON_NUMBERS[value]
+    raise ValueError(f"bad error figure {value!r}")
+
+
+@dataclass(frozen=True)
+class GoldenFile:
+    """What one back end computed.
+
+    Attributes
+    ----------
+    backend : str
+        "metal", "cuda" or "cpu".
+    environment : mapping of str to str
+        Where and with what: MLX, device, architecture, operating system, Python, TF32, date.
+    cases : mapping of str to GoldenCase
+        By case name.
+    """
+
+    backend: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cases: Mapping[str, GoldenCase] = field(default_factory=dict)
+
+    def checksum(self) -> str:
+        """sha256 over schema, back end and cases; the environment does not count."""
+        return _checksum(SCHEMA, self.backend, {name: case.to_json() for name, case in self.cases.items()})
+
+    def dumps(self) -> str:
+        """The text of the file: cases in order of their names, so that equal contents are equal bytes."""
+        head = {"schema": SCHEMA, "backend": self.backend}
+        lines = ["{", *(f'  "{key}": {json.dumps(value)},' for key, value in head.items())]
+        environment = {key: self.environment[key] for key in sorted(self.environment)}
+        lines.append('  "environment": ' + json.dumps(environment, indent=4).replace("\n}", "\n  }") + ",")
+        lines.append(f'  "checksum": "{self.checksum()}",')
+        blocks = [_case_text(name, self.cases[name]) for name in sorted(self.cases)]
+        lines.append('  "cases": {' + ",".join(blocks) + "\n  }")
+        lines.append("}")
+        return "\n".join(lines) + "\n"
+
+
+def _case_text(name: str, case: GoldenCase) -> str:
+    raw = case.to_json()
+    values = raw.pop("values")
+    lines = [f"      {json.dumps(key)}: {json.dumps(value)}," for key, value in raw.items()]
+    chunks = [
+        ", ".join(json.dumps(v) for v in values[i : i + _VALUES_PER_LINE])
+        for i in range(0, len(values), _VALUES_PER_LINE)
+    ]
+    body = ",\n        ".join(chunks)
+    lines.append(
+        f'      "values": [\n        {body}\n      ]' if len(chunks) > 1 else f'      "values": [{body}]'
+    )
+    return f"\n    {json.dumps(name)}: {{\n" + "\n".join(lines) + "\n    }"
+
+
+def _checksum(schema: int, backend: str, cases: Mapping[str, Any]) -> str:
+    content = {"schema": schema, "backend": backend, "cases": cases}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save(golden: GoldenFile, path: Path) -> None:
+    """Write `golden` to `path` whole or not at all.
+
+    The text goes to a temporary file beside it, which then takes its name: a full disk or a crash leaves the
+    old file as it was. Missing directories are made.
+
+    Raises
+    ------
+    GoldenError
+        If the directory cannot be made or written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "x", encoding="utf-8", newline="\n") as stream:
+                stream.write(golden.dumps())
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise GoldenError(
+            f"Cannot write {path}: {error.strerror or error}. Nothing was recorded; check that the directory "
+            "is writable and the disk is not full."
+        ) from error
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if repr(value) != text:
+        # 1E-5 for 1e-05: the same number, but not what was written, so the file was edited.
+        raise ValueError(f"the number {text} is not written as zmlx writes it ({value!r})")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [key for key, _ in pairs]
+        twice = next(key for key in names if names.count(key) > 1)
+        raise ValueError(f"the key {twice!r} appears twice")
+    return made
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON; zmlx writes it as a string")
+
+
+def _parse(text: str, path: Path, advice: str) -> dict[str, Any]:
+    if not text.strip():
+        raise GoldenError(f"{path} is empty. {advice}")
+    try:
+        raw = json.loads(
+            text, parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
+    except json.JSONDecodeError as error:
+        body = text.strip()
+        cut = body.startswith("{") and (not body.endswith("}") or error.pos >= len(text.rstrip()))
+        if cut:
+            raise GoldenError(
+                f"{path} is truncated: it ends in line {len(text.splitlines())} and is not complete. {advice}"
+            ) from error
+        raise GoldenError(
+            f"{path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}. {advice}"
+        ) from error
+    except ValueError as error:
+        raise GoldenError(f"{path} was edited: {error}. {advice}") from error
+    if not isinstance(raw, dict) or not all(key in raw for key in _KEYS):
+        have = ", ".join(raw) if isinstance(raw, dict) else f"a {type(raw).__name__}"
+        raise GoldenError(f"{path} is not a golden file: expected {', '.join(_KEYS)}, got {have}. {advice}")
+    return raw
+
+
+def load(path: Path, *, backend: str | None = None) -> GoldenFile:
+    """Read a golden file and check that it is whole.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    backend : str, optional
+        The back end that it must be of; that in the file's name unless given.
+
+    Raises
+    ------
+    GoldenError
+        If it is missing or unreadable, truncated, not JSON, not a golden file, of another schema, of another
+        back end, does not match its checksum, or holds a malformed case. Each has its own message.
+    """
+    wanted = backend or path.stem
+    advice = ADVICE.format(backend=wanted)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise GoldenError(
+            f"{path} does not exist. Record it on that back end: "
+            f"python -m zmlx golden record --backend {wanted}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise GoldenError(f"{path} is not text: {error.reason} at byte {error.start}. {advice}") from error
+    except OSError as error:
+        raise GoldenError(f"Cannot read {path}: {error.strerror or error}. Check its permissions.") from error
+    raw = _parse(text, path, advice)
+    if raw["schema"] != SCHEMA or isinstance(raw["schema"], bool):
+        raise GoldenError(
+            f"{path} has schema {raw['schema']!r}; this zmlx reads schema {SCHEMA}. "
+            "Use the zmlx that wrote it, or record it again."
+        )
+    if raw["backend"] not in BACKENDS:
+        raise GoldenError(
+            f"{path} is of back end {raw['backend']!r}; expected one of {', '.join(BACKENDS)}. {advice}"
+        )
+    if raw["backend"] != wanted:
+        raise GoldenError(
+            f"{path} holds values of {raw['backend']!r}, expected {wanted!r}: it was renamed or copied. "
+            f"{advice}"
+        )
+    if not isinstance(raw["cases"], dict) or not isinstance(raw["environment"], dict):
+        raise GoldenError(f"{path} is not a golden file: environment and cases must be objects. {advice}")
+    computed = _checksum(raw["schema"], raw["backend"], raw["cases"])
+    if raw["checksum"] != computed:
+        raise GoldenError(
+            f"{path} does not match its checksum: it says {str(raw['checksum'])[:12]}…, its contents give "
+            f"{computed[:12]}…. A value was changed by hand or in a merge. {advice}"
+        )
+    cases = {}
+    for name, case in raw["cases"].items():
+        try:
+            cases[name] = GoldenCase.from_json(case)
+        except ValueError as error:
+            raise GoldenError(f"{path}, case {name}: {error}. {advice}") from error
+    environment = {str(key): str(value) for key, value in raw["environment"].items()}
+    return GoldenFile(raw["backend"], environment, cases)
+
+
+def check_directory(directory: Path) -> None:
+    """GoldenError unless `directory` is a directory that can be listed."""
+    try:
+        with os.scandir(directory):
+            return
+    except FileNotFoundError as error:
+        raise GoldenError(
+            f"The golden directory {directory} does not exist. "
+            "Record values with `python -m zmlx golden record`, or name another directory."
+        ) from error
+    except NotADirectoryError as error:
+        raise GoldenError(f"{directory} is not a directory; name the one that holds cpu.json.") from error
+    except OSError as error:
+        raise GoldenError(
+            f"Cannot read the golden directory {directory}: {error.strerror or error}. Check its permissions."
+        ) from error

@@ -1,0 +1,133 @@
+"""What a test session measured: worst errors, launches, registered golden values.
+
+Each xdist worker keeps one and sends it to the controller as plain lists; the controller merges them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+_ORDER = "float64 float32 float16 bfloat16"
+
+ErrorKey = tuple[str, str, str]
+LaunchKey = tuple[str, str, str]
+
+
+class Measured(Protocol):
+    """What an error measure has: `zmlx.testing.tolerance.ErrorStats`."""
+
+    @property
+    def max_ulp(self) -> float: ...
+
+    @property
+    def rms(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class WorstError:
+    """The largest errors of one kernel in one dtype on one back end; `case` is that of `max_ulp`."""
+
+    max_ulp: float
+    rms: float
+    case: str
+    count: int = 1
+
+    def merged(self, other: WorstError) -> WorstError:
+        worst = max(self, other, key=lambda w: w.max_ulp)
+        return WorstError(worst.max_ulp, max(self.rms, other.rms), worst.case, self.count + other.count)
+
+
+@dataclass
+class Ledger:
+    """Figures of one process, or of all workers once merged."""
+
+    errors: dict[ErrorKey, WorstError] = field(default_factory=dict)
+    launches: Counter[LaunchKey] = field(default_factory=Counter)
+    golden: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    conflicts: list[str] = field(default_factory=list)
+
+    def record_error(self, kernel: str, dtype: str, backend: str, stats: Measured, case: str) -> None:
+        """Keep `stats` if it is the worst so far of its kernel, dtype and back end."""
+        self._add_error((kernel, dtype, backend), WorstError(stats.max_ulp, stats.rms, case))
+
+    def _add_error(self, key: ErrorKey, error: WorstError) -> None:
+        self.errors[key] = self.errors[key].merged(error) if key in self.errors else error
+
+    def record_launches(self, before: Counter[LaunchKey], after: Counter[LaunchKey]) -> None:
+        """Add the launches between two readings of the process's counters, which a test may have reset."""
+        was_reset = any(after[key] < count for key, count in before.items())
+        self.launches += after if was_reset else after - before
+
+    def record_golden(self, backend: str, name: str, case: dict[str, Any]) -> None:
+        """Keep a registered value; two different ones of one name are a conflict."""
+        known = self.golden.setdefault(backend, {}).setdefault(name, case)
+        if known != case:
+            self.conflicts.append(
+                f"golden value {name!r} was registered twice for {backend} with different values"
+            )
+
+    def to_wire(self) -> dict[str, Any]:
+        """Only what execnet can send: dicts with string keys, lists, strings and numbers."""
+        return {
+            "errors": [[*key, e.max_ulp, e.rms, e.case, e.count] for key, e in self.errors.items()],
+            "launches": [[*key, count] for key, count in self.launches.items()],
+            "golden": self.golden,
+            "conflicts": self.conflicts,
+        }
+
+    def merge_wire(self, wire: dict[str, Any]) -> None:
+        """Add what another process sent."""
+        for kernel, dtype, backend, max_ulp, rms, case, count in wire["errors"]:
+            self._add_error((kernel, dtype, backend), WorstError(max_ulp, rms, case, count))
+        for kernel, backend, path, count in wire["launches"]:
+            self.launches[kernel, backend, path] += count
+        for backend, cases in wire["golden"].items():
+            for name, case in cases.items():
+                self.record_golden(backend, name, case)
+        self.conflicts += wire["conflicts"]
+
+    def _error_rows(self) -> list[tuple[str, ...]]:
+        dtypes = sorted(
+            {dtype for _, dtype, _ in self.errors}, key=lambda d: (d not in _ORDER, _ORDER.find(d))
+        )
+        rows = [("kernel", "back end", *dtypes, "cases", "worst case")]
+        for kernel, backend in dict.fromkeys((kernel, backend) for kernel, _, backend in self.errors):
+            found = [self.errors.get((kernel, dtype, backend)) for dtype in dtypes]
+            cells = [f"{e.max_ulp:.3g} / {e.rms:.2g}" if e is not None else "-" for e in found]
+            present = [e for e in found if e is not None]
+            worst = max(present, key=lambda e: e.max_ulp)
+            rows.append((kernel, backend, *cells, str(sum(e.count for e in present)), worst.case))
+        return [rows[0], *sorted(rows[1:])]
+
+    def summary_lines(self) -> list[str]:
+        """The two tables of the terminal summary; empty if there is nothing to tell."""
+        lines: list[str] = []
+        if self.errors:
+            lines.append("worst error against the oracle, max / RMS in ULPs of the output dtype:")
+            lines += ["  " + line for line in _aligned(self._error_rows())]
+        if self.launches:
+            by_path: Counter[tuple[str, str]] = Counter()
+            for (_, backend, path), count in self.launches.items():
+                by_path[backend, path] += count
+            kernels = len({kernel for kernel, _, _ in self.launches})
+            parts = [
+                f"{backend} {count}" if backend == path else f"{backend}/{path} {count}"
+                for (backend, path), count in sorted(by_path.items())
+            ]
+            lines.append(f"kernel launches: {', '.join(parts)} ({kernels} kernels)")
+        return lines
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Names flush left, figures flush right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    left = (0, 1, len(widths) - 1)
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

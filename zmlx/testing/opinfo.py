@@ -1,0 +1,365 @@
+"""OpInfo: one entry says everything the suite needs to know of an operation.
+
+`zmlx.testing.op_db` holds the entries. Tests, golden values, benchmarks and the kernel table of the docs are
+generated from them. An entry looks like this::
+
+    def samples(rng):
+        yield SampleInput("small", (rng("small").normal((4, 16)),))
+        yield SampleInput("odd_rows", (rng("odd_rows").normal((3, 5, 14)),))
+
+    OpInfo(
+        name="transformer.swiglu",
+        op=kernels.transformer.swiglu,
+        oracle=lambda x: ...,                      # float64 NumPy, from the cited formula
+        oracle_vjp=lambda x, cotangent: (...,),    # one gradient per differentiable argument
+        samples=samples,
+        golden_samples=("small",),
+        source="Shazeer 2020, GLU Variants Improve Transformer, equation 6",
+        error_inputs=(ErrorInput("odd", lambda: (mx.zeros((2, 3)),), ValueError, "[swiglu] ..."),),
+    )
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmlx.testing._formats import Float64Array, is_float, round_to
+from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
+from zmlx.testing.tolerance import Tolerance, default_tolerance
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+__all__ = [
+    "DEFAULT_DTYPES",
+    "LAYOUTS",
+    "ErrorInput",
+    "Layout",
+    "OpInfo",
+    "SampleInput",
+    "SampleRng",
+    "case_rng",
+    "to_mx",
+]
+
+DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
+
+
+class SampleRng:
+    """Random inputs that are the same on every platform and with every NumPy.
+
+    Only the raw stream of the bit generator is used, which NumPy promises to keep, and exact arithmetic on
+    it: ``Generator.standard_normal`` promises neither, and a different last bit would make every recorded
+    golden value stale.
+    """
+
+    def __init__(self, seed: str) -> None:
+        digest = hashlib.sha256(seed.encode()).digest()
+        self._bits = np.random.PCG64(int.from_bytes(digest[:16], "little"))
+
+    def _raw(self, count: int) -> NDArray[np.uint64]:
+        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
+
+    def uniform(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Float64Array:
+        """Uniform on [low, high)."""
+        unit = (self._raw(int(np.prod(shape))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return np.asarray(low + (high - low) * unit).reshape(shape)
+
+    def normal(self, shape: int | tuple[int, ...], scale: float = 1.0, loc: float = 0.0) -> Float64Array:
+        """Bell-shaped with standard deviation `scale`: the sum of eight uniforms, within 4.9 * scale."""
+        count = int(np.prod(shape))
+        pieces = self._raw(2 * count).view(np.uint16).reshape(count, 8).astype(np.float64)
+        centred = (pieces.sum(axis=1) + 4.0) * 2.0**-16 - 4.0
+        return np.asarray(loc + scale * 1.5**0.5 * centred).reshape(shape)
+
+    def integers(self, shape: int | tuple[int, ...], low: int, high: int) -> NDArray[np.int32]:
+        """Integers in [low, high), as int32."""
+        return np.floor(self.uniform(shape, low, high)).astype(np.int32)
+
+
+def case_rng(op_name: str) -> Callable[[str], SampleRng]:
+    """What an OpInfo's `samples` is called with: ``rng("small")`` is a fresh generator seeded by the names
+    of op and sample, so that a new sample does not change the values of the others."""
+    return lambda sample_name: SampleRng(f"{op_name}/{sample_name}")
+
+
+@dataclass(frozen=True)
+class SampleInput:
+    """One call of an operation.
+
+    Parameters
+    ----------
+    name : str
+        Unique within the OpInfo; seeds the values and names the case.
+    args : tuple
+        Positional arguments: NumPy arrays and Python scalars. Float arrays are float64 or float32 masters
+        that `cast` rounds to the dtype under test; integer arrays stay what they are.
+    kwargs : mapping
+        Keyword arguments, passed as they are.
+    layout : str
+        How the arrays lie in memory (`zmlx.testing.layouts`).
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    layout: Layout = "row"
+
+    def __post_init__(self) -> None:
+        check_layout(self.layout)
+        if not self.name or "/" in self.name or any(c.isspace() for c in self.name):
+            raise ValueError(f"A sample's name must be one word without a slash, got {self.name!r}.")
+
+    def cast(self, dtype: str) -> SampleInput:
+        """This sample with its float arrays rounded to `dtype`, held as float64: what the oracle must see.
+
+        Integer dtypes leave the sample unchanged.
+        """
+        if not is_float(dtype):
+            return self
+        return replace(
+            self,
+            args=tuple(round_to(a, dtype) if _is_float_array(a) else a for a in self.args),
+        )
+
+    def laid_out(self, layout: Layout) -> SampleInput:
+        """This sample in another layout. "broadcast" repeats each array's first entry along axis 0, since
+        equal entries are all that such an array can hold."""
+        args = self.args
+        if layout == "broadcast":
+            args = tuple(
+                repeat_first(a) if isinstance(a, np.ndarray) and applies(layout, a.shape) else a for a in args
+            )
+        return replace(self, args=args, layout=layout)
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """The layouts in which at least one argument differs from row-contiguous, "row" first."""
+        arrays = [a for a in self.args if isinstance(a, np.ndarray)]
+        return tuple(
+            layout for layout in LAYOUTS if layout == "row" or any(applies(layout, a.shape) for a in arrays)
+        )
+
+
+def _is_float_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def to_mx(sample: SampleInput, dtype: str, layout: Layout | None = None) -> tuple[Any, ...]:
+    """The positional arguments of `sample` for MLX: evaluated arrays in `dtype` and `layout`.
+
+    Parameters
+    ----------
+    sample : SampleInput
+        Float arrays are rounded to `dtype` (again, if `cast` has done it: that changes nothing).
+    dtype : str
+        Dtype of the float arrays; integer arrays keep their own.
+    layout : str, optional
+        Instead of the sample's own. For "broadcast" take ``sample.laid_out("broadcast")``, whose values fit.
+
+    Returns
+    -------
+    tuple
+        `mlx.core.array` for each NumPy array, other values as they are.
+    """
+    rounded = sample.cast(dtype)
+    layout = layout or sample.layout
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, np.ndarray):
+            return value
+        if _is_float_array(value):
+            return to_mlx_array(value, dtype, layout)
+        return to_mlx_array(value, value.dtype.name, layout)
+
+    return tuple(convert(a) for a in rounded.args)
+
+
+@dataclass(frozen=True)
+class ErrorInput:
+    """A call that must fail.
+
+    Parameters
+    ----------
+    name : str
+        One word, for the test's id.
+    make : callable
+        Returns the positional arguments, built when the test runs.
+    exception : type
+        What must be raised.
+    match : str
+        The exact message, or a regular expression if `regex`.
+    kwargs : mapping
+        Keyword arguments of the call.
+    """
+
+    name: str
+    make: Callable[[], tuple[Any, ...]]
+    exception: type[Exception]
+    match: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    regex: bool = False
+
+
+def _same_dtype(dtype: str) -> str:
+    return dtype
+
+
+@dataclass(frozen=True)
+class OpInfo:
+    """Everything the suite needs to know of one operation.
+
+    Parameters
+    ----------
+    name : str
+        "<family>.<function>", such as "transformer.swiglu".
+    op : callable
+        Takes MLX arrays (and a sample's kwargs), returns an array or a tuple of arrays. It may import what
+        it needs when it is called.
+    oracle : callable
+        The same in float64 NumPy, written from `source`.
+    samples : callable
+        ``samples(rng)`` yields SampleInputs; ``rng("small")`` is the `SampleRng` of the sample "small".
+    source : str
+        Where the formula comes from.
+    dtypes : tuple of str, or mapping of back end to tuple
+        What is supported. Claims are tested both ways: these work, other float dtypes raise.
+    kernel : bool
+        True for a zmlx kernel, whose launches are counted and must move; False for a stock MLX operation.
+    oracle_vjp : callable, optional
+        ``oracle_vjp(*args, cotangent, **kwargs)`` returns a tuple with a float64 gradient for each of
+        `differentiable`.
+    differentiable : tuple of int
+        Positions of the arguments that have gradients.
+    tolerances, grad_tolerances : mapping of dtype to Tolerance
+        Where the default does not do. Anything looser than the default needs a `reason`.
+    golden_samples : tuple of str
+        Names of the samples of which golden values are recorded. Keep those small: every value goes to git.
+    error_inputs : tuple of ErrorInput
+        Calls that must fail, with their messages.
+    layouts : tuple of str
+        Memory layouts to test.
+    deterministic : bool
+        Whether two runs on one machine agree bit for bit.
+    supports_vmap : bool
+        Whether ``mx.vmap`` works over axis 0.
+    out_dtype : callable
+        Name of the output's dtype given the input's.
+    bytes_moved, flops : callable, optional
+        ``f(sample, dtype)``: what must be read and written, and computed, for the roofline.
+
+    Raises
+    ------
+    ValueError
+        For an entry that contradicts itself; the message names the field.
+    """
+
+    name: str
+    op: Callable[..., Any]
+    oracle: Callable[..., Any]
+    samples: Callable[[Callable[[str], SampleRng]], Iterable[SampleInput]]
+    source: str
+    dtypes: tuple[str, ...] | Mapping[str, tuple[str, ...]] = DEFAULT_DTYPES
+    kernel: bool = True
+    oracle_vjp: Callable[..., tuple[Any, ...]] | None = None
+    differentiable: tuple[int, ...] = ()
+    tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    grad_tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    golden_samples: tuple[str, ...] = ()
+    error_inputs: tuple[ErrorInput, ...] = ()
+    layouts: tuple[Layout, ...] = LAYOUTS
+    deterministic: bool = True
+    supports_vmap: bool = True
+    out_dtype: Callable[[str], str] = _same_dtype
+    bytes_moved: Callable[[SampleInput, str], int] | None = None
+    flops: Callable[[SampleInput, str], int] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError(f"{self.name}: `source` must say where the formula comes from.")
+        if bool(self.differentiable) != (self.oracle_vjp is not None):
+            raise ValueError(f"{self.name}: give `oracle_vjp` and `differentiable` together, or neither.")
+        for field_name, table in (("tolerances", self.tolerances), ("grad_tolerances", self.grad_tolerances)):
+            for dtype, tolerance in table.items():
+                if tolerance.looser_than(default_tolerance(dtype)) and not tolerance.reason:
+                    raise ValueError(
+                        f"{self.name}: {field_name}[{dtype!r}] ({tolerance}) is looser than the default "
+                        f"({default_tolerance(dtype)}); give it a `reason`."
+                    )
+
+    def __str__(self) -> str:
+        return self.name
+
+    def sample_inputs(self) -> tuple[SampleInput, ...]:
+        """All samples, not yet cast; ValueError if two have one name or there are none."""
+        made = tuple(self.samples(case_rng(self.name)))
+        names = [s.name for s in made]
+        if not made or len(set(names)) != len(names):
+            raise ValueError(f"{self.name}: samples need distinct names, and one at least; got {names}.")
+        return made
+
+    def golden_inputs(self) -> tuple[SampleInput, ...]:
+        """The samples of which golden values are recorded; ValueError if one is not among the samples."""
+        by_name = {s.name: s for s in self.sample_inputs()}
+        unknown = [name for name in self.golden_samples if name not in by_name]
+        if unknown:
+            raise ValueError(
+                f"{self.name}: golden_samples {unknown} are not samples. Known: {list(by_name)}."
+            )
+        return tuple(by_name[name] for name in self.golden_samples)
+
+    def dtypes_on(self, backend: str) -> tuple[str, ...]:
+        """Supported dtypes on a back end ("metal", "cuda" or "cpu")."""
+        if isinstance(self.dtypes, Mapping):
+            return tuple(self.dtypes.get(backend, ()))
+        return self.dtypes
+
+    def tolerance(self, dtype: str, *, grad: bool = False) -> Tolerance:
+        """The tolerance for results (or gradients) of input dtype `dtype`."""
+        table = self.grad_tolerances if grad else self.tolerances
+        if dtype in table:
+            return table[dtype]
+        return default_tolerance(dtype if grad else self.out_dtype(dtype))
+
+    def expected(self, sample: SampleInput) -> tuple[Any, ...]:
+        """What the oracle says of a `cast` sample: a tuple of float64 (or integer) arrays."""
+        return _as_tuple(self.oracle(*sample.args, **sample.kwargs))
+
+    def expected_vjp(self, sample: SampleInput, cotangent: Float64Array) -> tuple[Any, ...]:
+        """The oracle's gradients of a `cast` sample, one for each of `differentiable`."""
+        if self.oracle_vjp is None:
+            raise ValueError(f"{self.name} has no oracle_vjp.")
+        return _as_tuple(self.oracle_vjp(*sample.args, cotangent, **sample.kwargs))
+
+    def run(self, sample: SampleInput, dtype: str, layout: Layout | None = None) -> tuple[mx.array, ...]:
+        """Call the operation on a sample: a tuple of MLX arrays, evaluated."""
+        import mlx.core as mx
+
+        results = _as_tuple(self.op(*to_mx(sample, dtype, layout), **sample.kwargs))
+        mx.eval(*results)
+        return results
+
+
+def _as_tuple(result: Any) -> tuple[Any, ...]:
+    return tuple(result) if isinstance(result, (tuple, list)) else (result,)
+
+
+def cases(
+    ops: Iterable[OpInfo], backend: str, *, golden: bool = False
+) -> Iterator[tuple[OpInfo, str, SampleInput]]:
+    """Every (op, dtype, sample) that applies on a back end, in the order of the table; with `golden` only
+    those that are recorded."""
+    for op in ops:
+        for dtype in op.dtypes_on(backend):
+            for sample in op.golden_inputs() if golden else op.sample_inputs():
+                yield op, dtype, sample
+
+
+def case_name(op: OpInfo, dtype: str, sample: SampleInput) -> str:
+    """The key of golden files, and what messages call a case: ``transformer.swiglu/float16/small``."""
+    return f"{op.name}/{dtype}/{sample.name}"

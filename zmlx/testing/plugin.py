@@ -1,0 +1,258 @@
+"""The pytest plugin: markers, skips, options, fixtures, terminal summary.
+
+pytest loads it wherever zmlx is installed, so loading costs next to nothing: neither MLX nor NumPy is
+imported by it. In a session that uses none of it, nothing changes but one header line.
+
+=========================================  =============================================================
+``--backend``, ``ZMLX_TEST_BACKEND``       the session works on that back end: MLX's default device
+its back end is missing                    every test is skipped, and the reason says why
+``--require-backend``                      a missing back end is an error: a usage error (exit status 4)
+or ``ZMLX_REQUIRE_BACKEND=1``              for the session's own, a failing test for that of a marker
+any of these, and no test executed         the session fails (exit status 1), and a line says so
+``--golden-record``                        registered golden values are written if the session passes
+=========================================  =============================================================
+
+Under xdist the controller judges and writes, from what all workers report.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+import zmlx
+from zmlx import _compat
+from zmlx.testing import session as _session
+from zmlx.testing.environment import TF32_VARIABLE, describe_environment, device_facts
+from zmlx.testing.fixtures import (
+    assert_allclose_cross_backend,
+    backend,
+    golden_registry,
+    has_gpu,
+    is_cpu,
+    is_cuda,
+    is_metal,
+    mx_device,
+    record_error,
+)
+from zmlx.testing.markers import MARKERS
+from zmlx.testing.reproduce import reproduce_command
+
+# pytest finds a plugin's fixtures among the attributes of its module.
+__all__ = [
+    "assert_allclose_cross_backend",
+    "backend",
+    "golden_registry",
+    "has_gpu",
+    "is_cpu",
+    "is_cuda",
+    "is_metal",
+    "mx_device",
+    "record_error",
+]
+
+_MISSING: pytest.StashKey[str] = pytest.StashKey()
+_WIRE = "zmlx"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("zmlx", "back ends of MLX (zmlx)")
+    group.addoption(
+        "--backend",
+        dest="zmlx_backend",
+        metavar="NAME",
+        help="run on metal, cuda or cpu (default: $ZMLX_TEST_BACKEND, or MLX's default device)",
+    )
+    group.addoption(
+        "--require-backend",
+        dest="zmlx_require_backend",
+        action="store_true",
+        help="a missing back end is an error instead of a skip (also: ZMLX_REQUIRE_BACKEND=1)",
+    )
+    group.addoption(
+        "--golden-dir",
+        dest="zmlx_golden_dir",
+        metavar="DIR",
+        help="where recorded golden values are (default: golden_values in the root directory)",
+    )
+    group.addoption(
+        "--golden-record",
+        dest="zmlx_golden_record",
+        action="store_true",
+        help="write the values that tests registered with golden_registry, if the session passes",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, text in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+    state = _session.create(config)
+    config.stash[_session.KEY] = state
+    # With TF32 a float32 product keeps ten bits, on some GPUs only. MLX reads the variable at its first
+    # matrix product; a value that the user has set stays.
+    state.set_environment(TF32_VARIABLE, os.environ.get(TF32_VARIABLE, "0"))
+    if state.requested is not None:
+        # For subprocesses and for zmlx's own detection, which must agree with --backend.
+        state.set_environment(_compat.TEST_BACKEND_VARIABLE, state.requested)
+    config.pluginmanager.register(SessionHooks(config, state), "zmlx-session")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _session.KEY in config.stash:
+        config.stash[_session.KEY].close()
+
+
+class SessionHooks:
+    """The hooks that need the session's state."""
+
+    def __init__(self, config: pytest.Config, state: _session.Session) -> None:
+        self.state = state
+        self.is_worker = hasattr(config, "workerinput")
+        self.executed = 0
+        self.ran_loop = False
+        self.notes: list[str] = []
+        self.failures: list[str] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        state = self.state
+        if state.requested is not None and state.require and state.backend.name == "none":
+            raise pytest.UsageError(
+                f"{state.origin}: {state.requested} is not available here: {state.backend.problem}\n"
+                "This is an error because of --require-backend (or ZMLX_REQUIRE_BACKEND); without it, the "
+                "tests are skipped."
+            )
+        state.select_device()
+
+    def pytest_report_header(self) -> str:
+        found = self.state.backend
+        head = f"zmlx: {zmlx.__version__}"
+        if found.name == "none":
+            return f"{head}, no back end ({found.origin}): {found.problem.splitlines()[0]}"
+        version = _compat.import_mx().__version__
+        device = device_facts(found.name)["device"]
+        return f"{head}, MLX {version}, back end {found.name} ({found.origin}), {device}"
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        # Last, when -m and -k have taken out what nobody asked for.
+        for item in items:
+            names = {mark.name for mark in item.iter_markers()}
+            reason = self.state.why_not_runnable(names)
+            if reason is None:
+                continue
+            if self.state.require and self.state.lacks_hardware(names):
+                item.stash[_MISSING] = reason
+            else:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, Any, Any]:
+        # A wrapper, for xdist's own loop ends the chain of plain hooks.
+        self.ran_loop = True
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self) -> Generator[None, Any, Any]:
+        before = _session.launch_counts()
+        try:
+            return (yield)
+        finally:
+            self.state.ledger.record_launches(before, _session.launch_counts())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if _MISSING in item.stash:
+            pytest.fail(f"{item.stash[_MISSING]} (an error because of --require-backend)", pytrace=False)
+        self.state.select_device()  # the test before may have changed MLX's default
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.failed and _uses_zmlx(item) and _MISSING not in item.stash:
+            name, golden_dir = self.state.backend.name, item.config.getoption("zmlx_golden_dir")
+            command = reproduce_command(
+                item.nodeid,
+                None if name == "none" else name,
+                ["--golden-dir", golden_dir] if golden_dir else (),
+            )
+            report.sections.append(("to reproduce", command))
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # An expected failure has executed, though pytest reports it as skipped.
+        if report.when == "call" and (not report.skipped or hasattr(report, "wasxfail")):
+            self.executed += 1
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        wire = getattr(node, "workeroutput", {}).get(_WIRE)
+        if wire is None:
+            self.notes.append(f"worker {node.gateway.id} did not finish: its figures are missing here")
+        else:
+            self.state.ledger.merge_wire(wire)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.is_worker:
+            session.config.workeroutput[_WIRE] = self.state.ledger.to_wire()  # type: ignore[attr-defined]
+            return
+        self._demand_a_test(session)
+        self.failures += self.state.ledger.conflicts
+        if self.state.golden_record and self.state.ledger.golden:
+            self._persist_golden(passed=session.exitstatus == pytest.ExitCode.OK and not self.failures)
+        if self.failures and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _demand_a_test(self, session: pytest.Session) -> None:
+        option = session.config.option
+        shows_only = option.collectonly or option.setuponly or option.setupplan
+        ended_well = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if self.state.strict and self.ran_loop and ended_well and not self.executed and not shows_only:
+            asked = self.state.origin if self.state.requested is not None else "--require-backend"
+            self.failures.append(
+                f"no test executed ({asked}): everything was skipped, deselected or not collected; "
+                "run with -rs to see the reasons"
+            )
+
+    def _persist_golden(self, *, passed: bool) -> None:
+        from zmlx.testing.golden_file import GoldenError
+        from zmlx.testing.registry import persist
+
+        here = self.state.backend.name
+        for name, values in sorted(self.state.ledger.golden.items()):
+            if name != here:
+                self.notes.append(
+                    f"{len(values)} golden values registered for {name} were not recorded: "
+                    f"this session is on {here}"
+                )
+            elif not passed:
+                self.notes.append(f"{len(values)} golden values were not recorded: the session did not pass")
+            else:
+                try:
+                    path, changed = persist(self.state.golden_dir, name, values, describe_environment(name))
+                except GoldenError as error:
+                    self.failures.append(str(error))
+                else:
+                    self.notes.append(f"{path.name}: {changed} of {len(values)} golden values new or changed")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.is_worker:
+            return
+        lines = [*self.state.ledger.summary_lines(), *self.notes]
+        if not lines and not self.failures:
+            return
+        terminalreporter.section("zmlx")
+        for line in lines:
+            terminalreporter.line(line)
+        for line in self.failures:
+            terminalreporter.line(f"ERROR: {line}", red=True, bold=True)
+
+
+def _uses_zmlx(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return bool(fixtures.intersection(__all__)) or any(mark.name in MARKERS for mark in item.iter_markers())

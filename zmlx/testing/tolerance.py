@@ -1,0 +1,407 @@
+"""How far a result is from the truth, and how far it may be.
+
+Inputs are rounded to the dtype first and the oracle runs in float64 on those, so the whole distance between
+a result and the oracle is the fault of the computation. It is counted in ULPs of the output dtype (one unit
+in the last place, taken at the oracle's value), and ``|actual - desired| <= atol + rtol * |desired|`` judges.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmlx.testing._formats import (
+    FLOAT_FORMATS,
+    INTEGER_DTYPES,
+    Float64Array,
+    FloatFormat,
+    float_format,
+    is_float,
+    round_to,
+    ulp,
+)
+
+__all__ = [
+    "DEFAULT_TOLERANCES",
+    "FLOAT_FORMATS",
+    "INTEGER_DTYPES",
+    "Agreement",
+    "ErrorStats",
+    "FloatFormat",
+    "Tolerance",
+    "as_float64",
+    "coarser_dtype",
+    "compare",
+    "default_tolerance",
+    "dtype_name",
+    "error_stats",
+    "float_format",
+    "is_float",
+    "round_to",
+    "ulp",
+    "ulp_distance",
+    "widened_for",
+]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What counts as equal.
+
+    Parameters
+    ----------
+    rtol, atol : float
+        ``|actual - desired| <= atol + rtol * |desired|`` must hold for every element.
+    max_ulp : float, optional
+        If given, no element may be farther off than this many ULPs either (see `ulp_distance`; `atol` is
+        the floor there).
+    reason : str
+        Why this is looser than the dtype's default. `OpInfo` insists on one.
+    max_rms : float, optional
+        If given, the bound on the root mean square of the distances in ULPs.
+    rms_floor : float
+        ULPs are taken at no less than this multiple of the root mean square of `desired`. 1 suits sums and
+        normalisations, whose error comes from terms as large as the typical result: an element that happens
+        to cancel to nearly zero would count hundreds of its own tiny ULPs.
+
+    Raises
+    ------
+    ValueError
+        If a bound is negative or NaN.
+    """
+
+    rtol: float
+    atol: float
+    max_ulp: float | None = None
+    reason: str = ""
+    max_rms: float | None = None
+    rms_floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("rtol", "atol", "max_ulp", "max_rms", "rms_floor"):
+            bound = getattr(self, name)
+            if bound is not None and not bound >= 0:
+                raise ValueError(f"Tolerance.{name} must be zero or more, got {bound!r}.")
+
+    def looser_than(self, other: Tolerance) -> bool:
+        """Whether this admits an elementwise error that `other` does not."""
+        return self.rtol > other.rtol or self.atol > other.atol
+
+    def ulp_floor(self, desired: Float64Array) -> float:
+        """The magnitude at which, at least, ULPs are taken when comparing with `desired`."""
+        finite = desired[np.isfinite(desired)]
+        if not self.rms_floor or not finite.size:
+            return self.atol
+        with np.errstate(over="ignore"):
+            return max(self.atol, self.rms_floor * float(np.sqrt(np.mean(np.square(finite)))))
+
+    def __str__(self) -> str:
+        text = f"rtol {self.rtol:g}, atol {self.atol:g}"
+        if self.max_ulp is not None:
+            text += f", at most {self.max_ulp:g} ULP"
+        if self.max_rms is not None:
+            text += f", RMS at most {self.max_rms:g} ULP"
+        return text
+
+
+DEFAULT_TOLERANCES: dict[str, Tolerance] = {
+    "float64": Tolerance(rtol=1e-7, atol=1e-7),
+    "float32": Tolerance(rtol=1.3e-6, atol=1e-5),
+    "float16": Tolerance(rtol=1e-3, atol=1e-5),
+    "bfloat16": Tolerance(rtol=1.6e-2, atol=1e-5),
+}
+"""The defaults of torch.testing.assert_close, which MLX users know; integers must be equal."""
+
+
+def default_tolerance(dtype: str) -> Tolerance:
+    """The default for `dtype`: the table for floats, exact for integers and bool."""
+    return DEFAULT_TOLERANCES[dtype] if is_float(dtype) else Tolerance(rtol=0.0, atol=0.0)
+
+
+def coarser_dtype(first: str | None, second: str | None) -> str:
+    """The dtype in whose ULPs to compare two arrays: the float format with fewer bits, a float before an
+    integer, and float64 where neither side has a dtype."""
+    floats = [FLOAT_FORMATS[name] for name in (first, second) if name in FLOAT_FORMATS]
+    if floats:
+        return min(floats, key=lambda fmt: fmt.precision).name
+    # An integer array against a list without a dtype: the list may hold fractions.
+    return first if first is not None and second is not None else "float64"
+
+
+def widened_for(dtype: str, asked: Tolerance) -> Tolerance:
+    """`asked`, with an `rtol` below the spacing of `dtype` raised to the dtype's default.
+
+    No result can be asked to be nearer than the dtype's numbers are to each other. Zero stays zero: it asks
+    for equality.
+    """
+    if not is_float(dtype) or not 0 < asked.rtol < FLOAT_FORMATS[dtype].eps:
+        return asked
+    return replace(asked, rtol=DEFAULT_TOLERANCES[dtype].rtol)
+
+
+def _is_mlx(value: object) -> bool:
+    # By module, so that NumPy-only code never imports MLX.
+    return type(value).__module__.startswith("mlx.")
+
+
+def dtype_name(value: Any) -> str | None:
+    """MLX's name of the dtype of an MLX or NumPy array; None for lists and Python scalars."""
+    if _is_mlx(value):
+        return str(value.dtype).removeprefix("mlx.core.")
+    if isinstance(value, (np.ndarray, np.generic)):
+        return str(value.dtype.name)
+    return None
+
+
+def as_float64(value: Any) -> Float64Array:
+    """A float64 NumPy copy of an MLX array (evaluated; bfloat16 too), NumPy array, list or scalar.
+
+    Raises
+    ------
+    TypeError
+        If the values are complex.
+    """
+    if _is_mlx(value):
+        import mlx.core as mx
+
+        if value.dtype == mx.bfloat16:
+            # NumPy cannot read a bfloat16 buffer; every bfloat16 is a float32.
+            value = value.astype(mx.float32)
+    array = np.asarray(value)
+    if array.dtype.kind == "c":
+        raise TypeError("Complex values have no ULP distance; compare their .real and .imag.")
+    return np.array(array, dtype=np.float64)
+
+
+def _comparable(actual: Any, desired: Any, fmt: FloatFormat) -> tuple[Float64Array, Float64Array]:
+    """Both as float64, with overflow made countable.
+
+    A dtype runs out at its largest number: an oracle of 70000 is infinite in float16, and so is a result
+    that rounds up past 65504. Both stand for the first number past the end, 65536, when the other side is
+    finite. A true infinity of the oracle stays one.
+    """
+    a, d = as_float64(actual), as_float64(desired)
+    end = fmt.overflow
+    d = np.where(np.isfinite(d), np.clip(d, -end, end), d)
+    a = np.where(np.isinf(a) & np.isfinite(d), np.copysign(end, a), a)
+    return a, d
+
+
+def ulp_distance(actual: Any, desired: Any, dtype: str, *, floor: float = 0.0) -> Float64Array:
+    """Elementwise distance in ULPs of `dtype`, taken at `desired`.
+
+    Parameters
+    ----------
+    actual, desired : array_like
+        Of one shape (or broadcastable). `desired` may have more precision than `dtype`: the distance of a
+        correctly rounded result from a float64 oracle is at most 0.5.
+    dtype : str
+        The output dtype. For integer dtypes the distance is the difference.
+    floor : float
+        The ULP is never taken smaller than at this magnitude, so that cancellation to nearly zero does not
+        count as millions.
+
+    Returns
+    -------
+    numpy.ndarray of float64
+        0 where both are NaN or the same infinity; infinite where only one is, or where the signs of
+        infinities differ.
+    """
+    if not is_float(dtype):
+        return _integer_distance(actual, desired)
+    a, d = _comparable(actual, desired, float_format(dtype))
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.abs(a - d) / np.maximum(ulp(d, dtype), ulp(floor, dtype))
+    same = (a == d) | (np.isnan(a) & np.isnan(d))
+    distance = np.where(same, 0.0, distance)
+    return np.asarray(np.where(np.isnan(distance), np.inf, distance))
+
+
+def _integer_distance(actual: Any, desired: Any) -> Float64Array:
+    a, d = np.asarray(actual), np.asarray(desired)
+    # Equality is exact; float64 only sizes a difference that is there, which rounding must not erase.
+    size = np.abs(as_float64(a) - as_float64(d))
+    return np.asarray(np.where(a == d, 0.0, np.maximum(size, 1.0)))
+
+
+@dataclass(frozen=True)
+class ErrorStats:
+    """The error of one array against its oracle.
+
+    Attributes
+    ----------
+    max_ulp, rms : float
+        Largest and root-mean-square distance, both in ULPs of the output dtype. Infinite when a NaN or an
+        infinity is where it should not be, or is not where it should be.
+    max_abs : float
+        Largest absolute difference.
+    worst_index : tuple of int, or None
+        Where `max_ulp` is; None for an empty array.
+    worst_actual, worst_desired : float
+        The two values there (NaN for an empty array).
+    count : int
+        Number of elements compared.
+    """
+
+    max_ulp: float
+    rms: float
+    max_abs: float
+    worst_index: tuple[int, ...] | None
+    worst_actual: float
+    worst_desired: float
+    count: int
+
+
+def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.unravel_index(flat, shape))
+
+
+def _differences(actual: Any, desired: Any, dtype: str) -> Float64Array:
+    """Absolute differences, 0 where both are the same non-number and infinite where only one is."""
+    if not is_float(dtype):
+        return _integer_distance(actual, desired)
+    a, d = _comparable(actual, desired, float_format(dtype))
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.where((a == d) | (np.isnan(a) & np.isnan(d)), 0.0, np.abs(a - d))
+    return np.asarray(np.where(np.isnan(difference), np.inf, difference))
+
+
+def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = None) -> ErrorStats:
+    """Measure `actual` against `oracle`.
+
+    Parameters
+    ----------
+    actual : array_like
+        The result.
+    oracle : array_like
+        The float64 truth, of the same shape.
+    dtype : str
+        The dtype of the result, in whose ULPs the error is counted.
+    floor : float, optional
+        See `ulp_distance`; the `atol` of the dtype's default tolerance unless given.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    a, d = as_float64(actual), as_float64(oracle)
+    if a.shape != d.shape:
+        raise ValueError(f"Shapes differ: the result has {a.shape}, the oracle {d.shape}.")
+    if a.size == 0:
+        return ErrorStats(0.0, 0.0, 0.0, None, math.nan, math.nan, 0)
+    if floor is None:
+        floor = default_tolerance(dtype).atol
+    distance = ulp_distance(actual, oracle, dtype, floor=floor)
+    worst = int(np.argmax(distance))
+    with np.errstate(over="ignore"):
+        rms = float(np.sqrt(np.mean(np.square(distance))))
+    return ErrorStats(
+        max_ulp=float(distance.flat[worst]),
+        rms=rms,
+        max_abs=float(np.max(_differences(actual, oracle, dtype))),
+        worst_index=_index(worst, d.shape),
+        worst_actual=float(a.flat[worst]),
+        worst_desired=float(d.flat[worst]),
+        count=int(d.size),
+    )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The verdict of `compare`.
+
+    Attributes
+    ----------
+    ok : bool
+        Whether every element is inside the tolerance.
+    stats : ErrorStats or None
+        The error; None when the shapes differ, and nothing could be measured.
+    message : str
+        Empty when `ok`; otherwise the worst element, both values, their ULP distance, how many elements
+        are outside, and the tolerance that was applied.
+    """
+
+    ok: bool
+    stats: ErrorStats | None
+    message: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+def compare(
+    actual: Any,
+    desired: Any,
+    dtype: str | None = None,
+    tolerance: Tolerance | None = None,
+    *,
+    name: str = "result",
+) -> Agreement:
+    """Judge `actual` against `desired`.
+
+    Parameters
+    ----------
+    actual, desired : array_like
+        MLX or NumPy arrays, lists or scalars; bfloat16 included. The shapes must be the same, except that
+        a Python scalar `desired` stands for every element.
+    dtype : str, optional
+        The dtype to count ULPs in; that of `actual` unless given, and float64 if it has none.
+    tolerance : Tolerance, optional
+        The dtype's default unless given.
+    name : str
+        What the message calls the result.
+    """
+    dtype = dtype or dtype_name(actual) or "float64"
+    tolerance = tolerance or default_tolerance(dtype)
+    got, wanted = as_float64(actual), as_float64(desired)
+    if got.shape != wanted.shape:
+        if not isinstance(desired, (bool, int, float)):
+            return Agreement(False, None, f"{name}: expected shape {wanted.shape}, got {got.shape}.")
+        desired = np.full(got.shape, desired)
+        wanted = as_float64(desired)
+    if is_float(dtype):
+        actual, desired = got, wanted  # convert once: MLX arrays would be copied out in every step below
+    floor = tolerance.ulp_floor(wanted)
+    stats = error_stats(actual, desired, dtype, floor=floor)
+    if stats.count == 0:
+        return Agreement(True, stats)
+
+    difference = _differences(actual, desired, dtype)
+    finite = np.where(np.isfinite(wanted), np.abs(wanted), 0.0)
+    allowed = tolerance.atol + tolerance.rtol * finite
+    outside: NDArray[np.bool_] = difference > allowed
+    distance = ulp_distance(actual, desired, dtype, floor=floor)
+    if tolerance.max_ulp is not None:
+        outside = outside | (distance > tolerance.max_ulp)
+    bad = int(np.count_nonzero(outside))
+    rms_exceeded = tolerance.max_rms is not None and stats.rms > tolerance.max_rms
+    if not bad and not rms_exceeded:
+        return Agreement(True, stats)
+
+    unit = "ULP of " + dtype if is_float(dtype) else "(integers)"
+    if bad:
+        share = f"{100 * bad / stats.count:.1f} %"
+        headline = f"{name}: {bad} of {stats.count} elements ({share}) are outside the tolerance"
+        # The farthest outside, as a multiple of what is allowed: with an absolute floor that need not be the
+        # largest ULP distance.
+        excess = np.where(outside, difference / np.maximum(allowed, np.finfo(np.float64).tiny), -1.0)
+        worst = int(np.argmax(excess))
+    else:
+        headline = f"{name}: the RMS error is over its bound"
+        worst = int(np.argmax(distance))
+    index = list(_index(worst, got.shape))
+    return Agreement(
+        False,
+        stats,
+        f"{headline}\n"
+        f"  worst element {index}: got {got.flat[worst]:.9g}, expected {wanted.flat[worst]:.9g}, "
+        f"{distance.flat[worst]:.4g} {unit} apart (|difference| {difference.flat[worst]:.4g})\n"
+        f"  tolerance: {tolerance}\n"
+        f"  all elements: max {stats.max_ulp:.4g} ULP, RMS {stats.rms:.4g} ULP, "
+        f"max |difference| {stats.max_abs:.4g}",
+    )
