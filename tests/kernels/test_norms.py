@@ -1,0 +1,110 @@
+"""What op_db cannot say of norms: weights of another dtype, and rows that ask for care."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from zmlx.testing.opinfo import DEFAULT_DTYPES
+
+pytestmark = pytest.mark.usefixtures("mx_device")
+
+MIXED = [(x, w) for x in DEFAULT_DTYPES for w in DEFAULT_DTYPES if x != w]
+
+
+def _normal(shape, seed):
+    import mlx.core as mx
+
+    return mx.array(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+@pytest.mark.parametrize(("x_dtype", "weight_dtype"), MIXED)
+def test_weights_of_another_dtype(x_dtype, weight_dtype):
+    """The result has x's dtype, each gradient that of its array; the weights lose nothing on the way."""
+    import mlx.core as mx
+
+    from zmlx.kernels.norms import rmsnorm
+
+    x = _normal((5, 19), 0).astype(getattr(mx, x_dtype))
+    weight = _normal(19, 1).astype(getattr(mx, weight_dtype))
+    g = _normal((5, 19), 2).astype(x.dtype)
+    (y,), (dx, dweight) = mx.vjp(rmsnorm, [x, weight], [g])
+    assert (y.dtype, dx.dtype, dweight.dtype) == (x.dtype, x.dtype, weight.dtype)
+    wide = [a.astype(mx.float32) for a in (x, weight, g)]
+    (y32,), (dx32, dweight32) = mx.vjp(rmsnorm, wide[:2], wide[2:])
+    for small, exact in ((y, y32), (dx, dx32), (dweight, dweight32)):
+        assert mx.array_equal(small, exact.astype(small.dtype))
+
+
+def test_gamma_and_beta_of_different_dtypes():
+    import mlx.core as mx
+
+    from zmlx.kernels.norms import layernorm
+
+    x, gamma, beta, g = _normal((3, 10), 0), _normal(10, 1), _normal(10, 2), _normal((3, 10), 3)
+    gamma, beta = gamma.astype(mx.bfloat16), beta.astype(mx.float16)
+    (y,), (_, dgamma, dbeta) = mx.vjp(layernorm, [x, gamma, beta], [g])
+    assert (dgamma.dtype, dbeta.dtype) == (mx.bfloat16, mx.float16)
+    assert mx.array_equal(y, layernorm(x, gamma.astype(mx.float32), beta.astype(mx.float32)))
+
+
+@pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
+def test_eps(name):
+    """eps is inside the root, its default is the documented one, and zero is allowed."""
+    import mlx.core as mx
+
+    from zmlx.kernels import norms
+
+    function, default = {"rmsnorm": (norms.rmsnorm, 1e-6), "layernorm": (norms.layernorm, 1e-5)}[name]
+    x = mx.array([[1e-3, -1e-3, 1e-3, -1e-3]])
+    weights = (mx.ones(4),) if name == "rmsnorm" else (mx.ones(4), mx.zeros(4))
+    for eps in (0, 1e-6, 1.0):
+        expected = 1e-3 / np.sqrt(1e-6 + eps)
+        assert np.allclose(np.abs(np.asarray(function(x, *weights, eps=eps))), expected, rtol=1e-6)
+    assert mx.array_equal(function(x, *weights), function(x, *weights, eps=default))
+
+
+def test_layernorm_of_a_row_far_from_zero():
+    """Subtracting the rounded mean alone leaves an error of up to half a ULP of the mean: 0.03 at 1e6."""
+    import mlx.core as mx
+
+    from zmlx.kernels.norms import layernorm
+
+    rows = np.random.default_rng(0).normal(loc=1e6, size=(4, 333)).astype(np.float32)
+    actual = np.asarray(layernorm(mx.array(rows), mx.ones(333), mx.zeros(333)))
+    wide = rows.astype(np.float64)
+    centred = wide - wide.mean(axis=1, keepdims=True)
+    truth = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
+    assert np.abs(actual - truth).max() < 2e-6
+
+
+def test_constant_rows_are_their_shift():
+    import mlx.core as mx
+
+    from zmlx.kernels.norms import layernorm
+
+    y = layernorm(mx.full((3, 77), 0.1), mx.ones(77), mx.full((77,), 0.5))
+    assert np.allclose(np.asarray(y), 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 9, 256 * 8, 256 * 8 + 1, 5000])
+def test_weight_gradients_count_every_row_once(rows):
+    """With rows of one number, x / |x|, and cotangents of one, dweight is the number of rows."""
+    import mlx.core as mx
+
+    from zmlx.kernels.norms import rmsnorm
+
+    gradient = mx.grad(lambda w: mx.sum(rmsnorm(mx.full((rows, 3), 2.0), w, eps=0.0)))(mx.ones(3))
+    assert gradient.tolist() == [rows] * 3
+
+
+def test_eps_is_no_reason_to_compile_again():
+    import mlx.core as mx
+
+    from zmlx.kernels import norms
+    from zmlx.launch import recording
+
+    with recording("metal") as launches:
+        for eps in (1e-6, 1e-5, 1e-3):
+            norms.rmsnorm(mx.ones((2, 8)), mx.ones(8), eps=eps)
+    assert len({record.signature for record in launches}) == 1

@@ -1,0 +1,133 @@
+"""Launch shapes: what they promise for every row count, row length and back end."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from zmlx.testing.opinfo import DEFAULT_DTYPES
+
+pytestmark = pytest.mark.usefixtures("mx_device")
+
+ROWS = (1, 2, 31, 33, 1000, 2**20 + 1, 2**30)
+LENGTHS = (1, 3, 4, 31, 64, 257, 4096, 100_003, 2**24)
+BACKENDS = ("cpu", "cuda", "metal")
+
+
+@pytest.fixture(params=BACKENDS)
+def planned(request):
+    """The plans of one back end, without needing it."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import recording
+
+    with recording(request.param):
+        yield request.param, _rows
+
+
+def _total(extent):
+    return extent[0] * extent[1] * extent[2]
+
+
+def _legal(launch):
+    """What every back end can launch: CUDA has 65535 blocks along y, MLX counts threads in 32 bits."""
+    assert 1 <= _total(launch.threadgroup) <= 1024
+    assert all(0 < n < 2**31 for n in launch.grid)
+    assert -(-launch.grid[1] // launch.threadgroup[1]) <= 65535
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_launches_are_legal(planned, rows):
+    _, plans = planned
+    for length, itemsize in itertools.product(LENGTHS, (2, 4)):
+        _legal(plans.row_launch(rows, length, itemsize))
+        _legal(plans.block_launch(rows, length, itemsize))
+        _legal(plans.span_launch(rows, length, itemsize))
+        _legal(plans.column_launch(plans.partials(rows), length))
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_row_threadgroups_are_whole_teams(planned, rows):
+    """Shuffles and barriers need all threads of a team, so the grid is a whole number of threadgroups."""
+    backend, plans = planned
+    for plan, length, itemsize in itertools.product((plans.row_launch, plans.block_launch), LENGTHS, (2, 4)):
+        launch = plan(rows, length, itemsize)
+        template = dict(launch.template)
+        threads, width = launch.threadgroup[0], template["W"]
+        assert launch.grid[0] % threads == 0
+        assert threads % width == 0
+        assert width & (width - 1) == 0
+        # Wider teams meet in threadgroup memory, of which a threadgroup has one set.
+        assert width <= 32 or threads == width
+        assert (width == 1) == (backend == "cpu") or length <= template["N"]
+
+
+def test_no_partial_sum_is_empty():
+    """Each threadgroup of a weight gradient has a row at least: an empty one would write nothing."""
+    from zmlx.kernels._rows import MAX_PARTIALS, partials
+
+    for rows in (*range(1, 5000), 10**6, 2**30):
+        count = partials(rows)
+        run = -(-rows // count)  # as the kernels compute it
+        assert 1 <= count <= MAX_PARTIALS
+        assert (count - 1) * run < rows <= count * run
+
+
+def test_spans_cover_every_element(planned):
+    _, plans = planned
+    for length in LENGTHS:
+        launch = plans.span_launch(7, length, 4)
+        template = dict(launch.template)
+        assert (launch.grid[0] - 1) * template["N"] * template["S"] < length
+        assert launch.grid[0] * template["N"] * template["S"] >= length
+
+
+def test_chunks_are_16_bytes_on_a_gpu():
+    from zmlx.kernels import _rows
+    from zmlx.launch import recording
+
+    for backend, packed in (("cuda", True), ("metal", False)):
+        with recording(backend):
+            for itemsize, values in ((4, 4), (2, 8)):
+                template = dict(_rows.row_launch(16, 4096, itemsize).template)
+                assert (template["N"], template["PACKED"]) == (values, packed)
+
+
+def test_override_is_undone():
+    from zmlx.kernels import _rows
+
+    def widest():
+        with _rows.override(128):
+            assert dict(_rows.row_launch(4, 100, 4).template)["W"] == 128
+            raise RuntimeError("inside")
+
+    before = _rows.row_launch(4, 100, 4)
+    with pytest.raises(RuntimeError, match="inside"):
+        widest()
+    assert _rows.row_launch(4, 100, 4) == before
+
+
+@pytest.mark.parametrize("width", [0, 3, 48, 2048, -1])
+def test_override_wants_a_power_of_two(width):
+    from zmlx.kernels import _rows
+
+    with (
+        pytest.raises(ValueError, match=rf"power of two from 1 to 1024, got {width}\."),
+        _rows.override(width),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+def test_views_that_begin_anywhere(dtype):
+    """CUDA moves 16 bytes at a time, where the address allows it; a view's address need not."""
+    import mlx.core as mx
+
+    from zmlx.kernels import norms, transformer
+
+    flat = mx.arange(1 + 3 * 64).astype(getattr(mx, dtype)) / 64
+    weight = mx.arange(65).astype(mx.float32)[1:]
+    view = flat[1:].reshape(3, 64)
+    copy = mx.array(view.tolist(), dtype=view.dtype)
+    assert mx.array_equal(transformer.swiglu(view), transformer.swiglu(copy))
+    assert mx.array_equal(norms.rmsnorm(view, weight), norms.rmsnorm(copy, mx.array(weight.tolist())))

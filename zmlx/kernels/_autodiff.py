@@ -1,0 +1,135 @@
+"""The rules that make a kernel a function that MLX can transform.
+
+=======================  ========================================================================================
+``mx.grad``, ``mx.vjp``  the backward kernel; higher derivatives differentiate the reference
+``mx.jvp``               the reference, in MLX operations: no kernel computes forward-mode derivatives
+``mx.vmap``              one launch over all rows; one launch an entry where weights are mapped or have gradients
+``mx.compile``           the kernels on a GPU; on the CPU, where kernels run as soon as they are called, the
+                         reference
+=======================  ========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import mlx.core as mx
+
+Outputs = tuple[mx.array, ...]
+
+#: What `metal_kernel` takes as ``reference``.
+Reference = Callable[[list[mx.array], Mapping[str, Any]], Sequence[mx.array]]
+
+
+def differentiable(
+    forward: Callable[..., mx.array],
+    backward: Callable[..., Outputs],
+    reference: Callable[..., mx.array],
+) -> Callable[..., mx.array]:
+    """A function of ``(x, *weights)`` with all the rules above.
+
+    Parameters
+    ----------
+    forward
+        ``forward(x, *weights)`` works on each row (the last axis) of ``x`` by itself.
+    backward
+        ``backward(cotangent, x, *weights)`` returns the gradients of ``x`` and of every weight.
+    reference
+        The same as ``forward``, in MLX operations.
+    """
+    function = mx.custom_function(forward)
+    gradient = mx.custom_function(backward)
+
+    def reference_gradient(cotangent: mx.array, *primals: mx.array) -> Outputs:
+        return tuple(mx.vjp(reference, list(primals), [cotangent])[1])
+
+    @function.vjp
+    def function_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
+        gradients = _tuple(gradient(cotangent.astype(output.dtype), *_tuple(primals)))
+        return gradients if isinstance(primals, tuple) else gradients[0]
+
+    @gradient.vjp
+    def gradient_vjp(primals: Any, cotangents: Any, outputs: Any) -> Outputs:
+        return tuple(mx.vjp(reference_gradient, list(primals), list(_tuple(cotangents)))[1])
+
+    function.jvp(_forward_mode(reference))
+    gradient.jvp(_forward_mode(reference_gradient))
+    function.vmap(_vmap(function, row_arguments=1))
+    # A weight's gradient is a sum over rows, which must not run over the mapped axis too.
+    gradient.vmap(_vmap(gradient, row_arguments=2, weights_split=True))
+    return cast("Callable[..., mx.array]", function)  # MLX types the call of a custom_function as object
+
+
+def value_reference(function: Callable[..., mx.array]) -> Reference:
+    """The ``reference=`` of a kernel that computes ``function`` of its inputs."""
+    return lambda inputs, template: [function(*inputs)]
+
+
+def gradient_reference(function: Callable[[mx.array], mx.array]) -> Reference:
+    """The ``reference=`` of a kernel whose inputs are x and the cotangent of ``function(x)``."""
+    return lambda inputs, template: mx.vjp(function, inputs[:1], inputs[1:])[1]
+
+
+def _forward_mode(reference: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """The jvp rule that differentiates the reference."""
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        values = _tuple(primals)
+        directions = [
+            mx.zeros_like(p) if t is None else t for p, t in zip(values, _tuple(tangents), strict=True)
+        ]
+        outputs = mx.jvp(reference, list(values), directions)[1]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    return rule
+
+
+def _vmap(
+    function: Callable[..., Any], row_arguments: int, *, weights_split: bool = False
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """The vmap rule of a function whose first ``row_arguments`` arguments are rows and whose others are weights.
+
+    Parameters
+    ----------
+    function
+        Called on the arguments with the mapped axis in front: on all entries at once, or on one after the other.
+    row_arguments
+        How many arguments have one row for each row of the result.
+    weights_split
+        Whether weights, mapped or not, forbid one call for all entries.
+    """
+
+    def rule(inputs: Any, axes: Any) -> tuple[Any, Any]:
+        arrays, mapped = _tuple(inputs), _tuple(axes)
+        size = next(x.shape[axis] for x, axis in zip(arrays, mapped, strict=True) if axis is not None)
+        front = [
+            x if axis is None else mx.moveaxis(x, axis, 0) for x, axis in zip(arrays, mapped, strict=True)
+        ]
+        weights = mapped[row_arguments:]
+        if not (weights and weights_split) and all(axis is None for axis in weights):
+            rows = [
+                mx.broadcast_to(x, (size, *x.shape)) if axis is None else x
+                for x, axis in zip(front[:row_arguments], mapped[:row_arguments], strict=True)
+            ]
+            outputs = function(*rows, *front[row_arguments:])
+        else:
+            outputs = _stack(
+                [
+                    function(*(x if axis is None else x[i] for x, axis in zip(front, mapped, strict=True)))
+                    for i in range(size)
+                ]
+            )
+        return outputs, tuple(0 for _ in outputs) if isinstance(outputs, tuple) else 0
+
+    return rule
+
+
+def _stack(entries: Sequence[Any]) -> Any:
+    if isinstance(entries[0], mx.array):
+        return mx.stack(list(entries))
+    return tuple(mx.stack(list(column)) for column in zip(*entries, strict=True))
+
+
+def _tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)

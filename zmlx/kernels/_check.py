@@ -1,0 +1,100 @@
+"""Checks of arguments that the kernels have in common. Every message says what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import math
+
+import mlx.core as mx
+
+#: What the kernels compute on; they do their arithmetic in float32.
+DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+
+
+def check_rows(function: str, x: mx.array, name: str = "x") -> None:
+    """An array of a supported dtype with at least one dimension.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    ValueError
+        A 0-d array.
+    """
+    _check_array(function, x, name)
+    if x.ndim == 0:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have at least one dimension, got a 0-d array. "
+            f"For a single element pass {name}.reshape(1)."
+        )
+
+
+def check_halves(function: str, x: mx.array) -> None:
+    """As `check_rows`, and the last dimension is even.
+
+    Raises
+    ------
+    ValueError
+        The last dimension has no two halves.
+    """
+    check_rows(function, x)
+    if x.shape[-1] % 2:
+        raise ValueError(
+            f"[{function}] Expected the last dimension of `x` to be even, since it holds two halves of one size, "
+            f"got shape {tuple(x.shape)}. Concatenate gate and value along the last axis: "
+            "mx.concatenate([gate, value], axis=-1)."
+        )
+
+
+def check_weight(function: str, weight: mx.array, x: mx.array, name: str) -> None:
+    """One number for each element of a row of ``x``, in any of the supported dtypes.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    ValueError
+        Of another shape than ``(x.shape[-1],)``.
+    """
+    _check_array(function, weight, name)
+    expected = (x.shape[-1],)
+    if tuple(weight.shape) != expected:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have shape {expected}, one number for each element of a row of `x` "
+            f"(shape {tuple(x.shape)}), got {tuple(weight.shape)}."
+        )
+
+
+def check_eps(function: str, eps: float) -> float:
+    """A finite number, zero or more, as a float.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        Negative or not finite.
+    """
+    if isinstance(eps, bool) or not isinstance(eps, (int, float)):
+        raise TypeError(
+            f"[{function}] Expected `eps` to be a number, got {type(eps).__name__}. Pass a float."
+        )
+    if not (math.isfinite(eps) and eps >= 0):
+        raise ValueError(f"[{function}] Expected `eps` to be finite and not negative, got {eps!r}.")
+    return float(eps)
+
+
+def _check_array(function: str, value: object, name: str) -> None:
+    if not isinstance(value, mx.array):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(value).__name__}. "
+            f"Convert it first: mx.array({name})."
+        )
+    if value.dtype not in DTYPES:
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be float32, float16 or bfloat16, got {_name(value.dtype)}. "
+            f"Convert it first: {name}.astype(mx.float32)."
+        )
+
+
+def _name(dtype: mx.Dtype) -> str:
+    return str(dtype).rpartition(".")[2]

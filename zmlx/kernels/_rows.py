@@ -1,0 +1,210 @@
+"""How a launch spreads rows over threads: one table a back end, instead of one kernel a back end.
+
+=========  ======================  ==========================  ===================================
+back end   threads to a row        values a thread moves       accesses
+=========  ======================  ==========================  ===================================
+cpu        1: no thread waits      16 or 64, for registers     left to the compiler's vectoriser
+cuda       2 to 1024, by length    16 bytes                    one of 16 bytes, where aligned
+metal      2 to 1024, by length    16 bytes                    left to the Metal compiler
+=========  ======================  ==========================  ===================================
+
+`override` makes a launch take the shape that it has on a GPU; that is how the GPU's code paths are tested on a CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from zmlx.launch import MetalKernel, current_backend
+
+Triple = tuple[int, int, int]
+
+SIMD_WIDTH = 32
+PACK_BYTES = 16
+MAX_THREADS = 1024
+#: Threads of a threadgroup whose rows are short, and of one that works elementwise.
+GROUP_THREADS = 128
+SPAN_THREADS = 256
+#: More threadgroups than this loop over rows, so that grids stay below 2**31 threads.
+MAX_GROUPS = 2**20
+#: CUDA's limit on blocks along y.
+MAX_GROUPS_Y = 65535
+
+#: Rows whose weight gradients a threadgroup adds up at a time: few enough to be found in the cache again.
+BLOCK_ROWS = 8
+#: Partial sums of weight gradients, at most: enough threadgroups to fill a GPU, few enough to add up quickly.
+#: The same on all back ends, which then round alike.
+MAX_PARTIALS = 256
+
+_forced_width: ContextVar[int | None] = ContextVar("zmlx_row_width", default=None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a back end wants.
+
+    Attributes
+    ----------
+    cooperates
+        Whether threads share a row.
+    packed
+        Whether a chunk moves in one access, where it is aligned.
+    chunks
+        Numbers of values in a chunk, from which the row's length chooses; empty: as many as fill 16 bytes.
+    span
+        Chunks that a thread of an elementwise kernel works on, one after the other.
+    """
+
+    cooperates: bool
+    packed: bool
+    chunks: tuple[int, ...] = ()
+    span: int = 1
+
+    def chunk(self, length: int, itemsize: int) -> int:
+        """The largest chunk that a row of ``length`` values of ``itemsize`` bytes fills, or the smallest one."""
+        fitting = [n for n in self.chunks if n <= length] or list(self.chunks[:1])
+        return fitting[-1] if fitting else PACK_BYTES // itemsize
+
+
+# On the CPU a chunk is a few vector registers. With 16 values g++ 12 unrolls the loops over a chunk before it
+# vectorises them, and gives up on float16 and bfloat16; with 64 it vectorises all of them (measured: softmax
+# of bfloat16 three times as fast). Short rows would only compute on more filling.
+TARGETS = {
+    "cpu": Target(cooperates=False, packed=False, chunks=(16, 64), span=16),
+    "cuda": Target(cooperates=True, packed=True),
+    "metal": Target(cooperates=True, packed=False),
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Template arguments ``N``, ``PACKED`` and ``W`` (or ``S``), and the shape of the launch."""
+
+    template: tuple[tuple[str, int | bool], ...]
+    grid: Triple
+    threadgroup: Triple
+
+    def run(
+        self,
+        kernel: MetalKernel,
+        inputs: Sequence[mx.array | float],
+        outputs: Sequence[tuple[Sequence[int], mx.Dtype]],
+        **dtypes: mx.Dtype,
+    ) -> list[mx.array]:
+        """Call ``kernel`` for ``outputs`` of these shapes and dtypes; ``dtypes`` are template arguments too."""
+        return kernel(
+            inputs=inputs,
+            output_shapes=[shape for shape, _ in outputs],
+            output_dtypes=[dtype for _, dtype in outputs],
+            grid=self.grid,
+            threadgroup=self.threadgroup,
+            template=[*dtypes.items(), *self.template],
+        )
+
+
+@contextlib.contextmanager
+def override(width: int) -> Iterator[None]:
+    """Launch as on a GPU, with ``width`` threads to a row, whatever back end and row length ask for.
+
+    Parameters
+    ----------
+    width
+        A power of two up to 1024.
+
+    Raises
+    ------
+    ValueError
+        ``width`` is not such a number.
+    """
+    if width not in (1 << bit for bit in range(11)):
+        raise ValueError(f"Expected `width` to be a power of two from 1 to {MAX_THREADS}, got {width!r}.")
+    token = _forced_width.set(width)
+    try:
+        yield
+    finally:
+        _forced_width.reset(token)
+
+
+def as_rows(x: mx.array) -> mx.array:
+    """``x`` as (rows, length of the last axis)."""
+    return x.reshape(x.size // x.shape[-1], x.shape[-1])
+
+
+def row_launch(rows: int, length: int, itemsize: int, *, alone: bool = False) -> Launch:
+    """For kernels that reduce rows. ``alone``: a threadgroup works on one row at a time, however short."""
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    width = forced or (_row_width(_ceil(length, chunk)) if target.cooperates else 1)
+    if alone and width > 1:
+        width = max(width, SIMD_WIDTH)
+    together = 1
+    if not alone and 1 < width <= SIMD_WIDTH:
+        together = min(GROUP_THREADS // width, _power_of_two(rows))
+    threads = width * together
+    groups = min(_ceil(rows, together), MAX_GROUPS)
+    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
+    return Launch(template, (groups * threads, 1, 1), (threads, 1, 1))
+
+
+def block_launch(rows: int, length: int, itemsize: int) -> Launch:
+    """For kernels that also add up over rows: one threadgroup for each of `partials` runs of rows."""
+    launch = row_launch(rows, length, itemsize, alone=True)
+    template = (*launch.template, ("BLOCK", BLOCK_ROWS))
+    return Launch(template, (partials(rows) * launch.threadgroup[0], 1, 1), launch.threadgroup)
+
+
+def partials(rows: int) -> int:
+    """Into how many runs, of equal length but for the last, a sum over ``rows`` is cut. None of them is empty."""
+    run = _ceil(rows, min(MAX_PARTIALS, _ceil(rows, BLOCK_ROWS)))
+    return _ceil(rows, run)
+
+
+def column_launch(rows: int, columns: int) -> Launch:
+    """For the sum of float32 columns; ``W`` threads share a column and meet in threadgroup memory."""
+    target, _ = _target()
+    chunk = target.chunk(columns, 4)
+    chunks = _ceil(columns, chunk)
+    across, down = (SIMD_WIDTH, 8) if target.cooperates else (1, 1)
+    across, down = min(across, _power_of_two(chunks)), min(down, _power_of_two(rows))
+    template = (("N", chunk), ("PACKED", target.packed), ("W", down))
+    return Launch(template, (_ceil(chunks, across) * across, down, 1), (across, down, 1))
+
+
+def span_launch(rows: int, length: int, itemsize: int) -> Launch:
+    """For elementwise kernels on rows: threads along x share a row, threads along y take rows."""
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    threads = _ceil(length, chunk * target.span)
+    across = min(forced or SPAN_THREADS, _power_of_two(threads))
+    down = min(SPAN_THREADS // across or 1, _power_of_two(rows))
+    template = (("N", chunk), ("PACKED", target.packed), ("S", target.span))
+    return Launch(template, (threads, min(rows, MAX_GROUPS_Y * down), 1), (across, down, 1))
+
+
+def _target() -> tuple[Target, int | None]:
+    """The entry for this launch's back end, and the width that `override` asks for."""
+    target, width = TARGETS[current_backend()], _forced_width.get()
+    if width is not None:
+        target = Target(cooperates=True, packed=target.packed)
+    return target, width
+
+
+def _row_width(chunks: int) -> int:
+    """A thread a chunk for short rows, then four chunks a thread as long as threads last."""
+    if chunks <= SIMD_WIDTH:
+        return _power_of_two(chunks)
+    return min(MAX_THREADS, max(SIMD_WIDTH, _power_of_two(_ceil(chunks, 4))))
+
+
+def _power_of_two(value: int) -> int:
+    """The smallest power of two that is not less than ``value``."""
+    return 1 << max(value - 1, 0).bit_length()
+
+
+def _ceil(value: int, divisor: int) -> int:
+    return -(-value // divisor)

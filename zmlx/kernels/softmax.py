@@ -1,0 +1,146 @@
+"""Softmax over the last axis."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from zmlx.kernels import _check, _rows
+from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
+from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.launch import metal_kernel
+
+__all__ = ["softmax_lastdim"]
+
+_HEADER = (
+    CHUNKS
+    + ROWS
+    + """
+// The largest of a thread's elements. NaN is passed over here and shows in the sum, to which the filling of a
+// ragged chunk adds nothing.
+template <typename T, int N, bool PACKED, typename P>
+METAL_FUNC float zmlx_thread_max(P in, uint start, uint length, uint stride) {
+  float v[N], part[N];
+  zmlx_fill<N>(part, -INFINITY);
+  ZMLX_CHUNKS(start, length, stride, {
+    zmlx_chunk<T, N, PACKED>::load(v, in + i, count, -INFINITY);
+    for (int j = 0; j < N; ++j) part[j] = v[j] > part[j] ? v[j] : part[j];
+  })
+  return zmlx_largest<N>(part);
+}
+"""
+)
+
+# A row is read three times, the second and third time from the cache: maximum, sum, result.
+_FORWARD = each_row("""
+    float v[N], part[N];
+
+    const float top = team.largest(zmlx_thread_max<T, N, PACKED>(in, start, length, W * N));
+
+    zmlx_fill<N>(part, 0.0f);
+    ZMLX_CHUNKS(start, length, W * N, {
+      chunk::load(v, in + i, count, -INFINITY);
+      for (int j = 0; j < N; ++j) part[j] += exp(v[j] - top);
+    })
+    const float scale = 1.0f / team.sum(zmlx_sum<N>(part));
+
+    if (!inside) continue;
+    auto out = y + size_t(row) * length;
+    ZMLX_CHUNKS(start, length, W * N, {
+      chunk::load(v, in + i, count, -INFINITY);
+      for (int j = 0; j < N; ++j) v[j] = exp(v[j] - top) * scale;
+      chunk::store(out + i, v, count);
+    })
+""")
+
+# dx = y * (g - sum(g * y)). y is computed again, in float32: the rounded result of the forward kernel would
+# cost more accuracy than its exponentials cost time.
+_BACKWARD = each_row("""
+    auto cotangent = g + size_t(inside ? row : first) * length;
+    float v[N], c[N], part[N], weighted[N];
+
+    const float top = team.largest(zmlx_thread_max<T, N, PACKED>(in, start, length, W * N));
+
+    zmlx_fill<N>(part, 0.0f);
+    zmlx_fill<N>(weighted, 0.0f);
+    ZMLX_CHUNKS(start, length, W * N, {
+      chunk::load(v, in + i, count, -INFINITY);
+      chunk::load(c, cotangent + i, count, 0.0f);
+      for (int j = 0; j < N; ++j) {
+        const float e = exp(v[j] - top);
+        part[j] += e;
+        weighted[j] = fma(c[j], e, weighted[j]);
+      }
+    })
+    const float scale = 1.0f / team.sum(zmlx_sum<N>(part));
+    const float mean = scale * team.sum(zmlx_sum<N>(weighted));
+
+    if (!inside) continue;
+    auto out = dx + size_t(row) * length;
+    ZMLX_CHUNKS(start, length, W * N, {
+      chunk::load(v, in + i, count, -INFINITY);
+      chunk::load(c, cotangent + i, count, 0.0f);
+      for (int j = 0; j < N; ++j) v[j] = exp(v[j] - top) * scale * (c[j] - mean);
+      chunk::store(out + i, v, count);
+    })
+""")
+
+
+def softmax_lastdim(x: mx.array) -> mx.array:
+    """``exp(x - max(x)) / sum(exp(x - max(x)))`` over the last axis.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+
+    Returns
+    -------
+    mx.array
+        Of ``x``'s shape and dtype; computed in float32, gradient included.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes.
+    ValueError
+        ``x`` is 0-d.
+
+    Notes
+    -----
+    Goodfellow, Bengio and Courville, Deep Learning (2016), equations 4.1 and 6.33. A row with a NaN, with plus
+    infinity or of minus infinities only is NaN throughout, as the formula has it.
+    """
+    _check.check_rows("softmax_lastdim", x)
+    if x.size == 0:
+        return mx.zeros(x.shape, x.dtype)
+    return _softmax(x)
+
+
+def _reference(x: mx.array) -> mx.array:
+    x32 = x.astype(mx.float32)
+    e = mx.exp(x32 - mx.stop_gradient(mx.max(x32, axis=-1, keepdims=True)))
+    return (e / mx.sum(e, axis=-1, keepdims=True)).astype(x.dtype)
+
+
+_FORWARD_KERNEL = metal_kernel(
+    "zmlx_softmax", ["x"], ["y"], _FORWARD, _HEADER, reference=value_reference(_reference)
+)
+_BACKWARD_KERNEL = metal_kernel(
+    "zmlx_softmax_vjp", ["x", "g"], ["dx"], _BACKWARD, _HEADER, reference=gradient_reference(_reference)
+)
+
+
+def _forward(x: mx.array) -> mx.array:
+    rows = _rows.as_rows(x)
+    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
+    return launch.run(_FORWARD_KERNEL, [rows], [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
+
+
+def _backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
+    rows = _rows.as_rows(x)
+    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
+    inputs = [rows, cotangent.reshape(rows.shape)]
+    return (launch.run(_BACKWARD_KERNEL, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape),)
+
+
+_softmax = differentiable(_forward, _backward, _reference)
