@@ -1,0 +1,377 @@
+"""The matrix's choices: which wheel, which workers, skip or error. Sessions themselves run in CI."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("nox", reason="nox is not installed in this Python")
+
+pytestmark = pytest.mark.cpu
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_noxfile() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("zmlx_noxfile", ROOT / "noxfile.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+noxfile: Any = load_noxfile()
+Host, Driver = noxfile.Host, noxfile.Driver
+
+MAC = Host("Darwin", "arm64", Driver(problem="no driver"))
+LAPTOP = Host("Linux", "x86_64", Driver(problem="there is no NVIDIA driver"))
+GPU_13 = Host("Linux", "x86_64", Driver(13000, 1))
+GPU_12 = Host("Linux", "aarch64", Driver(12080, 1))
+
+
+# ---- which wheel ----
+
+
+@pytest.mark.parametrize(
+    ("backend", "host", "extra"),
+    [
+        pytest.param("cpu", LAPTOP, "cpu", id="cpu-linux"),
+        pytest.param("cpu", GPU_13, "cpu", id="cpu-linux-with-gpu"),
+        pytest.param("cpu", MAC, "", id="cpu-mac"),
+        pytest.param("metal", MAC, "", id="metal-mac"),
+        pytest.param("cuda", GPU_13, "cuda13", id="cuda-driver-13.0"),
+        pytest.param("cuda", Host("Linux", "x86_64", Driver(13020, 1)), "cuda13", id="cuda-driver-13.2"),
+        pytest.param("cuda", GPU_12, "cuda12", id="cuda-driver-12.8"),
+    ],
+)
+def test_find_wheel(backend: str, host: Any, extra: str) -> None:
+    assert noxfile.find_wheel(backend, host).extra == extra
+
+
+@pytest.mark.parametrize(
+    ("backend", "host", "reason"),
+    [
+        pytest.param(
+            "metal", LAPTOP, "metal needs macOS on Apple silicon; this is Linux x86_64", id="metal-linux"
+        ),
+        pytest.param(
+            "metal",
+            Host("Darwin", "x86_64"),
+            "metal needs macOS on Apple silicon; this is Darwin x86_64",
+            id="metal-intel",
+        ),
+        pytest.param("cuda", MAC, "cuda needs Linux with an NVIDIA GPU; this is Darwin arm64", id="cuda-mac"),
+        pytest.param(
+            "cuda",
+            LAPTOP,
+            "cuda needs Linux with an NVIDIA GPU; there is no NVIDIA driver",
+            id="cuda-no-driver",
+        ),
+        pytest.param(
+            "cuda",
+            Host("Linux", "x86_64", Driver(11080, 1)),
+            "cuda needs Linux with an NVIDIA GPU and a driver for CUDA 12 or newer; "
+            "this driver stops at CUDA 11.8",
+            id="cuda-old-driver",
+        ),
+        pytest.param(
+            "cpu",
+            Host("Windows", "AMD64"),
+            "cpu needs Linux (x86-64, arm64) or macOS (Apple silicon); this is Windows AMD64",
+            id="cpu-windows",
+        ),
+    ],
+)
+def test_find_wheel_says_what_is_missing(backend: str, host: Any, reason: str) -> None:
+    with pytest.raises(noxfile.MissingBackend) as caught:
+        noxfile.find_wheel(backend, host)
+    assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize(
+    ("host", "backend"), [(MAC, "metal"), (GPU_12, "cuda"), (LAPTOP, "cpu")], ids=["mac", "gpu", "laptop"]
+)
+def test_best_backend(host: Any, backend: str) -> None:
+    assert noxfile.best_backend(host) == backend
+
+
+def test_no_environment_is_made_for_a_session_that_will_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    assert noxfile.environment_kind("cuda") == "none"
+    monkeypatch.setattr(noxfile, "this_host", lambda: GPU_13)
+    assert noxfile.environment_kind("cuda") is None
+
+
+def test_every_extra_of_the_wheels_is_one_of_the_package() -> None:
+    extras = set(noxfile.PYPROJECT["project"]["optional-dependencies"])
+    assert {wheel.extra for wheel in noxfile.WHEELS} - {""} == extras
+
+
+def test_oldest_is_the_lower_bound_that_the_package_declares() -> None:
+    project = noxfile.PYPROJECT["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["cpu"]]
+    bounds = {
+        name: re.findall(rf"^{name}\b.*?>=([\d.]+)", "\n".join(declared), re.M) for name in ("mlx", "numpy")
+    }
+    mlx, numpy = noxfile.OLDEST
+    assert set(bounds["mlx"]) == {mlx.removeprefix("mlx==")}
+    assert bounds["numpy"] == [re.findall(r"==([\d.]+)\.\*", numpy)[0]]
+
+
+# ---- positional arguments ----
+
+
+@pytest.mark.parametrize(
+    ("posargs", "variable", "required"),
+    [
+        ([], "", False),
+        ([], "0", False),
+        ([], "false", False),
+        ([], "1", True),
+        (["--require-backend"], "", True),
+        (["-k", "x", "--require-backend"], "0", True),
+    ],
+)
+def test_is_required(
+    posargs: list[str], variable: str, required: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZMLX_REQUIRE_BACKEND", variable)
+    assert noxfile.is_required(posargs) is required
+
+
+@pytest.mark.parametrize(
+    ("posargs", "expected"),
+    [
+        (["-v"], (None, ["-v"])),
+        (["--golden-dir", "d", "-v"], ("d", ["-v"])),
+        (["-v", "--golden-dir=d"], ("d", ["-v"])),
+        (["--golden-dir=a", "--golden-dir", "b"], ("b", [])),
+        (["--golden-directory", "d"], (None, ["--golden-directory", "d"])),
+    ],
+)
+def test_take_option(posargs: list[str], expected: tuple[str | None, list[str]]) -> None:
+    assert noxfile.take_option(posargs, "--golden-dir") == expected
+
+
+def test_take_option_without_its_value() -> None:
+    with pytest.raises(noxfile.UsageError, match=r"^--backend: expected a value after it$"):
+        noxfile.take_option(["-v", "--backend"], "--backend")
+
+
+def test_choose_backend() -> None:
+    assert noxfile.choose_backend(["-v"], GPU_13) == ("cuda", ["-v"])
+    assert noxfile.choose_backend(["--backend", "cpu", "-v"], GPU_13) == ("cpu", ["-v"])
+    with pytest.raises(noxfile.UsageError, match=r"^--backend: expected one of cpu, metal, cuda; got 'tpu'$"):
+        noxfile.choose_backend(["--backend=tpu"], GPU_13)
+
+
+@pytest.mark.parametrize(
+    ("posargs", "expected"),
+    [
+        ([], ["-n", "3", "--dist", "worksteal"]),
+        (["-n", "0"], ["-n", "3", "--dist", "worksteal"]),  # pytest takes the last -n
+        (["--pdb"], []),
+        (["-p", "no:xdist"], []),
+        (["-pno:xdist"], []),
+    ],
+)
+def test_xdist_arguments(posargs: list[str], expected: list[str]) -> None:
+    assert noxfile.xdist_arguments(posargs, 3, ["0"]) == expected
+
+
+def test_workers_are_spread_over_several_gpus() -> None:
+    assert noxfile.xdist_arguments([], 3, ["0", "5"]) == [
+        "--dist",
+        "worksteal",
+        "--tx=popen//env:CUDA_VISIBLE_DEVICES=0",
+        "--tx=popen//env:CUDA_VISIBLE_DEVICES=5",
+        "--tx=popen//env:CUDA_VISIBLE_DEVICES=0",
+    ]
+
+
+@pytest.mark.parametrize(("variable", "gpus"), [(None, ["0", "1"]), ("", ["0", "1"]), ("3,1", ["3", "1"])])
+def test_visible_gpus(variable: str | None, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert noxfile.visible_gpus(Driver(13000, 2)) == gpus
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "workers"), [(1, 0, 1), (4, 1, 4), (128, 1, 4), (128, 8, 8), (2, 8, 2)]
+)
+def test_workers_are_capped(cores: int, gpus: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noxfile, "count_cores", lambda: cores)
+    assert noxfile.count_workers(noxfile.SUITES["cuda"], gpus) == workers
+
+
+# ---- what a session runs ----
+
+
+class FakeSession(SimpleNamespace):
+    """Takes down the commands that a session function gives."""
+
+    def __init__(self, *posargs: str, venv_backend: str = "uv") -> None:
+        super().__init__(name="fake", posargs=list(posargs), venv_backend=venv_backend, commands=[], notes=[])
+
+    def run(self, *command: str, **_: object) -> str:
+        self.commands.append(list(command))
+        return "MLX may print a line of its own\nready: MLX 0 on Device(cpu, 0)\n"
+
+    def log(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def no_install(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    installed: list[tuple[str, ...]] = []
+    monkeypatch.setattr(noxfile, "install", lambda session, *requirements: installed.append(requirements))
+    monkeypatch.setattr(noxfile, "count_cores", lambda: 64)
+    return installed
+
+
+@pytest.mark.parametrize(
+    ("backend", "host", "install", "workers", "markers"),
+    [
+        ("cpu", LAPTOP, ".[cpu]", "16", ["-m", "cpu or not (metal or cuda or gpu)"]),
+        ("cpu", MAC, ".", "16", ["-m", "cpu or not (metal or cuda or gpu)"]),
+        ("metal", MAC, ".", "4", []),
+        ("cuda", GPU_13, ".[cuda13]", "4", []),
+        ("cuda", GPU_12, ".[cuda12]", "4", []),
+    ],
+)
+def test_suite_command(
+    backend: str,
+    host: Any,
+    install: str,
+    workers: str,
+    markers: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    no_install: list[tuple[str, ...]],
+) -> None:
+    monkeypatch.setattr(noxfile, "this_host", lambda: host)
+    session = FakeSession("-k", "swiglu")
+    noxfile.run_suite(session, backend)
+    assert no_install[0][:2] == ("-e", install)
+    probe, suite = session.commands
+    assert probe[:2] == ["python", "-c"]
+    assert probe[-1] == backend
+    expected = ["python", "-m", "pytest", f"--backend={backend}", "-n", workers, "--dist", "worksteal"]
+    assert suite == [*expected, *markers, "-k", "swiglu"]
+
+
+def test_golden_cmp_shares_the_options_that_both_of_its_tools_know(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    session = FakeSession("--golden-dir", "elsewhere", "-v")
+    noxfile.golden_cmp.func(session)
+    _, compare, tests = session.commands
+    assert compare[1:5] == ["-m", "zmlx", "golden", "compare"]
+    assert compare[5:] == ["--backend", "cpu", "--report-dir", "build/report", "--golden-dir", "elsewhere"]
+    assert tests[3:] == ["--backend=cpu", "-m", "golden", "--golden-dir", "elsewhere", "-v"]
+
+
+def test_step_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports = tmp_path / "report"
+    reports.mkdir()
+    (reports / "agreement.md").write_text("# agreed\n", encoding="utf-8")
+    (reports / "agreement.html").write_text("<p>", encoding="utf-8")
+    page = tmp_path / "summary"
+    page.write_text("before\n", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    noxfile.add_step_summary(reports)
+    assert page.read_text(encoding="utf-8") == "before\n# agreed\n"
+
+
+# ---- nox itself ----
+
+
+def run_nox(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    hidden = {"ZMLX_REQUIRE_BACKEND", "ZMLX_TEST_BACKEND", "PYTEST_ADDOPTS", "FORCE_COLOR"}
+    clean = {name: value for name, value in os.environ.items() if name not in hidden}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**clean, "NO_COLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+#: A back end that this machine cannot have.
+ABSENT = "cuda" if sys.platform == "darwin" else "metal"
+
+
+def test_a_session_without_its_hardware_is_skipped_with_the_reason() -> None:
+    result = run_nox("-m", "nox", "-s", ABSENT)
+    assert result.returncode == 0
+    assert f"{ABSENT} needs" in result.stdout
+    assert "skipped" in result.stderr
+    assert "Creating virtual environment" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("posargs", "environment"),
+    [(("--", "--require-backend"), {}), ((), {"ZMLX_REQUIRE_BACKEND": "1"})],
+    ids=["option", "variable"],
+)
+def test_required_hardware_that_is_missing_is_an_error(
+    posargs: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    result = run_nox("-m", "nox", "-s", ABSENT, *posargs, **environment)
+    assert result.returncode == 1
+    assert f"{ABSENT} needs" in result.stdout
+
+
+def test_noxfile_runs_as_a_script_and_its_list_reads_like_documentation() -> None:
+    result = run_nox("noxfile.py", "-l")
+    assert result.returncode == 0
+    listed = dict(re.findall(r"^[*-] ([\w-]+) -> (.+)$", result.stdout, re.M))
+    assert {"cpu", "metal", "cuda", "golden-gen", "golden-cmp", "cuda-compile"} <= set(listed)
+    for name, text in listed.items():
+        assert text.endswith("."), f"{name}: its description is no sentence: {text}"
+
+
+def test_no_venv_uses_this_python_as_it_is() -> None:
+    nodeid = "tests/test_noxfile.py::test_take_option_without_its_value"
+    result = run_nox("-m", "nox", "-s", "cpu", "--no-venv", "--no-install", "--", nodeid, "-n", "0")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1 passed" in result.stdout
+
+
+def test_no_venv_alone_says_what_to_add() -> None:
+    result = run_nox("-m", "nox", "-s", "cpu", "--no-venv")
+    assert result.returncode == 1
+    assert "--no-venv uses this Python as it is and installs nothing: add --no-install" in result.stderr
+
+
+def test_a_session_in_which_no_test_executed_fails() -> None:
+    result = run_nox(
+        "-m",
+        "nox",
+        "-s",
+        "cpu",
+        "--no-venv",
+        "--no-install",
+        "--",
+        "tests/test_noxfile.py",
+        "-n",
+        "0",
+        "-k",
+        "nothing_matches",
+    )
+    assert result.returncode == 1
+    assert "no test executed" in result.stdout
