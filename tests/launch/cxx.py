@@ -1,8 +1,9 @@
-"""Calls the C++ runtime from Python: small functions compiled as kernels are, one shared library for each test module."""
+"""Calls the C++ runtime from Python: small functions, compiled as kernels are into one library for each test module."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from dataclasses import dataclass
 from functools import cached_property
@@ -84,7 +85,9 @@ class Library:
         """Call an exported function: arrays as pointers, integers as ``long``."""
         function = getattr(self.dll, name)
         function.restype = None
-        function(*(ctypes.c_long(a) if isinstance(a, int) else ctypes.c_void_p(a.ctypes.data) for a in arguments))
+        function(
+            *(ctypes.c_long(a) if isinstance(a, int) else ctypes.c_void_p(a.ctypes.data) for a in arguments)
+        )
 
 
 def compile_library(text: str) -> Path:
@@ -100,18 +103,19 @@ def compile_library(text: str) -> Path:
 
 def refusal(body: str) -> str:
     """What the compiler says of a function body, or an empty string if it compiles."""
-    run = _compile(f"{PRELUDE}void probe() {{\n#line 1 \"probe\"\n{body}\n}}{EPILOGUE}", "-fsyntax-only")
+    run = _compile(f'{PRELUDE}void probe() {{\n#line 1 "probe"\n{body}\n}}{EPILOGUE}', "-fsyntax-only")
     return run.stderr if run.returncode else ""
 
 
-def vectorised(loop: Loop) -> bool:
-    """Whether the compiler turned the loop into vector instructions, by its own report."""
-    report = ("-fopt-info-vec-optimized",) if find_compiler().kind == "gcc" else ("-Rpass=loop-vectorize",)
-    text = PRELUDE + '#line 1 "loop"\n' + loop.text + EPILOGUE
+def vectorised(loops: list[Loop]) -> set[str]:
+    """The names of the loops that the compiler turned into vector instructions, by its own report."""
+    # Functions that turn out equal are not to be folded into one, which alone would be reported.
+    gcc = ("-fopt-info-vec-optimized", "-fno-ipa-icf")
+    report = gcc if find_compiler().kind == "gcc" else ("-Rpass=loop-vectorize",)
+    text = PRELUDE + "".join(f'#line 1 "loop {loop.name}"\n{loop.text}' for loop in loops) + EPILOGUE
     run = _compile(text, "-c", "-o", "/dev/null", *report)
     assert run.returncode == 0, run.stderr
-    return any(line.startswith("loop:2:") and "vectorized loop" in line.replace("loop vectorized", "vectorized loop")
-               for line in run.stderr.splitlines())  # fmt: skip
+    return set(re.findall(r"(?m)^loop (\w+):.*(?:loop vectorized|vectorized loop)", run.stderr))
 
 
 def _compile(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:

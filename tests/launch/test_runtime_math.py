@@ -21,13 +21,21 @@ def reduce_half_turns(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def sinpi(x: np.ndarray) -> np.ndarray:
     quarter, angle = reduce_half_turns(x)
-    y = np.select([quarter == 0, quarter == 1, quarter == 2], [np.sin(angle), np.cos(angle), -np.sin(angle)], -np.cos(angle))
+    y = np.select(
+        [quarter == 0, quarter == 1, quarter == 2],
+        [np.sin(angle), np.cos(angle), -np.sin(angle)],
+        -np.cos(angle),
+    )
     return np.where(np.isfinite(x), np.where(y == 0, np.copysign(0.0, x), y), np.nan)
 
 
 def cospi(x: np.ndarray) -> np.ndarray:
     quarter, angle = reduce_half_turns(x)
-    y = np.select([quarter == 0, quarter == 1, quarter == 2], [np.cos(angle), -np.sin(angle), -np.cos(angle)], np.sin(angle))
+    y = np.select(
+        [quarter == 0, quarter == 1, quarter == 2],
+        [np.cos(angle), -np.sin(angle), -np.cos(angle)],
+        np.sin(angle),
+    )
     return np.where(np.isfinite(x), y + 0.0, np.nan)
 
 
@@ -47,14 +55,14 @@ class Case:
     max_ulp: float
 
 
-# The limits are the measured worst cases, rounded up.
+# The limits are the worst cases measured with and without fused multiply-add, rounded up.
 UNARY = [
     Case("exp", np.exp, -104, 89, 1.1),
-    Case("exp2", np.exp2, -150, 128, 1.0),
-    Case("exp10", lambda x: np.power(10.0, x), -45, 38.6, 1.1),
+    Case("exp2", np.exp2, -150, 128, 1.1),
+    Case("exp10", lambda x: np.power(10.0, x), -45, 38.6, 1.3),
     Case("log", np.log, 0.3, 3, 1.0),
-    Case("log2", np.log2, 0.3, 3, 1.1),
-    Case("log10", np.log10, 0.3, 3, 1.1),
+    Case("log2", np.log2, 0.3, 3, 2.0),
+    Case("log10", np.log10, 0.3, 3, 2.0),
     Case("sin", np.sin, -1000, 1000, 1.7),
     Case("cos", np.cos, -1000, 1000, 1.7),
     Case("tan", np.tan, -1000, 1000, 3.7),
@@ -79,7 +87,21 @@ UNARY = [
     Case("trunc", np.trunc, -5, 5, 0.0),
     Case("fabs", np.abs, -5, 5, 0.0),
 ]
-BINARY = ("pow", "powr", "atan2", "fmod", "fdim", "copysign", "nextafter", "fmax", "fmin", "max", "min", "divide", "step")
+BINARY = (
+    "pow",
+    "powr",
+    "atan2",
+    "fmod",
+    "fdim",
+    "copysign",
+    "nextafter",
+    "fmax",
+    "fmin",
+    "max",
+    "min",
+    "divide",
+    "step",
+)
 TERNARY = ("clamp", "fma", "median3", "fmedian3", "fmin3", "fmax3", "min3", "max3", "mix", "smoothstep")
 
 PARAMETERS = ("float x", "float y", "float z")
@@ -88,7 +110,10 @@ LOOPS = [
     *(Loop(name, "float", PARAMETERS[:2], f"{name}(x, y)") for name in BINARY),
     *(Loop(name, "float", PARAMETERS, f"{name}(x, y, z)") for name in TERNARY),
     *(Loop(name, "float", PARAMETERS[:1], f"{name}(x)") for name in ("fract", "saturate", "sign", "log1p")),
-    *(Loop(name, "bool", PARAMETERS[:1], f"{name}(x)") for name in ("isnan", "isinf", "isfinite", "isnormal", "signbit")),
+    *(
+        Loop(name, "bool", PARAMETERS[:1], f"{name}(x)")
+        for name in ("isnan", "isinf", "isfinite", "isnormal", "signbit")
+    ),
     Loop("isordered", "bool", PARAMETERS[:2], "isordered(x, y)"),
     Loop("isunordered", "bool", PARAMETERS[:2], "isunordered(x, y)"),
     Loop("hypot", "float", PARAMETERS[:2], "hypot(x, y)"),
@@ -98,9 +123,20 @@ LOOPS = [
     Loop("frexp_exponent", "int", PARAMETERS[:1], "[&] { int e; frexp(x, e); return e; }()"),
     Loop("modf_fraction", "float", PARAMETERS[:1], "[&] { float w; return modf(x, w); }()"),
     Loop("modf_whole", "float", PARAMETERS[:1], "[&] { float w; modf(x, w); return w; }()"),
-    Loop("sincos_difference", "float", PARAMETERS[:1], "[&] { float c; float s = sincos(x, c); return s - c; }()"),
-    *(Loop(f"half_{name}", "half", ("half x",), f"{name}(x)") for name in ("exp", "log", "tanh", "sqrt", "sin", "floor")),
-    *(Loop(f"bfloat_{name}", "bfloat", ("bfloat x",), f"{name}(x)") for name in ("exp", "log", "tanh", "sqrt", "sin")),
+    Loop(
+        "sincos_difference",
+        "float",
+        PARAMETERS[:1],
+        "[&] { float c; float s = sincos(x, c); return s - c; }()",
+    ),
+    *(
+        Loop(f"half_{name}", "half", ("half x",), f"{name}(x)")
+        for name in ("exp", "log", "tanh", "sqrt", "sin", "floor")
+    ),
+    *(
+        Loop(f"bfloat_{name}", "bfloat", ("bfloat x",), f"{name}(x)")
+        for name in ("exp", "log", "tanh", "sqrt", "sin")
+    ),
     Loop("half_pow", "half", ("half x", "half y"), "pow(x, y)"),
     Loop("half_max", "half", ("half x", "half y"), "max(x, y)"),
     Loop("half_nextafter", "half", ("half x", "half y"), "nextafter(x, y)"),
@@ -109,9 +145,14 @@ LOOPS = [
     Loop("precise_exp", "float", PARAMETERS[:1], "metal::precise::exp(x)"),
 ]
 
+# The first five are those whose images are exact.
 SPECIAL = np.array(
-    [0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38, -3.4028235e38]
-    + [1, -1, 0.5, -0.5, 2, -2, 1.5, -1.5, 2.5, 3, -3, 4, 0.99999994, 16777215, 16777216, 33554432, 0.49999997],
+    [
+        *(0.0, -0.0, np.inf, -np.inf, np.nan),
+        *(1e-45, -1e-45, 1.1754942e-38, 1.1754944e-38, 3.4028235e38, -3.4028235e38),
+        *(1, -1, 0.5, -0.5, 2, -2, 1.5, -1.5, 2.5, 3, -3, 4),
+        *(0.49999997, 0.99999994, 16777215, 16777216, 33554432),
+    ],
     np.float32,
 )
 PAIRS = tuple(a.ravel() for a in np.meshgrid(SPECIAL, SPECIAL))
@@ -146,14 +187,17 @@ def ulp_error(actual: np.ndarray, desired: np.ndarray, dtype: type = np.float32)
     Infinity counts as the number that would follow the largest finite one.
     """
     largest = np.finfo(dtype).max
-    unit = np.spacing(np.minimum(np.abs(desired.astype(dtype)), largest)).astype(np.float64)
-    end = float(largest) + float(np.spacing(largest))
+    below = np.nextafter(largest, dtype(0))  # NumPy's spacing of the largest number is infinite
+    unit = np.spacing(np.minimum(np.abs(desired.astype(dtype)), below)).astype(np.float64)
+    end = 2 * float(largest) - float(below)
     error = np.abs(np.clip(actual.astype(np.float64), -end, end) - np.clip(desired, -end, end)) / unit
     nan = np.isnan(desired)
     return np.where(nan | np.isnan(actual), np.where(nan & np.isnan(actual), 0.0, np.inf), error)
 
 
-def assert_within(actual: np.ndarray, desired: np.ndarray, max_ulp: float, *inputs: np.ndarray, dtype: type = np.float32) -> None:
+def assert_within(
+    actual: np.ndarray, desired: np.ndarray, max_ulp: float, *inputs: np.ndarray, dtype: type = np.float32
+) -> None:
     error = ulp_error(actual, desired, dtype)
     worst = int(np.argmax(error))
     assert error[worst] <= max_ulp, (
@@ -163,8 +207,13 @@ def assert_within(actual: np.ndarray, desired: np.ndarray, max_ulp: float, *inpu
 
 def assert_same(actual: np.ndarray, desired: np.ndarray, *inputs: np.ndarray) -> None:
     """Equal values and signs; NaN equals NaN."""
-    wrong = ~((actual == desired) & (np.signbit(actual) == np.signbit(desired)) | (np.isnan(actual) & np.isnan(desired)))
-    assert not wrong.any(), [(*(float(i[k]) for i in inputs), actual[k], desired[k]) for k in np.flatnonzero(wrong)[:5]]
+    wrong = ~(
+        (actual == desired) & (np.signbit(actual) == np.signbit(desired))
+        | (np.isnan(actual) & np.isnan(desired))
+    )
+    assert not wrong.any(), [
+        (*(float(i[k]) for i in inputs), actual[k], desired[k]) for k in np.flatnonzero(wrong)[:5]
+    ]
 
 
 @pytest.mark.parametrize("case", UNARY, ids=lambda case: case.name)
@@ -176,23 +225,27 @@ def test_error_is_bounded(math, rng, case):
 
 
 @pytest.mark.parametrize("case", UNARY, ids=lambda case: case.name)
-def test_special_values_are_exact(math, case):
-    """Zeros keep their sign, infinities and NaN arrive as they must."""
+def test_images_of_zeros_and_infinities_are_exact(math, case):
     x = SPECIAL[:5]
-    assert_same(math(case.name, x), case.oracle(x.astype(np.float64)).astype(np.float32) if case.name != "cos" else np.cos(x), x)
+    assert_same(math(case.name, x), case.oracle(x.astype(np.float64)).astype(np.float32), x)
 
 
 def test_exp_of_minus_infinity_is_zero(math):
     x = np.full(8, -np.inf, np.float32)
     for name in ("exp", "exp2", "exp10", "fast_exp", "precise_exp"):
-        if name in math.loops:
-            assert_same(math(name, x), np.zeros(8, np.float32), x)
+        assert_same(math(name, x), np.zeros(8, np.float32), x)
 
 
-def test_largest_arguments_of_sine_are_reduced(math):
-    x = np.array([3.4028235e38, 2.1767768e36, 1.6367173e7 * 2.0**72], np.float32)
-    # From a computation with 600 bits.
-    assert_within(math("sin", x), np.array(SINES), 1.7, x)
+def test_huge_arguments_of_sine_are_reduced(math):
+    """The largest float, and the floats that come closest to a multiple of pi/2; sines from 600-bit arithmetic."""
+    x = np.array([3.4028235e38, 16367173 * 2.0**73, 10741887 * 2.0**12, 10057457 * 2.0**63], np.float32)
+    sine = np.array(
+        [-0.5218765233336585, -3.2295395964952422e-09, -4.0252920638371055e-09, -1.2935713969140711e-08]
+    )
+    assert_within(math("sin", x), sine, 1.7, x)
+    x = np.array([16367173 * 2.0**72, 10741887 * 2.0**11, 10057457 * 2.0**62], np.float32)
+    cosine = np.array([-1.6147697982476211e-09, -2.0126460319185528e-09, -6.467856984570355e-09])
+    assert_within(math("cos", x), cosine, 1.7, x)
 
 
 @pytest.mark.parametrize(
@@ -215,14 +268,22 @@ def test_error_is_bounded_for_two_arguments(math, rng, name, oracle, max_ulp):
         PAIRS,
         (any_float(rng, 400_000), any_float(rng, 400_000)),
         (rng.uniform(0, 5, 400_000).astype(np.float32), rng.uniform(-20, 20, 400_000).astype(np.float32)),
-        (rng.uniform(-5, 5, 200_000).astype(np.float32), np.rint(rng.uniform(-30, 30, 200_000)).astype(np.float32)),
-        (rng.uniform(0.9, 1.1, 200_000).astype(np.float32), rng.uniform(-900, 900, 200_000).astype(np.float32)),
+        (
+            rng.uniform(-5, 5, 200_000).astype(np.float32),
+            np.rint(rng.uniform(-30, 30, 200_000)).astype(np.float32),
+        ),
+        (
+            rng.uniform(0.9, 1.1, 200_000).astype(np.float32),
+            rng.uniform(-900, 900, 200_000).astype(np.float32),
+        ),
     ]
     for x, y in pairs:
         assert_within(math(name, x, y), oracle(x.astype(np.float64), y.astype(np.float64)), max_ulp, x, y)
 
 
-@pytest.mark.parametrize(("name", "oracle"), [("pow", np.power), ("atan2", np.arctan2), ("copysign", np.copysign)])
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("pow", np.power), ("atan2", np.arctan2), ("copysign", np.copysign)]
+)
 def test_signs_of_zeros_and_infinities(math, name, oracle):
     x, y = PAIRS
     actual, desired = math(name, x, y), oracle(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
@@ -254,7 +315,9 @@ def test_three_argument_functions(math):
     assert np.array_equal(math("fmedian3", *ordered), np.median(np.stack(ordered), 0))
     for name in ("fmin3", "min3", "fmax3", "max3"):
         oracle = np.fmin if "min" in name else np.fmax
-        assert np.array_equal(math(name, *TRIPLES), oracle(oracle(TRIPLES[0], TRIPLES[1]), TRIPLES[2]), equal_nan=True)
+        assert np.array_equal(
+            math(name, *TRIPLES), oracle(oracle(TRIPLES[0], TRIPLES[1]), TRIPLES[2]), equal_nan=True
+        )
     sorted_bounds = y <= z
     x, y, z = (a[sorted_bounds] for a in (x, y, z))
     assert np.array_equal(math("clamp", x, y, z), np.clip(x, y, z))
@@ -278,7 +341,9 @@ def test_fract_is_below_one(math, rng):
 
 
 def test_log1p_of_small_numbers(math, rng):
-    x = np.concatenate([rng.uniform(-0.9, 1, 10_000), 10.0 ** rng.uniform(-30, 30, 10_000)]).astype(np.float32)
+    x = np.concatenate([rng.uniform(-0.9, 1, 10_000), 10.0 ** rng.uniform(-30, 30, 10_000)]).astype(
+        np.float32
+    )
     assert_within(math("log1p", x), np.log1p(x.astype(np.float64)), 3.0, x)
     assert_same(math("log1p", np.float32([0, np.inf, -2])), np.float32([0, np.inf, np.nan]))
 
@@ -306,7 +371,9 @@ def test_parts_of_a_float(math, rng):
     assert_same(math("modf_whole", x), whole, x)
     nonzero = finite[finite != 0]
     assert np.array_equal(math("ilogb", nonzero), np.frexp(nonzero)[1] - 1)
-    assert np.array_equal(math("ilogb", np.float32([0, np.inf, np.nan])), np.int32([-(2**31), 2**31 - 1, -(2**31)]))
+    assert np.array_equal(
+        math("ilogb", np.float32([0, np.inf, np.nan])), np.int32([-(2**31), 2**31 - 1, -(2**31)])
+    )
     n = rng.integers(-320, 320, x.size).astype(np.int32)
     assert_same(math("ldexp", x, n), np.ldexp(x.astype(np.float64), n).astype(np.float32), x, n)
 
@@ -318,7 +385,14 @@ def test_sincos(math, rng):
 
 @pytest.mark.parametrize(
     ("name", "oracle"),
-    [("exp", np.exp), ("log", np.log), ("tanh", np.tanh), ("sqrt", np.sqrt), ("sin", np.sin), ("floor", np.floor)],
+    [
+        ("exp", np.exp),
+        ("log", np.log),
+        ("tanh", np.tanh),
+        ("sqrt", np.sqrt),
+        ("sin", np.sin),
+        ("floor", np.floor),
+    ],
 )
 def test_half_functions_for_every_half(math, name, oracle):
     x = np.arange(65536, dtype=np.uint16).view(np.float16)
@@ -326,7 +400,8 @@ def test_half_functions_for_every_half(math, name, oracle):
 
 
 @pytest.mark.parametrize(
-    ("name", "oracle"), [("exp", np.exp), ("log", np.log), ("tanh", np.tanh), ("sqrt", np.sqrt), ("sin", np.sin)]
+    ("name", "oracle"),
+    [("exp", np.exp), ("log", np.log), ("tanh", np.tanh), ("sqrt", np.sqrt), ("sin", np.sin)],
 )
 def test_bfloat_functions_for_every_bfloat(math, name, oracle):
     bits = np.arange(65536, dtype=np.uint16)
@@ -356,17 +431,30 @@ def test_half_functions_of_two(math, rng):
         "select(1, 2.0f, true)",
         "max(short(1), 2)",
         "mulhi(1u, 2)",
+        "sqrt(2)",
+        "isnan(1)",
+        "fma(half(1), 2.0f, half(1))",
     ],
 )
 def test_calls_that_metal_finds_ambiguous_are_refused(expression):
     message = refusal(f"auto y = {expression};")
-    assert "this call is ambiguous on Metal: cast the arguments to one type, as in max(x, T(0))" in message
+    assert (
+        "this call is ambiguous on Metal: cast the arguments to one type, as in max(x, T(0)) or sqrt(float(n))"
+        in message
+    )
     assert "probe:1:" in message
 
 
 @pytest.mark.parametrize(
     "expression",
-    ["metal::log1p(1.0f)", "erf(1.0f)", "expm1(1.0f)", "metal::hypot(1.0f, 2.0f)", "remainder(1.0f, 2.0f)", "cbrt(1.0f)"],
+    [
+        "metal::log1p(1.0f)",
+        "erf(1.0f)",
+        "expm1(1.0f)",
+        "metal::hypot(1.0f, 2.0f)",
+        "remainder(1.0f, 2.0f)",
+        "cbrt(1.0f)",
+    ],
 )
 def test_functions_that_metal_lacks_are_missing(expression):
     assert refusal(f"auto y = {expression};")
@@ -376,9 +464,8 @@ def test_refusal_is_empty_for_what_compiles():
     assert refusal("auto y = max(1.0f, 2.0f) + pow(half(2), 2) + pow(2.0f, 3) + max(bfloat(1), 2.0f);") == ""
 
 
-NOT_VECTORISED = {"fmod"}  # quotients beyond 2^53 need a loop
-
-
-@pytest.mark.parametrize("loop", [loop for loop in LOOPS if loop.name in {c.name for c in UNARY} | set(BINARY) - {"nextafter"}], ids=lambda loop: loop.name)
-def test_loops_vectorise(loop):
-    assert vectorised(loop) == (loop.name not in NOT_VECTORISED)
+def test_loops_vectorise():
+    # All but fmod, where a huge quotient needs a loop; some compilers vectorise what surrounds it.
+    names = {case.name for case in UNARY} | set(BINARY) | {"half_exp", "bfloat_tanh"}
+    loops = [loop for loop in LOOPS if loop.name in names]
+    assert vectorised(loops) >= names - {"fmod"}

@@ -34,12 +34,15 @@ PATH = "cuda"
 #: Functions without an execution space are the kernel author's, and run on the device.
 _OPTIONS = ("--std=c++17", "-default-device", "-minimal", "-w")
 
-# CUDA's limits on what a launch may ask for (CUDA C++ Programming Guide, "Technical Specifications").
+# CUDA's limits on what a launch may ask for (CUDA C++ Programming Guide, "Technical Specifications"), and that of the
+# 32-bit integers in which MLX rounds a grid up to whole blocks.
 _MAX_BLOCKS_YZ = 65535
 _MAX_BLOCK_Z = 64
 _MAX_INT = 2**31 - 1
 
-_BOUNDS = (32, 64, 128, 256, 512, 1024)
+#: Block sizes that compile differently: one warp needs no barriers, and up to 256 threads can have all the registers
+#: that a thread can use.
+_BOUNDS = (32, 256, 512, 1024)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def make_plan(grid: Triple, threadgroup: Triple, device: int = 0) -> Plan:
     if (
         max(groups[1:]) > _MAX_BLOCKS_YZ
         or group[2] > _MAX_BLOCK_Z
-        or any(count * size > _MAX_INT for count, size in zip(groups, group, strict=True))
+        or any((count + 1) * size > _MAX_INT for count, size in zip(groups, group, strict=True))
     ):
         return Plan("LINEAR", bound, device)
     return Plan("FLAT" if group[1] == group[2] == 1 else "BLOCK", bound, device)
@@ -126,7 +129,7 @@ def _blocks(plan: Plan, call: Call) -> tuple[Triple, Triple]:
     if plan.layout != "LINEAR":
         return call.grid, group
     threads, blocks = math.prod(group), math.prod(_groups(call.grid, group))
-    columns = min(blocks, _MAX_INT // threads)
+    columns = min(blocks, _MAX_INT // threads - 1)
     return (columns * threads, -(-blocks // columns), 1), (threads, 1, 1)
 
 

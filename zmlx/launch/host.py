@@ -141,11 +141,20 @@ def _load(signature: Signature, single: bool) -> Program:
     return Program(library, entry, "fibers" if fibers else "loop")
 
 
-def host_text(signature: Signature, single: bool) -> str:
-    """The translation unit for a signature: the kernel as a C++ function and the entry that runs it."""
+#: As for Metal's vectors in ``runtime/msl_vector.h``: MLX's CPU arrays begin 8 bytes past a multiple of 16.
+_CAP_ALIGNMENT = "#define alignas(bytes) alignas((bytes) < 8 ? (bytes) : 8)\n"
+
+
+def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
+    """The translation unit for a signature: the kernel as a C++ function and the entry that runs it.
+
+    ``checked``: all threads are fibers, and whole threadgroups meet, whatever the kernel uses.
+    """
     kernel = signature.kernel
     translation = translate(kernel, "host")
-    if translation.uses_sync and not single:
+    if checked:
+        run = "run_fibers<true>"
+    elif translation.uses_sync and not single:
         run = f"run_fibers<{_flag(translation.uses_barrier)}>"
     else:
         run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
@@ -153,7 +162,7 @@ def host_text(signature: Signature, single: bool) -> str:
     arguments += [f"thread.{name}()" for name, _ in kernel.attributes]
     arguments = ["group", *arguments]
     return (
-        f"{cpp_function(signature, 'host', 'zmlx_kernel_function', 'zmlx::Group& zmlx_group')}"
+        f"{_CAP_ALIGNMENT}{cpp_function(signature, 'host', 'zmlx_kernel_function', 'zmlx::Group& zmlx_group')}"
         '#line 1 "zmlx entry"\n'
         "using namespace metal;\n"
         'extern "C" __attribute__((visibility("default"))) void zmlx_entry(\n'

@@ -4,7 +4,7 @@
 // of the divisor in each part.
 #pragma once
 
-#include "msl_math.h"
+#include "msl_relational.h"
 
 namespace metal {
 

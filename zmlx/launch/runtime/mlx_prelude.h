@@ -28,7 +28,7 @@ struct WorkPerThread {
   static constexpr int n = 8 / sizeof(U);
 };
 
-// ---------------------------------------------------------------------------------------------- Limits
+// ------------------------------------------------------------ Limits
 // max and min of a floating-point type are the infinities, its finite limits have names of their own.
 template <typename U, bool = is_floating_point_v<U>>
 struct Limits {
@@ -50,7 +50,7 @@ struct Limits<complex_t<T>, false> {
   static constexpr complex_t<T> min = complex_t<T>(Limits<T>::min, Limits<T>::min);
 };
 
-// ---------------------------------------------------------------------------------------------- indexing
+// ------------------------------------------------------------ indexing
 // Where the element with this number in row-major order lies in an array of these shape and strides.
 template <typename IdxT = int64_t>
 ZMLX_FN IdxT elem_to_loc(IdxT elem, const int* shape, const int64_t* strides, int ndim) {
@@ -161,7 +161,7 @@ struct LoopedElemToLoc<1, OffsetT, false> {
   ZMLX_FN OffsetT location() { return offset; }
 };
 
-// ---------------------------------------------------------------------------------------------- calculation
+// ------------------------------------------------------------ calculation
 template <typename T, typename U>
 ZMLX_FN T ceildiv(T N, U M) {
   return (N + M - 1) / M;

@@ -4,9 +4,12 @@
 #pragma once
 
 #include "msl_config.h"
+#include "msl_traits.h"
 #include "msl_types.h"
 #include "msl_vector.h"
+#include "msl_overload.h"
 #include "msl_math.h"
+#include "msl_relational.h"
 #include "msl_geometric.h"
 #include "msl_integer.h"
 #include "mlx_prelude.h"

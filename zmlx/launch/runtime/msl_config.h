@@ -47,7 +47,8 @@
 // clang before 15 has the type on x86 only for processors that compute with it.
 #if defined(ZMLX_HOST) && defined(__aarch64__)
 #define ZMLX_NATIVE_HALF __fp16
-#elif defined(ZMLX_HOST) && defined(__clang__) && defined(__F16C__) && (defined(__AVX512FP16__) || __clang_major__ >= 15)
+#elif defined(ZMLX_HOST) && defined(__clang__) && defined(__F16C__) && \
+    (defined(__AVX512FP16__) || __clang_major__ >= 15)
 #define ZMLX_NATIVE_HALF _Float16
 #endif
 

@@ -1,11 +1,8 @@
-// <metal_math>, <metal_common> and <metal_relational>: for float, and through float for half and bfloat, for
-// scalars and vectors; plain, fast:: and precise::.
-//
-// The functions are templates over what they are called with, so that nothing is ambiguous here that is not
-// on Metal. Calls that Metal refuses as ambiguous, such as max(half, float), are refused here too.
+// <metal_math> and <metal_common>: for float, and through float for half and bfloat, for scalars and vectors;
+// plain, fast:: and precise::.
 #pragma once
 
-#include "msl_vector.h"
+#include "msl_overload.h"
 #if defined(ZMLX_CUDA)
 #include "cuda_math.h"
 #else
@@ -14,103 +11,7 @@
 
 namespace metal {
 
-// ---------------------------------------------------------------------------------------------- argument
-// types
-namespace detail {
-
-// The type of two arguments together: a vector if one is, else as in arithmetic.
-template <class A, class B, bool = is_lane<A> && is_lane<B>>
-struct joined : meeting<A, B> {};
-template <class A>
-struct joined<A, A, true> {
-  using type = A;
-};
-template <class A, class B>
-struct joined<A, B, true> : ternary<A, B> {};
-
-template <class... A>
-struct joined_all {};
-template <class A>
-struct joined_all<A> : conditional_t<is_vector<A>, vector_of<A>, enable_if<is_lane<A>, A>> {};
-template <class A, class B>
-struct joined_all<A, B> : joined<A, B> {};
-template <class J, class C, class = void>
-struct joined_next {};
-template <class J, class C>
-struct joined_next<J, C, void_t<typename J::type>> : joined<typename J::type, C> {};
-template <class A, class B, class C>
-struct joined_all<A, B, C> : joined_next<joined<A, B>, C> {};
-template <class... A>
-using joined_t = typename joined_all<A...>::type;
-
-// The same for functions that exist for floating-point types only: integers alone become float.
-template <class J, class V = vector_of_t<J>>
-struct to_floating : enable_if<is_floating_point_v<element_t<V>>, V> {};
-template <class J>
-struct to_floating<J, void> {
-  using type = conditional_t<is_floating_point_v<J>, J, float>;
-};
-template <class... A>
-using math_t = typename to_floating<joined_t<A...>>::type;
-
-template <class J, class V = vector_of_t<J>>
-struct truth {
-  using type = bool_vector<V>;
-};
-template <class J>
-struct truth<J, void> {
-  using type = bool;
-};
-
-template <class... A>
-inline constexpr bool mixes_half_and_float = (is_same_v<A, half> || ...) && (is_same_v<A, float> || ...);
-
-template <class A>
-using overload = conditional_t<is_same_v<A, signed char>, char, A>;
-template <class A, class B>
-inline constexpr bool same_overload =
-    is_vector<A> || is_vector<B> || is_same_v<overload<A>, overload<B>> || is_same_v<A, bool> ||
-    is_same_v<B, bool> || is_enum_v<A> || is_enum_v<B> || is_same_v<A, bfloat> || is_same_v<B, bfloat>;
-
-#define ZMLX_REFUSE "this call is ambiguous on Metal: cast the arguments to one type, as in max(x, T(0))"
-
-// f on the floats of all components, rounded to R's type.
-template <class R, auto F, class... A>
-ZMLX_FN R map_float(A... a) {
-  static_assert(!mixes_half_and_float<A...>, ZMLX_REFUSE);
-  if constexpr (is_vector<R>) {
-    using T = element_t<R>;
-    return each<R>([](auto... x) ZMLX_LAMBDA { return F(static_cast<float>(static_cast<T>(x))...); }, a...);
-  } else {
-    return static_cast<R>(F(static_cast<float>(static_cast<R>(a))...));
-  }
-}
-
-// F::call on all components as R's type, which may be an integer.
-template <class R, class F, class A, class... B>
-ZMLX_FN R map_exact(A a, B... b) {
-  static_assert((same_overload<A, B> && ...), ZMLX_REFUSE);
-  if constexpr (is_vector<R>) {
-    using T = element_t<R>;
-    return each<R>([](auto... x) ZMLX_LAMBDA { return F::call(static_cast<T>(x)...); }, a, b...);
-  } else {
-    return F::call(static_cast<R>(a), static_cast<R>(b)...);
-  }
-}
-
-// f on the floats of all components, for predicates.
-template <class R, auto F, class... A>
-ZMLX_FN R map_truth(A... a) {
-  if constexpr (is_vector<R>) {
-    return each<R>([](auto... x) ZMLX_LAMBDA { return F(static_cast<float>(x)...); }, a...);
-  } else {
-    return F(static_cast<float>(a)...);
-  }
-}
-
-}  // namespace detail
-
-// ---------------------------------------------------------------------------------------------- float
+// ------------------------------------------------------------ float
 namespace impl {
 
 ZMLX_FN bool isnan(float x) { return x != x; }
@@ -241,67 +142,69 @@ struct abs_op {
 
 }  // namespace detail
 
-// ---------------------------------------------------------------------------------------------- the
-// functions `from` is impl or impl::fast.
-#define ZMLX_MATH_1(from, name)                   \
-  template <class A, class R = detail::math_t<A>> \
+// ------------------------------------------------------------ the functions
+// `from` is impl or impl::fast, `result` the type that a call has.
+#define ZMLX_MATH_1(from, name, result)           \
+  template <class A, class R = detail::result<A>> \
   ZMLX_FN R name(A x) {                           \
     return detail::map_float<R, from::name>(x);   \
   }
-#define ZMLX_MATH_2(from, name)                               \
-  template <class A, class B, class R = detail::math_t<A, B>> \
+#define ZMLX_MATH_2(from, name, result)                       \
+  template <class A, class B, class R = detail::result<A, B>> \
   ZMLX_FN R name(A x, B y) {                                  \
     return detail::map_float<R, from::name>(x, y);            \
   }
-#define ZMLX_MATH_3(from, name)                                           \
-  template <class A, class B, class C, class R = detail::math_t<A, B, C>> \
+#define ZMLX_MATH_3(from, name, result)                                   \
+  template <class A, class B, class C, class R = detail::result<A, B, C>> \
   ZMLX_FN R name(A x, B y, C z) {                                         \
     return detail::map_float<R, from::name>(x, y, z);                     \
   }
-#define ZMLX_SINCOS(from)                         \
-  template <class A, class R = detail::math_t<A>> \
+#define ZMLX_SINCOS(from, result)                 \
+  template <class A, class R = detail::result<A>> \
   ZMLX_FN R sincos(A x, R& cosine) {              \
     cosine = detail::map_float<R, from::cos>(x);  \
     return detail::map_float<R, from::sin>(x);    \
   }
 
 // What has an accurate and a fast form.
-#define ZMLX_ALL_MATH(X1, X2, from)                                                                          \
-  X1(from, acos)                                                                                             \
-  X1(from, acosh) X1(from, asin) X1(from, asinh) X1(from, atan) X1(from, atanh) X1(from, cos) X1(from, cosh) \
-      X1(from, cospi) X1(from, exp) X1(from, exp10) X1(from, exp2) X1(from, log) X1(from, log10)             \
-          X1(from, log2) X1(from, rsqrt) X1(from, sin) X1(from, sinh) X1(from, sinpi) X1(from, sqrt)         \
-              X1(from, tan) X1(from, tanh) X1(from, tanpi) X2(from, atan2) X2(from, divide) X2(from, fmod)   \
-                  X2(from, pow) X2(from, powr)
+#define ZMLX_ALL_MATH(X1, X2, from, result)                                                     \
+  X1(from, acos, result) X1(from, acosh, result) X1(from, asin, result) X1(from, asinh, result) \
+  X1(from, atan, result) X1(from, atanh, result) X1(from, cos, result) X1(from, cosh, result)   \
+  X1(from, cospi, result) X1(from, exp, result) X1(from, exp10, result) X1(from, exp2, result)  \
+  X1(from, log, result) X1(from, log10, result) X1(from, log2, result) X1(from, rsqrt, result)  \
+  X1(from, sin, result) X1(from, sinh, result) X1(from, sinpi, result) X1(from, sqrt, result)   \
+  X1(from, tan, result) X1(from, tanh, result) X1(from, tanpi, result)                          \
+  X2(from, atan2, result) X2(from, divide, result) X2(from, fmod, result) X2(from, pow, result) \
+  X2(from, powr, result)
 
 #if defined(ZMLX_FAST_MATH)
-ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl::fast)
-ZMLX_SINCOS(impl::fast)
+ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl::fast, math_t)
+ZMLX_SINCOS(impl::fast, math_t)
 #else
-ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl)
-ZMLX_SINCOS(impl)
+ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl, math_t)
+ZMLX_SINCOS(impl, math_t)
 #endif
 
-ZMLX_MATH_1(impl, ceil)
-ZMLX_MATH_1(impl, fabs)
-ZMLX_MATH_1(impl, floor)
-ZMLX_MATH_1(impl, fract)
-ZMLX_MATH_1(impl, rint)
-ZMLX_MATH_1(impl, round)
-ZMLX_MATH_1(impl, saturate)
-ZMLX_MATH_1(impl, sign)
-ZMLX_MATH_1(impl, trunc)
-ZMLX_MATH_2(impl, copysign)
-ZMLX_MATH_2(impl, fdim)
-ZMLX_MATH_2(impl, fmax)
-ZMLX_MATH_2(impl, fmin)
-ZMLX_MATH_2(impl, step)
-ZMLX_MATH_3(impl, fma)
-ZMLX_MATH_3(impl, fmax3)
-ZMLX_MATH_3(impl, fmedian3)
-ZMLX_MATH_3(impl, fmin3)
-ZMLX_MATH_3(impl, mix)
-ZMLX_MATH_3(impl, smoothstep)
+ZMLX_MATH_1(impl, ceil, math_t)
+ZMLX_MATH_1(impl, fabs, math_t)
+ZMLX_MATH_1(impl, floor, math_t)
+ZMLX_MATH_1(impl, fract, math_t)
+ZMLX_MATH_1(impl, rint, math_t)
+ZMLX_MATH_1(impl, round, math_t)
+ZMLX_MATH_1(impl, saturate, math_t)
+ZMLX_MATH_1(impl, sign, math_t)
+ZMLX_MATH_1(impl, trunc, math_t)
+ZMLX_MATH_2(impl, copysign, math_t)
+ZMLX_MATH_2(impl, fdim, math_t)
+ZMLX_MATH_2(impl, fmax, math_t)
+ZMLX_MATH_2(impl, fmin, math_t)
+ZMLX_MATH_2(impl, step, math_t)
+ZMLX_MATH_3(impl, fma, math_t)
+ZMLX_MATH_3(impl, fmax3, math_t)
+ZMLX_MATH_3(impl, fmedian3, math_t)
+ZMLX_MATH_3(impl, fmin3, math_t)
+ZMLX_MATH_3(impl, mix, math_t)
+ZMLX_MATH_3(impl, smoothstep, math_t)
 
 #define ZMLX_EXACT_2(name)                                      \
   template <class A, class B, class R = detail::joined_t<A, B>> \
@@ -328,7 +231,7 @@ ZMLX_FN R abs(A x) {
 // The neighbour of a half is a half's step away, not a float's.
 template <class A, class B, class R = detail::math_t<A, B>, enable_if_t<!detail::is_vector<R>, int> = 0>
 ZMLX_FN R nextafter(A x, B y) {
-  static_assert(!detail::mixes_half_and_float<A, B>, ZMLX_REFUSE);
+  static_assert(detail::picks_float_type<A, B>, ZMLX_REFUSE);
   if constexpr (is_same_v<R, float>) {
     return impl::nextafter(static_cast<float>(x), static_cast<float>(y));
   } else {
@@ -348,8 +251,7 @@ ZMLX_FN R nextafter(A x, B y) {
                          y);
 }
 
-// ---------------------------------------------------------------------------------------------- with
-// integers
+// ------------------------------------------------------------ with integers
 template <class A, class R = detail::math_t<A>, class K>
 ZMLX_FN R ldexp(A x, K k) {
   if constexpr (detail::is_vector<R>) {
@@ -395,92 +297,26 @@ ZMLX_FN R modf(A x, R& whole) {
   return detail::map_float<R, impl::copysign>(fraction, static_cast<R>(x));
 }
 
-// ---------------------------------------------------------------------------------------------- relational
-#define ZMLX_TRUTH_1(name)                                                      \
-  template <class A, class R = typename detail::truth<detail::math_t<A>>::type> \
-  ZMLX_FN R name(A x) {                                                         \
-    return detail::map_truth<R, impl::name>(x);                                 \
-  }
-#define ZMLX_TRUTH_2(name)                                                                  \
-  template <class A, class B, class R = typename detail::truth<detail::math_t<A, B>>::type> \
-  ZMLX_FN R name(A x, B y) {                                                                \
-    return detail::map_truth<R, impl::name>(x, y);                                          \
-  }
-ZMLX_TRUTH_1(isfinite)
-ZMLX_TRUTH_1(isinf)
-ZMLX_TRUTH_1(isnan)
-ZMLX_TRUTH_1(signbit)
-ZMLX_TRUTH_2(isordered)
-ZMLX_TRUTH_2(isunordered)
-
-// A half may be normal where the float of equal value is, too, but not the other way round.
-template <class A, class R = typename detail::truth<detail::math_t<A>>::type>
-ZMLX_FN R isnormal(A x) {
-  if constexpr (detail::is_vector<A>) {
-    return detail::each<R>([](auto a) { return isnormal(a); }, x);
-  } else if constexpr (is_same_v<A, half>) {
-    return (x.bits & 0x7c00) != 0 && (x.bits & 0x7c00) != 0x7c00;
-  } else {
-    return impl::isnormal(static_cast<float>(x));
-  }
-}
-
-template <int N>
-ZMLX_FN bool all(vec<bool, N> x) {
-  return x.x && x.y && detail::lane<(N > 2 ? 2 : 0)>(x) && detail::lane<(N > 3 ? 3 : 0)>(x);
-}
-template <int N>
-ZMLX_FN bool any(vec<bool, N> x) {
-  return x.x || x.y || detail::lane<(N > 2 ? 2 : 0)>(x) || detail::lane<(N > 3 ? 3 : 0)>(x);
-}
-ZMLX_FN bool all(bool x) { return x; }
-ZMLX_FN bool any(bool x) { return x; }
-
-// b where the condition holds, else a
-template <class A, class B, class C, class R = detail::joined_t<A, B>>
-ZMLX_FN R select(A a, B b, C condition) {
-  static_assert(detail::same_overload<A, B>, ZMLX_REFUSE);
-  if constexpr (detail::is_vector<R>) {
-    using T = detail::element_t<R>;
-    return detail::each<R>([](auto x, auto y, auto c) { return c ? static_cast<T>(y) : static_cast<T>(x); },
-                           a, b, condition);
-  } else {
-    return condition ? static_cast<R>(b) : static_cast<R>(a);
-  }
-}
-
-// ---------------------------------------------------------------------------------------------- fast and
-// precise
+// ------------------------------------------------------------ fast and precise
 #define ZMLX_USE(from, name) using from::name;
-#define ZMLX_SHARED_MATH(X)                                                                            \
-  X(metal, abs)                                                                                        \
-  X(metal, ceil) X(metal, clamp) X(metal, copysign) X(metal, fabs) X(metal, fdim) X(metal, floor)      \
-      X(metal, fma) X(metal, fmax) X(metal, fmax3) X(metal, fmedian3) X(metal, fmin) X(metal, fmin3)   \
-          X(metal, fract) X(metal, frexp) X(metal, ilogb) X(metal, ldexp) X(metal, max) X(metal, max3) \
-              X(metal, median3) X(metal, min) X(metal, min3) X(metal, mix) X(metal, modf)              \
-                  X(metal, nextafter) X(metal, rint) X(metal, round) X(metal, saturate) X(metal, sign) \
-                      X(metal, smoothstep) X(metal, step) X(metal, trunc)
+#define ZMLX_SHARED_MATH(X)                                                                                 \
+  X(metal, abs) X(metal, ceil) X(metal, clamp) X(metal, copysign) X(metal, fabs) X(metal, fdim)             \
+  X(metal, floor) X(metal, fma) X(metal, fmax) X(metal, fmax3) X(metal, fmedian3) X(metal, fmin)            \
+  X(metal, fmin3) X(metal, fract) X(metal, frexp) X(metal, ilogb) X(metal, ldexp) X(metal, max)             \
+  X(metal, max3) X(metal, median3) X(metal, min) X(metal, min3) X(metal, mix) X(metal, modf)                \
+  X(metal, nextafter) X(metal, rint) X(metal, round) X(metal, saturate) X(metal, sign) X(metal, smoothstep) \
+  X(metal, step) X(metal, trunc)
 
 namespace precise {
 ZMLX_SHARED_MATH(ZMLX_USE)
-#if defined(ZMLX_FAST_MATH)
-ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl)
-ZMLX_SINCOS(impl)
-#else
-ZMLX_ALL_MATH(ZMLX_USE, ZMLX_USE, metal)
-using metal::sincos;
-#endif
+ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl, single_t)
+ZMLX_SINCOS(impl, single_t)
 }  // namespace precise
 
 namespace fast {
 ZMLX_SHARED_MATH(ZMLX_USE)
-#if defined(ZMLX_CUDA) && !defined(ZMLX_FAST_MATH)
-ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl::fast)
-ZMLX_SINCOS(impl::fast)
-#else
-ZMLX_ALL_MATH(ZMLX_USE, ZMLX_USE, metal)
-using metal::sincos;
-#endif
+ZMLX_ALL_MATH(ZMLX_MATH_1, ZMLX_MATH_2, impl::fast, single_t)
+ZMLX_SINCOS(impl::fast, single_t)
 }  // namespace fast
 
 #undef ZMLX_MATH_1
@@ -488,8 +324,6 @@ using metal::sincos;
 #undef ZMLX_MATH_3
 #undef ZMLX_EXACT_2
 #undef ZMLX_EXACT_3
-#undef ZMLX_TRUTH_1
-#undef ZMLX_TRUTH_2
 #undef ZMLX_SINCOS
 #undef ZMLX_ALL_MATH
 #undef ZMLX_SHARED_MATH

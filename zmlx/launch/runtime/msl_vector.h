@@ -108,6 +108,15 @@ ZMLX_FN constexpr R each(F f, A... a) {
   }
 }
 
+// MLX's CPU arrays begin 8 bytes past a multiple of 16, so the host must not let the compiler count on more than that.
+constexpr size_t alignment(size_t metal) {
+#if defined(ZMLX_HOST)
+  return metal < 8 ? metal : 8;
+#else
+  return metal;
+#endif
+}
+
 }  // namespace detail
 
 #define ZMLX_COMPONENTS_2 T x, y;
@@ -132,9 +141,9 @@ ZMLX_FN constexpr R each(F f, A... a) {
   what(+, self) what(-, self) what(*, self) what(/, self) what(%, self) what(&, self) what(|, self) \
       what(^, self) what(<<, self) what(>>, self)
 
-#define ZMLX_VECTOR(self, other_form, N, alignment)                                                   \
+#define ZMLX_VECTOR(self, other_form, N, room, metal_alignment)                                                   \
   template <class T>                                                                                  \
-  struct alignas(alignment) self<T, N> {                                                              \
+  struct alignas(metal_alignment) self<T, N> {                                                              \
     union {                                                                                           \
       struct {                                                                                        \
         ZMLX_COMPONENTS_##N                                                                           \
@@ -142,7 +151,7 @@ ZMLX_FN constexpr R each(F f, A... a) {
       struct {                                                                                        \
         ZMLX_COLOURS_##N                                                                              \
       };                                                                                              \
-      T zmlx_data[N];                                                                                 \
+      T zmlx_data[room];                                                                              \
     };                                                                                                \
     using zmlx_element = T;                                                                           \
     static constexpr int zmlx_lanes = N;                                                              \
@@ -186,12 +195,12 @@ ZMLX_FN constexpr R each(F f, A... a) {
     }                                                                                                 \
   };
 
-ZMLX_VECTOR(vec, packed_vec, 2, 2 * sizeof(T))
-ZMLX_VECTOR(vec, packed_vec, 3, 4 * sizeof(T))
-ZMLX_VECTOR(vec, packed_vec, 4, 4 * sizeof(T))
-ZMLX_VECTOR(packed_vec, vec, 2, alignof(T))
-ZMLX_VECTOR(packed_vec, vec, 3, alignof(T))
-ZMLX_VECTOR(packed_vec, vec, 4, alignof(T))
+ZMLX_VECTOR(vec, packed_vec, 2, 2, detail::alignment(2 * sizeof(T)))
+ZMLX_VECTOR(vec, packed_vec, 3, 4, detail::alignment(4 * sizeof(T)))
+ZMLX_VECTOR(vec, packed_vec, 4, 4, detail::alignment(4 * sizeof(T)))
+ZMLX_VECTOR(packed_vec, vec, 2, 2, alignof(T))
+ZMLX_VECTOR(packed_vec, vec, 3, 3, alignof(T))
+ZMLX_VECTOR(packed_vec, vec, 4, 4, alignof(T))
 
 namespace detail {
 

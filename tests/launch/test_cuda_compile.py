@@ -1,0 +1,232 @@
+"""Every kernel's CUDA text, compiled for every architecture by NVRTC: no GPU and no driver.
+
+Without NVRTC the tests are skipped; with ``ZMLX_REQUIRE_NVRTC=1`` its absence is an error.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterable
+
+import pytest
+from kernel_cases import CASES, Case
+
+import zmlx
+from zmlx.launch import KernelCompileError, MetalKernel, NvrtcNotFoundError, cuda, nvrtc, recording
+from zmlx.launch.cuda import compile_cubin, cuda_text, make_plan
+from zmlx.launch.nvrtc import Nvrtc, find_nvrtc
+from zmlx.launch.records import LaunchRecord
+from zmlx.testing.op_db import op_db
+from zmlx.testing.opinfo import OpInfo, to_mx
+
+pytestmark = pytest.mark.cpu
+
+ARCHS = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
+
+KERNEL_OPS = [(op, dtype) for op in op_db if op.kernel for dtype in op.dtypes_on("cuda")]
+
+
+@pytest.fixture(scope="module")
+def installed() -> Nvrtc:
+    try:
+        return find_nvrtc()
+    except NvrtcNotFoundError as error:
+        if os.environ.get("ZMLX_REQUIRE_NVRTC", "") not in ("", "0"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path) -> Iterable[None]:
+    """Nothing compiled yet, neither in this process nor on disk."""
+    monkeypatch.setenv("ZMLX_CACHE_DIR", str(tmp_path / "cache"))
+    cuda._program.cache_clear()
+    yield
+    cuda._program.cache_clear()
+
+
+@pytest.fixture
+def compilations(monkeypatch) -> list[str]:
+    """The names of the kernels that NVRTC is asked to compile."""
+    names: list[str] = []
+    compile_ = Nvrtc.compile
+
+    def counted(self, text, name, *rest):
+        names.append(name)
+        return compile_(self, text, name, *rest)
+
+    monkeypatch.setattr(Nvrtc, "compile", counted)
+    return names
+
+
+def known(archs: Iterable[str], compiler: Nvrtc) -> list[str]:
+    """The architectures that this NVRTC compiles for; none at all is an error."""
+    found = [arch for arch in archs if compiler.supports(arch)]
+    assert found, f"{compiler.name} knows none of {', '.join(archs)}"
+    return found
+
+
+def compile_all(records: Iterable[LaunchRecord], archs: Iterable[str]) -> None:
+    launches = [(r.signature, make_plan(r.grid, r.threadgroup)) for r in records]
+    for signature, plan in {cuda_text(*launch): launch for launch in launches}.values():
+        for arch in archs:
+            assert compile_cubin(signature, arch, plan)[:4] == b"\x7fELF"
+
+
+def record(source: str, header: str = "", name: str = "k", **creation) -> LaunchRecord:
+    """What a launch of a kernel from x to out would be on CUDA."""
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel(name, ["x"], ["out"], source, header, **creation)
+    x = mx.zeros((8, 4))
+    with recording("cuda") as records:
+        kernel(
+            inputs=[x],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(32, 1, 1),
+            threadgroup=(32, 1, 1),
+        )
+    return records[0]
+
+
+def catalogue_launches(op: OpInfo, dtype: str) -> list[LaunchRecord]:
+    """Forward and backward of every sample of a kernel."""
+    import mlx.core as mx
+
+    with recording("cuda") as records:
+        for sample in op.sample_inputs():
+            arguments = to_mx(sample, dtype)
+
+            def call(*primals, arguments=arguments, sample=sample):
+                given = dict(zip(op.differentiable, primals, strict=True))
+                outputs = op.op(*(given.get(i, a) for i, a in enumerate(arguments)), **sample.kwargs)
+                return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+            primals = [arguments[i] for i in op.differentiable]
+            outputs = call(*primals)
+            if primals:
+                mx.vjp(call, primals, [mx.ones_like(output) for output in outputs])
+    return records
+
+
+@pytest.mark.parametrize(("op", "dtype"), KERNEL_OPS, ids=[f"{op}-{dtype}" for op, dtype in KERNEL_OPS])
+def test_catalogue(installed: Nvrtc, op: OpInfo, dtype: str) -> None:
+    compile_all(catalogue_launches(op, dtype), known(ARCHS, installed))
+
+
+def test_the_catalogue_is_compiled_whole() -> None:
+    """The launches above reach every kernel that zmlx.kernels defines."""
+    for module in pkgutil.iter_modules(zmlx.kernels.__path__):
+        importlib.import_module(f"zmlx.kernels.{module.name}")
+    defined = {made.source.name for made in gc.get_objects() if type(made) is MetalKernel}
+    defined = {name for name in defined if name.startswith("zmlx_")}
+    compiled = {r.kernel.name for op, dtype in KERNEL_OPS for r in catalogue_launches(op, dtype)}
+    assert defined
+    assert compiled == defined
+
+
+@pytest.mark.parametrize(("index", "case"), list(enumerate(CASES)), ids=[case.name for case in CASES])
+def test_language(installed: Nvrtc, index: int, case: Case) -> None:
+    """Small kernels that use everything, each for one of the architectures in turn."""
+    with recording("cuda") as records:
+        case.launch()
+    archs = known(ARCHS, installed)
+    compile_all(records, [archs[index % len(archs)]])
+
+
+@pytest.mark.parametrize("layout", ["FLAT", "BLOCK", "LINEAR"])
+def test_layouts(installed: Nvrtc, layout: str) -> None:
+    signature = record("out[thread_position_in_grid.x] = x[threadgroup_position_in_grid.y];").signature
+    assert compile_cubin(signature, "sm_90", cuda.Plan(layout, 64))[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("header", ["cuda.h", "cuda_simd.h", "cuda_atomic.h", "msl_types.h"])
+def test_a_broken_runtime_header_is_noticed(installed: Nvrtc, monkeypatch, header: str) -> None:
+    broken = {**cuda.runtime_headers(), header: cuda.runtime_headers()[header] + "\nint planted = ;\n"}
+    monkeypatch.setattr(cuda, "runtime_headers", lambda: broken)
+    signature = record("out[0] = x[0];", name="victim").signature
+    cuda._program.cache_clear()
+    with pytest.raises(KernelCompileError, match=rf"{header}\(\d+\): error: expected an expression"):
+        compile_cubin(signature, "sm_90")
+
+
+def test_errors_speak_of_the_author_s_lines(installed: Nvrtc) -> None:
+    source = "uint i = thread_position_in_grid.x;\nfloat y = twice(x[i]);\nout[i] = y + missing;\n"
+    header = "// a comment\nfloat twice(float v) { return v * unknown; }\n"
+    with pytest.raises(KernelCompileError) as error:
+        compile_cubin(record(source, header, name="wrong").signature, "sm_90")
+    assert str(error.value) == (
+        f"[metal_kernel] Kernel 'wrong' does not compile ({installed.name} refused it for sm_90):\n"
+        '  header line 2: identifier "unknown" is undefined\n'
+        "    float twice(float v) { return v * unknown; }\n"
+        '  source line 3: identifier "missing" is undefined\n'
+        "    out[i] = y + missing;\n"
+        "The whole output is in this error's `log`."
+    )
+    assert 'wrong source(3): error: identifier "missing" is undefined' in error.value.log
+
+
+def test_errors_in_templates_speak_of_the_author_s_lines(installed: Nvrtc) -> None:
+    source = "uint i = thread_position_in_grid.x;\n\nout[i] = x[i].nonsense;"
+    with pytest.raises(KernelCompileError, match=r"source line 3: .*\n    out\[i\] = x\[i\]\.nonsense;"):
+        compile_cubin(record(source).signature, "sm_90")
+
+
+def test_too_much_threadgroup_memory(installed: Nvrtc) -> None:
+    source = "threadgroup float s[100000]; s[0] = x[0]; out[0] = s[0];"
+    with pytest.raises(KernelCompileError, match="too much shared data"):
+        compile_cubin(record(source, name="greedy").signature, "sm_90")
+
+
+def test_an_unknown_architecture(installed: Nvrtc) -> None:
+    with pytest.raises(ValueError, match=r"cannot compile for 'sm_10'\. Expected one of sm_"):
+        compile_cubin(record("out[0] = x[0];").signature, "sm_10")
+
+
+def test_no_nvrtc(monkeypatch) -> None:
+    find_nvrtc.cache_clear()
+    monkeypatch.setenv(nvrtc.NVRTC_VARIABLE, "/nowhere/libnvrtc.so")
+    cuda._program.cache_clear()
+    with pytest.raises(NvrtcNotFoundError, match="pip install nvidia-cuda-nvrtc"):
+        compile_cubin(record("out[0] = x[0];").signature, "sm_90")
+    find_nvrtc.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_compiled_once_and_found_on_disk(installed: Nvrtc, compilations: list[str]) -> None:
+    signature = record("out[0] = x[0];", name="kept").signature
+    first = compile_cubin(signature, "sm_90")
+    assert compilations == ["kept.cu"]
+    assert compile_cubin(signature, "sm_90") == first
+    cuda._program.cache_clear()  # as in another process
+    assert compile_cubin(signature, "sm_90") == first
+    assert compilations == ["kept.cu"]
+    compile_cubin(signature, "sm_80")
+    compile_cubin(signature, "sm_90", cuda.Plan("FLAT", 32))
+    assert compilations == ["kept.cu"] * 3
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_changed_header_compiles_anew(installed: Nvrtc, compilations: list[str], monkeypatch) -> None:
+    signature = record("out[0] = x[0];", name="kept").signature
+    compile_cubin(signature, "sm_90")
+    changed = {**cuda.runtime_headers(), "cuda.h": cuda.runtime_headers()["cuda.h"] + "// changed\n"}
+    monkeypatch.setattr(cuda, "runtime_headers", lambda: changed)
+    cuda._program.cache_clear()
+    compile_cubin(signature, "sm_90")
+    assert compilations == ["kept.cu"] * 2
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_broken_entry_is_built_again(installed: Nvrtc, compilations: list[str], tmp_path) -> None:
+    signature = record("out[0] = x[0];", name="kept").signature
+    first = compile_cubin(signature, "sm_90")
+    (entry,) = (tmp_path / "cache" / "cuda").rglob("*.cubin")
+    entry.write_bytes(first[:100])
+    cuda._program.cache_clear()
+    assert compile_cubin(signature, "sm_90") == first
+    assert compilations == ["kept.cu"] * 2

@@ -1,0 +1,275 @@
+"""`install` and `pretend_metal`: what they replace, for how long, for whom, and that MLX gets its own back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+import zmlx
+from zmlx.launch import current_backend, installation, watch
+from zmlx.launch.installation import native_metal_kernel
+
+pytestmark = pytest.mark.cpu
+
+#: A library that makes its kernel as libraries do, when it is imported.
+LIBRARY = """
+import mlx.core as mx
+from mlx.core import fast
+
+twice = fast.metal_kernel(
+    name="twice", input_names=["x"], output_names=["out"],
+    source="uint i = thread_position_in_grid.x; out[i] = 2 * x[i];",
+)
+
+def call(x):
+    return twice(inputs=[x], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1),
+                 threadgroup=(32, 1, 1))[0]
+"""
+
+#: A library that asks first, when it is imported and when it is called.
+CAREFUL = """
+import mlx.core as mx
+
+def on_metal():
+    return mx.default_device() == mx.gpu and mx.metal.is_available()
+
+kernel = mx.fast.metal_kernel(
+    name="careful", input_names=["x"], output_names=["out"],
+    source="uint i = thread_position_in_grid.x; out[i] = x[i] + 1;",
+) if on_metal() else None
+
+def call(x):
+    if kernel is None or not on_metal():
+        return x + 1
+    return kernel(inputs=[x], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1),
+                  threadgroup=(32, 1, 1))[0]
+"""
+
+
+def imported(source, name="library"):
+    module = types.ModuleType(name)
+    exec(source, vars(module))
+    return module
+
+
+def kernels_run(function, *arguments):
+    """The names of the kernels that a call runs, and its result."""
+    with watch() as seen:
+        result = function(*arguments)
+    return [record.kernel.name for record in seen], result
+
+
+@pytest.fixture
+def mlx_functions():
+    """The functions that may be replaced; they must be MLX's before and after every test."""
+    import mlx.core as mx
+
+    def now():
+        return mx.fast.metal_kernel, mx.metal.is_available, mx.default_device
+
+    before = now()
+    assert not any(hasattr(function, "__code__") for function in before)  # MLX's are not written in Python
+    yield now
+    assert now() == before
+
+
+def test_a_library_runs_unmodified(mlx_functions, backend):
+    import mlx.core as mx
+
+    with zmlx.install(), watch() as seen:
+        library = imported(LIBRARY)
+        assert library.call(mx.arange(5)).tolist() == [0, 2, 4, 6, 8]
+    assert [(record.kernel.name, record.backend) for record in seen] == [("twice", backend)]
+    # Its kernels are its own from then on.
+    assert kernels_run(library.call, mx.ones(2))[0] == ["twice"]
+
+
+def test_it_lasts_until_it_is_undone(mlx_functions):
+    import mlx.core as mx
+
+    installed = zmlx.install()
+    try:
+        assert mx.fast.metal_kernel is zmlx.metal_kernel
+        assert native_metal_kernel() is not zmlx.metal_kernel
+    finally:
+        installed.undo()
+    assert mx.fast.metal_kernel is native_metal_kernel()
+    installed.undo()  # again: nothing happens, also not to somebody else's installation
+    with zmlx.install():
+        installed.undo()
+        assert mx.fast.metal_kernel is zmlx.metal_kernel
+
+
+def test_it_is_undone_after_an_error(mlx_functions):
+    with pytest.raises(KeyError, match="from the block"), zmlx.install():
+        raise KeyError("from the block")
+
+
+@pytest.mark.parametrize("first", ["inner", "outer"])
+def test_nested_installations_end_in_any_order(mlx_functions, first):
+    import mlx.core as mx
+
+    outer, inner = zmlx.install(), zmlx.install()
+    one, other = (inner, outer) if first == "inner" else (outer, inner)
+    one.undo()
+    assert mx.fast.metal_kernel is zmlx.metal_kernel
+    other.undo()
+    assert mx.fast.metal_kernel is native_metal_kernel()
+
+
+def test_what_somebody_else_put_in_its_place_stays(mlx_functions):
+    import mlx.core as mx
+
+    native, theirs = mx.fast.metal_kernel, object()
+    try:
+        with zmlx.install():
+            mx.fast.metal_kernel = theirs
+        assert mx.fast.metal_kernel is theirs
+    finally:
+        mx.fast.metal_kernel = native
+
+
+def test_metal_gets_the_call_as_it_came(mlx_functions, monkeypatch):
+    """Without a Mac: what would be handed to MLX, while our function stands in MLX's place."""
+    import mlx.core as mx
+
+    from zmlx.launch import kernel as launcher
+
+    made, called = [], []
+
+    def native(**creation):
+        made.append(creation)
+        return lambda **call: called.append(call) or ["out"]
+
+    monkeypatch.setattr(installation, "native_metal_kernel", lambda: native)
+    monkeypatch.setattr(launcher, "current_backend", lambda stream=None: "metal")
+    x = mx.ones(3)
+    with zmlx.install():
+        library = imported(LIBRARY)
+        library.call(x)
+    assert made[0]["name"] == "twice"
+    assert made[0]["source"] == "uint i = thread_position_in_grid.x; out[i] = 2 * x[i];"
+    assert (called[0]["inputs"], called[0]["grid"], called[0]["threadgroup"]) == ([x], (3, 1, 1), (32, 1, 1))
+
+
+def test_a_library_that_asks_is_told_inside_the_block_only(mlx_functions, is_metal):
+    import mlx.core as mx
+
+    with zmlx.pretend_metal():
+        library = imported(CAREFUL)
+        inside = kernels_run(library.call, mx.arange(3))
+    outside = kernels_run(library.call, mx.arange(3))
+    assert library.kernel is not None
+    assert inside[0] == ["careful"]
+    assert outside[0] == ["careful"] * is_metal
+    assert inside[1].tolist() == outside[1].tolist() == [1, 2, 3]
+
+
+def test_what_is_pretended(mlx_functions):
+    import mlx.core as mx
+
+    true_device = mx.default_device()
+    with zmlx.pretend_metal():
+        device = mx.default_device()
+        assert mx.metal.is_available()
+        assert device == mx.gpu
+        assert device != mx.cpu
+        assert mx.gpu != mx.cpu
+        assert device.type == mx.DeviceType.gpu
+        assert device == mx.Device(mx.gpu, 0)
+        assert not device == mx.Device(mx.cpu, 0)
+        assert str(device) == "Device(gpu, 0)"
+        assert len({device, device}) == 1
+    assert mx.default_device() == true_device
+    # What was kept tells the truth once the block has ended.
+    assert device == true_device
+    assert not device != true_device
+    assert device.type == true_device.type
+    assert str(device) == str(true_device)
+
+
+def test_what_is_not_pretended(mlx_functions, backend):
+    import mlx.core as mx
+
+    with zmlx.pretend_metal():
+        device = mx.default_device()
+        # MLX takes the device for what it is.
+        assert mx.add(mx.ones(2), 1, stream=device).tolist() == [2, 2]
+        with mx.stream(device):
+            assert mx.ones(2).tolist() == [1, 1]
+        # So does zmlx, whoever hands it over.
+        assert current_backend() == current_backend(device) == backend
+        assert zmlx.detect_backend() == backend
+
+
+def test_the_device_that_is_pretended_can_be_set_and_streamed_on():
+    import mlx.core as mx
+
+    before = mx.default_device()
+    with zmlx.pretend_metal():
+        device = mx.default_device()
+        mx.set_default_device(device)
+        stream = mx.new_stream(device)
+    assert mx.default_device() == before
+    assert stream.device == before
+
+
+def test_a_gpu_that_is_not_there_is_not_pretended():
+    import mlx.core as mx
+
+    if mx.metal.is_available() or mx.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with zmlx.pretend_metal(), pytest.raises(ValueError, match="gpu"):
+        mx.set_default_device(mx.gpu)
+
+
+def test_only_the_named_packages_are_told(mlx_functions, is_metal):
+    with zmlx.pretend_metal("client.models", "other"):
+        told = [imported(CAREFUL, name) for name in ("client.models", "client.models.rwkv", "other")]
+        not_told = [imported(CAREFUL, name) for name in ("client", "client.modelsx", "others", __name__)]
+        assert all(module.on_metal() for module in told)
+        assert [module.on_metal() for module in not_told] == [is_metal] * 4
+        with zmlx.pretend_metal("client"):
+            assert not_told[0].on_metal()
+            assert not not_told[2].on_metal() or is_metal
+        assert not_told[0].on_metal() == is_metal
+
+
+def test_it_ends_with_an_error_too(mlx_functions):
+    import mlx.core as mx
+
+    before = mx.metal.is_available()
+    with pytest.raises(KeyError, match="from the block"), zmlx.pretend_metal():
+        raise KeyError("from the block")
+    assert mx.metal.is_available() == before
+
+
+def test_an_import_that_fails_leaves_nothing_behind(mlx_functions):
+    with pytest.raises(ImportError, match="nothing_of_this_name"), zmlx.pretend_metal():
+        imported("import nothing_of_this_name")
+
+
+def test_functions_that_were_kept_tell_the_truth_afterwards(mlx_functions):
+    import mlx.core as mx
+
+    before = mx.metal.is_available()
+    with zmlx.pretend_metal():
+        kept = imported("from mlx.core import default_device\nfrom mlx.core.metal import is_available")
+        assert kept.is_available()
+    assert kept.is_available() == before
+    assert kept.default_device() == mx.default_device()
+
+
+def test_installing_needs_no_mlx_import_before():
+    """In a process of its own: importing zmlx imports no MLX, and installing comes before any other import."""
+    script = (
+        "import sys, zmlx\n"
+        "assert 'mlx' not in sys.modules\n"
+        "zmlx.install()\n"
+        "from mlx.core.fast import metal_kernel\n"
+        "assert metal_kernel is zmlx.metal_kernel\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
