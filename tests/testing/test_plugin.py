@@ -14,6 +14,8 @@ from zmlx.testing import golden_file, ledger, markers, plugin, registry, reprodu
 from zmlx.testing.golden_file import GoldenError
 
 ROOT = Path(__file__).parents[2]
+# A host that cannot install has MLX there too.
+PYTHONPATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
 
 # pytester drops the modules that an inner session was the first to import; these must not load twice.
 LOADED = (golden_file, launch, markers, mx, registry, reproduce, session)
@@ -29,6 +31,13 @@ sys.modules["mlx.core"] = None
 """
 
 
+@pytest.fixture(autouse=True)
+def no_settings_of_the_outer_session(monkeypatch):
+    """What the session that runs these tests was told is not for the sessions they start."""
+    monkeypatch.delenv("ZMLX_TEST_BACKEND", raising=False)
+    monkeypatch.delenv("ZMLX_REQUIRE_BACKEND", raising=False)
+
+
 @pytest.fixture
 def run(pytester, monkeypatch):
     """Run pytest with the plugin in a session of its own, inside this process.
@@ -36,8 +45,6 @@ def run(pytester, monkeypatch):
     Other people's plugins stay out: Hypothesis alone would take a second to load anew in each session.
     """
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.delenv("ZMLX_TEST_BACKEND", raising=False)
-    monkeypatch.delenv("ZMLX_REQUIRE_BACKEND", raising=False)
 
     def run_pytest(*args, source="", how="inprocess"):
         if source:
@@ -45,14 +52,14 @@ def run(pytester, monkeypatch):
         plugins = ["-p", "zmlx.testing.plugin", "-p", "no:cacheprovider"]
         if how == "inprocess":
             return pytester.runpytest_inprocess(*plugins, *args)
-        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
         return pytester.runpytest_subprocess(*plugins, *args)
 
     return run_pytest
 
 
 def python(code, *args):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     return subprocess.run(
         [sys.executable, "-c", code, *args], capture_output=True, text=True, env=environment, check=False
     )
@@ -432,7 +439,7 @@ def test_failures_show_how_to_reproduce_them(run, pytester):
     result = run("--backend", "cpu", source="def test_one(backend): assert backend == 'abc'")
     result.stdout.fnmatch_lines(["* to reproduce *", command])
     words = [sys.executable, *shlex.split(command)[1:], "-p", "zmlx.testing.plugin"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": PYTHONPATH}
     again = subprocess.run(
         words, cwd=pytester.path, env=environment, capture_output=True, text=True, check=False
     )

@@ -7,6 +7,10 @@
 ``mx.compile``           the kernels on a GPU; on the CPU, where kernels run as soon as they are called, the
                          reference
 =======================  ========================================================================================
+
+``mx.jvp`` and ``mx.vmap`` work on the CPU only. On a GPU the launch is part of MLX's graph, and MLX (0.32) meets its
+CustomKernel there before it looks at these rules: "Not implemented for CustomKernel". All kernels take leading axes,
+so that vmap over rows can be left out.
 """
 
 from __future__ import annotations

@@ -45,5 +45,5 @@ _KERNEL = metal_kernel(
 
 def column_sum(x: mx.array) -> mx.array:
     """The sums of the columns of a float32 array of shape (rows, columns), always added in the same order."""
-    launch = _rows.column_launch(x.shape[0], x.shape[1])
+    launch = _rows.column_launch(x.shape[1])
     return launch.run(_KERNEL, [x], [(x.shape[1:], mx.float32)])[0]

@@ -4,8 +4,8 @@
 back end   threads to a row        values a thread moves       accesses
 =========  ======================  ==========================  ===================================
 cpu        1: no thread waits      16 or 64, for registers     left to the compiler's vectoriser
-cuda       2 to 1024, by length    16 bytes                    one of 16 bytes, where aligned
-metal      2 to 1024, by length    16 bytes                    left to the Metal compiler
+cuda       4 to 512, by length     16 bytes                    one of 16 bytes, where aligned
+metal      4 to 512, by length     16 bytes                    left to the Metal compiler
 =========  ======================  ==========================  ===================================
 
 `override` makes a launch take the shape that it has on a GPU; that is how the GPU's code paths are tested on a CPU.
@@ -40,6 +40,14 @@ BLOCK_ROWS = 8
 #: Partial sums of weight gradients, at most: enough threadgroups to fill a GPU, few enough to add up quickly.
 #: The same on all back ends, which then round alike.
 MAX_PARTIALS = 256
+
+#: (chunks in a row, threads that share it on a GPU), one chunk or few for a thread, and the most that do. Few entries,
+#: because each is a variant of every kernel that has to be compiled; not 1024 threads, because a kernel that needs many
+#: registers gets no threadgroup of that size on Apple's GPUs.
+WIDTHS = ((4, 4), (32, 32), (512, 128))
+WIDEST = 512
+#: Threads that share a column's rows on a GPU.
+COLUMN_WIDTH = 8
 
 _forced_width: ContextVar[int | None] = ContextVar("zmlx_row_width", default=None)
 
@@ -142,9 +150,7 @@ def row_launch(rows: int, length: int, itemsize: int, *, alone: bool = False) ->
     width = forced or (_row_width(_ceil(length, chunk)) if target.cooperates else 1)
     if alone and width > 1:
         width = max(width, SIMD_WIDTH)
-    together = 1
-    if not alone and 1 < width <= SIMD_WIDTH:
-        together = min(GROUP_THREADS // width, _power_of_two(rows))
+    together = GROUP_THREADS // width if not alone and 1 < width <= SIMD_WIDTH else 1
     threads = width * together
     groups = min(_ceil(rows, together), MAX_GROUPS)
     template = (("N", chunk), ("PACKED", target.packed), ("W", width))
@@ -164,15 +170,13 @@ def partials(rows: int) -> int:
     return _ceil(rows, run)
 
 
-def column_launch(rows: int, columns: int) -> Launch:
+def column_launch(columns: int) -> Launch:
     """For the sum of float32 columns; ``W`` threads share a column and meet in threadgroup memory."""
     target, _ = _target()
     chunk = target.chunk(columns, 4)
-    chunks = _ceil(columns, chunk)
-    across, down = (SIMD_WIDTH, 8) if target.cooperates else (1, 1)
-    across, down = min(across, _power_of_two(chunks)), min(down, _power_of_two(rows))
+    across, down = (SIMD_WIDTH, COLUMN_WIDTH) if target.cooperates else (1, 1)
     template = (("N", chunk), ("PACKED", target.packed), ("W", down))
-    return Launch(template, (_ceil(chunks, across) * across, down, 1), (across, down, 1))
+    return Launch(template, (_ceil(_ceil(columns, chunk), across) * across, down, 1), (across, down, 1))
 
 
 def span_launch(rows: int, length: int, itemsize: int) -> Launch:
@@ -195,10 +199,7 @@ def _target() -> tuple[Target, int | None]:
 
 
 def _row_width(chunks: int) -> int:
-    """A thread a chunk for short rows, then four chunks a thread as long as threads last."""
-    if chunks <= SIMD_WIDTH:
-        return _power_of_two(chunks)
-    return min(MAX_THREADS, max(SIMD_WIDTH, _power_of_two(_ceil(chunks, 4))))
+    return next((width for most, width in WIDTHS if chunks <= most), WIDEST)
 
 
 def _power_of_two(value: int) -> int:

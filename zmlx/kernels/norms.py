@@ -62,7 +62,7 @@ _LAYERNORM = each_row("""
       }
     })
     const float off = team.sum(zmlx_sum<N>(rest)) / length;
-    const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length - off * off + eps);
+    const float scale = rsqrt(max(team.sum(zmlx_sum<N>(part)) / length - off * off, 0.0f) + eps);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
@@ -187,7 +187,7 @@ _LAYERNORM_VJP = """
         }
       })
       const float off = team.sum(zmlx_sum<N>(rest)) / length;
-      const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length - off * off + eps);
+      const float scale = rsqrt(max(team.sum(zmlx_sum<N>(part)) / length - off * off, 0.0f) + eps);
       const float shift = team.sum(zmlx_sum<N>(plain)) / length;
       const float back = scale * scale * (team.sum(zmlx_sum<N>(weighted)) / length - off * shift);
       if (start == 0) {

@@ -84,6 +84,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the values that tests registered with golden_registry, if the session passes",
     )
+    group.addoption(
+        "--zmlx-check",
+        dest="zmlx_check",
+        action="store_true",
+        help="run every Metal kernel under the checker, on the CPU; a finding fails its test",
+    )
+    group.addoption(
+        "--zmlx-check-suppressions",
+        dest="zmlx_check_suppressions",
+        metavar="FILE",
+        help="findings that are known and meant; an entry that is not needed fails the session",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -98,6 +110,10 @@ def pytest_configure(config: pytest.Config) -> None:
         # For subprocesses and for zmlx's own detection, which must agree with --backend.
         state.set_environment(_compat.TEST_BACKEND_VARIABLE, state.requested)
     config.pluginmanager.register(SessionHooks(config, state), "zmlx-session")
+    if config.option.zmlx_check:
+        from zmlx.testing.checking import CheckHooks
+
+        config.pluginmanager.register(CheckHooks(config), "zmlx-check")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
