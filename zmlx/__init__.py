@@ -15,22 +15,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zmlx import kernels as kernels
     from zmlx._compat import detect_backend as detect_backend
+    from zmlx.launch import Finding as Finding
+    from zmlx.launch import KernelCheckError as KernelCheckError
     from zmlx.launch import KernelCompileError as KernelCompileError
+    from zmlx.launch import checked as checked
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
+    from zmlx.launch import pretend_metal as pretend_metal
 
 __version__ = "0.1.0"
 
 #: Where each public name lives; an empty attribute is the module itself.
 _HOMES = {
+    "Finding": ("zmlx.launch", "Finding"),
+    "KernelCheckError": ("zmlx.launch", "KernelCheckError"),
     "KernelCompileError": ("zmlx.launch", "KernelCompileError"),
+    "checked": ("zmlx.launch", "checked"),
     "detect_backend": ("zmlx._compat", "detect_backend"),
     "install": ("zmlx.launch", "install"),
     "kernels": ("zmlx.kernels", ""),
     "metal_kernel": ("zmlx.launch", "metal_kernel"),
+    "pretend_metal": ("zmlx.launch", "pretend_metal"),
 }
 
-__all__ = ["KernelCompileError", "__version__", "detect_backend", "install", "kernels", "metal_kernel"]
+__all__ = [
+    "Finding",
+    "KernelCheckError",
+    "KernelCompileError",
+    "__version__",
+    "checked",
+    "detect_backend",
+    "install",
+    "kernels",
+    "metal_kernel",
+    "pretend_metal",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m zmlx doctor | verify | golden record | golden compare | report``.
+"""The command line: ``python -m zmlx doctor | verify | check | golden record | golden compare | report``.
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -20,6 +20,7 @@ examples:
   python -m zmlx doctor                          what runs on this machine, what does not, and why
   python -m zmlx verify                          every kernel against its float64 oracle
   python -m zmlx verify --kernel swiglu --dtype bfloat16
+  python -m zmlx check train.py --steps 2        a script with its Metal kernels under the checker
   python -m zmlx golden compare                  this machine against the recorded golden values
   python -m zmlx golden record --backend cpu     record them again, after a change that was meant
   python -m zmlx report --html report.html       how well the recorded back ends agree
@@ -44,6 +45,18 @@ examples:
   python -m zmlx verify --kernel swiglu --dtype float16 --json
 
 Exit status 0: everything is within its tolerance. 1: something is not. 2: nothing matches.
+"""
+
+CHECK = """\
+Run a Python script with all its Metal kernels under the checker: races, accesses outside of arrays, memory that is
+read before it is written, barriers that not all threads reach. The script stays as it is; kernels made with
+mx.fast.metal_kernel run on the CPU, on any machine.
+
+examples:
+  python -m zmlx check train.py --steps 2            what follows the script goes to the script
+  python -m zmlx check --sarif check.sarif train.py  and write the findings for GitHub
+
+Exit status 0: no finding. 1: there are findings. Otherwise that of the script.
 """
 
 GOLDEN = """\
@@ -107,6 +120,20 @@ def run_verify(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def run_check(options: argparse.Namespace) -> int:
+    from zmlx.launch.check_command import run_script
+
+    _compat.import_mx()
+    return run_script(
+        options.script,
+        options.arguments,
+        json_file=options.json,
+        sarif_file=options.sarif,
+        suppressions=options.suppressions,
+        time_limit=options.time_limit,
+    )
+
+
 def run_golden_record(options: argparse.Namespace) -> int:
     from zmlx.testing.golden import record
 
@@ -134,7 +161,7 @@ def run_golden_compare(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     from zmlx.testing.golden import compare_recorded
-    from zmlx.testing.report import build_report, render_markdown, render_terminal, write_report
+    from zmlx.testing.report import build_report, kernels_only, render_markdown, render_terminal, write_report
 
     comparison = compare_recorded(_golden_dir(options))
     report = build_report(comparison)
@@ -146,7 +173,7 @@ def run_report(options: argparse.Namespace) -> int:
             print(f"zmlx: {options.update_readme} is left as it was, for the report fails", file=sys.stderr)
         else:
             # Without the title: the text around the markers has its own.
-            _, _, tables = render_markdown(report).partition("\n")
+            _, _, tables = render_markdown(kernels_only(report)).partition("\n")
             changed = update_readme(options.update_readme, tables.strip())
             print(f"{options.update_readme}: {'updated' if changed else 'up to date'}")
     return 0 if comparison.ok else 1
@@ -227,6 +254,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
     verify.add_argument("--json", action="store_true", help="print JSON")
+
+    check = add(commands, "check", "run a script with its kernels under the checker", CHECK, run_check)
+    check.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
+    check.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
+    check.add_argument("--suppressions", type=Path, metavar="FILE", help="findings that are known and meant")
+    check.add_argument(
+        "--time-limit", type=float, default=60.0, metavar="SECONDS", help="for one launch (default: 60)"
+    )
+    check.add_argument("script", type=Path, help="the Python script")
+    check.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
 
     golden = add(commands, "golden", "record or compare golden values", GOLDEN)
     actions = golden.add_subparsers(metavar="ACTION", required=True)

@@ -127,7 +127,7 @@ def test_every_launch_is_one_that_cuda_takes(grid, threadgroup):
     size = [min(t, g) for t, g in zip(grid, threadgroup, strict=True)]
     assert math.prod(block) == math.prod(size)
     wanted = math.prod(-(-t // s) for t, s in zip(grid, size, strict=True))
-    assert wanted <= math.prod(blocks) < wanted + blocks[0]
+    assert wanted <= math.prod(blocks) < wanted + blocks[1]
 
 
 # --- the text ------------------------------------------------------------------------------------

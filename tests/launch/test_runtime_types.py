@@ -89,13 +89,13 @@ LOOPS = [
     Loop("ternary_of_half_and_float", "float", ("half x", "float y"), "TERNARY(x > 0, x, y)"),
     Loop("ternary_of_half_and_int", "half", ("half x",), "TERNARY(x > 0, x, 0)"),
     Loop("ternary_of_bfloat_and_infinity", "float", ("bfloat x",), "TERNARY(x > 0, x, -INFINITY)"),
+    Loop("nested_ternary", "half", ("half x", "int y"), "TERNARY(x > 1, x, TERNARY(x > 0, half(y), 0))"),
 ]
 
 # Vectors are made of the floats (ints) of the input array, and what is computed of them is written to the output.
 VECTORS = f"""
-#define TERNARY(c, a, b) \\
-  ((c) ? static_cast<detail::ternary_t<decltype(a), decltype(b)>>(a) \\
-       : static_cast<detail::ternary_t<decltype(a), decltype(b)>>(b))
+#define ARM(a, b) static_cast<detail::arm_t<decltype((a)), decltype((b))>>(a)
+#define TERNARY(c, a, b) ((c) ? ARM(a, b) : ARM(b, a))
 
 {EXPORT} void float_vectors(float* out, const float* in) {{
   const float4 a(in[0], in[1], in[2], in[3]);
@@ -154,6 +154,18 @@ VECTORS = f"""
   put(reflect(a, normalize(b))); put(refract(normalize(a), normalize(b), 0.5f));
   put(float3(length_squared(a), distance_squared(a, b), fast::length(a))); put(faceforward(a, b, a));
   put(refract(normalize(a), normalize(b), 50.0f)); put(float3(dot(float2(a.x, a.y), float2(b.x, b.y))));
+}}
+
+{EXPORT} void truth(int* out) {{
+  for (int i = 0; i < 16; ++i) {{
+    const bool4 v(i & 1, i & 2, i & 4, i & 8);
+    out[6 * i] = all(v);
+    out[6 * i + 1] = any(v);
+    out[6 * i + 2] = all(v.swizzle(swz<0, 1, 2>()));
+    out[6 * i + 3] = any(v.swizzle(swz<0, 1, 2>()));
+    out[6 * i + 4] = all(v.swizzle(swz<0, 1>()));
+    out[6 * i + 5] = any(v.swizzle(swz<0, 1>()));
+  }}
 }}
 
 {EXPORT} void locations(long* out, const int* shape, const long* strides, const long* other, long ndim, long count) {{
@@ -308,11 +320,12 @@ def test_int_to_half_overflows_to_infinity(types):
 
 
 def test_ternary_types(types):
-    """The type that Metal gives to `c ? half : float`, for a translator that writes it out."""
+    """`c ? half : float` has the type that Metal gives to it, where the arms are cast as a translator casts them."""
     x = np.float16([1.5, -1.5])
     assert types("ternary_of_half_and_float", x, np.float32([0.1, 0.1])).tolist() == [1.5, np.float32(0.1)]
     assert types("ternary_of_half_and_int", x).tolist() == [1.5, 0.0]
     assert types("ternary_of_bfloat_and_infinity", bfloat(x.astype(np.float32))).tolist() == [1.5, -np.inf]
+    assert types("nested_ternary", np.float16([2, 0.5, -1]), np.int32([7, 7, 7])).tolist() == [2, 7, 0]
 
 
 def test_as_type(types, rng):
@@ -329,7 +342,8 @@ def test_cast_to_bool_sees_subnormals(types):
 
 
 FACTS = [
-    "sizeof(float3) == 16 && alignof(float3) == 8 && sizeof(float2) == 8 && alignof(float2) == 8 && sizeof(float4) == 16",
+    "sizeof(float3) == 16 && alignof(float3) == 8 && sizeof(float4) == 16 && alignof(float4) == 8",
+    "sizeof(float2) == 8 && alignof(float2) == 8 && alignof(half4) == 8 && alignof(uchar4) == 4",
     "sizeof(packed_float3) == 12 && alignof(packed_float3) == 4 && sizeof(packed_half3) == 6",
     "sizeof(half3) == 8 && sizeof(bfloat4) == 8",
     "sizeof(char3) == 4 && sizeof(bool2) == 2 && sizeof(long3) == 32",
@@ -384,6 +398,26 @@ FACTS = [
 
 def test_compile_time_facts():
     assert refusal("\n".join(f"static_assert({fact});" for fact in FACTS)) == ""
+
+
+ARMS = """
+#define ARM(a, b) static_cast<detail::arm_t<decltype((a)), decltype((b))>>(a)
+#define TERNARY(c, a, b) ((c) ? ARM(a, b) : ARM(b, a))
+bool c = true; int i = 1, j = 2; float4 v = 1; half h[2]; const half* p = h;
+TERNARY(c, i, j) = 3;
+TERNARY(c, void(), void());
+const half* q = TERNARY(c, p, 0);
+const half* r = TERNARY(c, p + 1, nullptr);
+float4 w = TERNARY(c, v, 0.0f);
+static_assert(is_same_v<decltype(TERNARY(c, 1, 2u)), uint> && is_same_v<decltype(TERNARY(c, 1, 2.0f)), float>);
+static_assert(is_same_v<decltype(TERNARY(c, h[0], h[1])), half&> && is_same_v<decltype(TERNARY(c, i, h[0])), half>);
+static_assert(is_same_v<decltype(TERNARY(c, bfloat(1), 2)), bfloat>);
+static_assert(is_same_v<decltype(TERNARY(c, p[0], 2.0f)), float>);
+"""
+
+
+def test_arms_of_other_types_are_left_alone():
+    assert refusal(ARMS) == ""
 
 
 STATEMENTS = [
@@ -499,6 +533,14 @@ def test_int_vectors(types, rng):
     ]  # fmt: skip
     for row, want in zip(out, desired, strict=True):
         assert np.array_equal(row, np.asarray(want).astype(np.int32)), (row, want)
+
+
+def test_all_and_any(types):
+    out = np.empty((16, 6), np.int32)
+    types.call("truth", out)
+    for i, row in enumerate(out.tolist()):
+        bits = [i >> k & 1 for k in range(4)]
+        assert row == [function(bits[:n]) for n in (4, 3, 2) for function in (all, any)]
 
 
 def test_geometry(types, rng):

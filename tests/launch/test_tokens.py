@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmlx.launch.tokens import closing, code_names, join, tokenize
+from zmlx.launch.tokens import code_names, join, one_line, tokenize
 
 pytestmark = pytest.mark.cpu
 
@@ -34,7 +34,15 @@ def test_subtraction_is_not_part_of_a_number():
     assert [t.text for t in tokenize("3-2")] == ["3", "-", "2"]
 
 
-def test_closing_bracket():
-    tokens = tokenize("f(a, (b))[c]")
-    assert closing(tokens, 1) == 8
-    assert closing(tokenize("(a"), 0) == 2
+def test_shifts_left_are_one_token_and_shifts_right_two():
+    assert [t.text for t in tokenize("a<<b>>c>>=d")] == ["a", "<<", "b", ">", ">", "c", ">>=", "d"]
+
+
+def test_what_translation_puts_around_a_token_is_part_of_the_text():
+    tokens = tokenize("a + b")
+    tokens[0].before, tokens[0].after, tokens[4].text = "(", ")", "c"
+    assert join(tokens) == "(a) + c"
+
+
+def test_moved_code_fits_on_one_line():
+    assert one_line(tokenize("a /* gone\n */ +\n   b // too\n")) == "a + b"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from zmlx.launch.errors import TranslationError
-from zmlx.launch.signature import KernelSource
-from zmlx.launch.translate import translate
+from zmlx.launch.signature import ArrayType, KernelSource, make_signature
+from zmlx.launch.translate import cpp_function, translate
 
 pytestmark = pytest.mark.cpu
 
@@ -13,115 +13,106 @@ def body(source: str, target: str = "host", header: str = "") -> str:
     return translate(KernelSource("k", ("x",), ("out",), source, header), target).body
 
 
-def squeeze(text: str) -> str:
-    return " ".join(text.split())
-
-
 @pytest.mark.parametrize(
     ("metal", "cpp"),
     [
-        ("device float* p = out;", "float* p = out;"),
-        ("const device float4* p = (const device float4*)x;", "const float4* p = (const float4*)x;"),
-        ("thread float& r = a;", "float& r = a;"),
-        ("constant float* w = t;", "const float* w = t;"),
-        ("const constant float* w = t;", "const float* w = t;"),
-        ("constant const float* w = t;", "const float* w = t;"),
-        ("auto q = (threadgroup float*)s;", "auto q = ( float*)s;"),
-        ("threadgroup float* q = s;", "float* q = s;"),
-        ("f<threadgroup float*>(q);", "f< float*>(q);"),
         ("out[i] = 1.0 + 2.5e-3 + .5 + 3. + 1e4;", "out[i] = 1.0f + 2.5e-3f + .5f + 3.f + 1e4f;"),
-        ("out[i] = 1.0f + 2.0F + 1u + 0x10 + 0xEp1;", "out[i] = 1.0f + 2.0F + 1u + 0x10 + 0xEp1;"),
-        ("half h = 1.0h + 2H;", "half h = half(1.0f) + 2H;"),
-        ("v.xy = w.zw;", "v.swizzle_ref(metal::swz<0, 1>()) = w.swizzle(metal::swz<2, 3>());"),
-        ("v.rgb += 1;", "v.swizzle_ref(metal::swz<0, 1, 2>()) += 1;"),
-        ("float a = v.x + v.w;", "float a = v.x + v.w;"),
-        ("bool b = v.xy == w.xy;", "bool b = v.swizzle(metal::swz<0, 1>()) == w.swizzle(metal::swz<0, 1>());"),
+        ("out[i] = 1.0f + 2.0F + 1u + 0x10 + 7l;", "out[i] = 1.0f + 2.0F + 1u + 0x10 + 7l;"),
+        ("out[i] = 0x1p-3 + 0x1.8P+2 + 0x1p3f;", "out[i] = 0x1p-3f + 0x1.8P+2f + 0x1p3f;"),
+        ("half h = 1.0h + .5H;", "half h = half(1.0f) + half(.5f);"),
+        ("bfloat b = 1.5bf;", "bfloat b = bfloat(1.5f);"),
+        ("out[i] = 1'000.5 + 0b101;", "out[i] = 1'000.5f + 0b101;"),
         ("// device threadgroup 1.0", "// device threadgroup 1.0"),
-        ("mem_flags f = mem_flags::mem_device;", "mem_flags f = mem_flags::mem_device;"),
+        ('static_assert(true, "device 1.0");', 'static_assert(true, "device 1.0");'),
     ],
 )
-def test_tokens(metal, cpp):
-    assert squeeze(body(metal)) == squeeze(cpp)
+def test_literals(metal, cpp):
+    assert body(metal) == cpp
 
 
-@pytest.mark.parametrize(
-    ("metal", "host", "cuda"),
-    [
-        (
-            "threadgroup float s[32];",
-            "float (&s)[32] = zmlx_group.slot<float[32]>(__COUNTER__);",
-            "__shared__ float s[32];",
-        ),
-        (
-            "threadgroup T a[N][M + 1], b[2];",
-            "T (&a)[N][M + 1] = zmlx_group.slot<T[N][M + 1]>(__COUNTER__); "
-            "T (&b)[2] = zmlx_group.slot<T[2]>(__COUNTER__);",
-            "__shared__ T a[N][M + 1], b[2];",
-        ),
-        ("threadgroup int n;", "int& n = zmlx_group.slot<int>(__COUNTER__);", "__shared__ int n;"),
-        (
-            "threadgroup vec<float, 4> q[8];",
-            "vec<float, 4> (&q)[8] = zmlx_group.slot<vec<float, 4>[8]>(__COUNTER__);",
-            "__shared__ vec<float, 4> q[8];",
-        ),
-        (
-            "threadgroup metal::float4 q;",
-            "metal::float4& q = zmlx_group.slot<metal::float4>(__COUNTER__);",
-            "__shared__ metal::float4 q;",
-        ),
-        (
-            "threadgroup unsigned int u[4];",
-            "unsigned int (&u)[4] = zmlx_group.slot<unsigned int[4]>(__COUNTER__);",
-            "__shared__ unsigned int u[4];",
-        ),
-    ],
-)
-def test_threadgroup_storage(metal, host, cuda):
-    assert squeeze(body(metal)) == squeeze(host)
-    assert squeeze(body(metal, "cuda")) == squeeze(cuda)
+def test_macros_of_the_header_are_translated_and_conditions_are_not():
+    header = "#define HALF 0.5\n#if VERSION >= 1.5e1\n#endif\n#pragma unroll\n"
+    translated = translate(KernelSource("k", ("x",), ("out",), "", header), "host").header
+    assert translated == header.replace("0.5", "0.5f")
 
 
-def test_line_numbers_survive():
-    source = "threadgroup\n  float s[\n  32];\n\nint last = 1;"
-    for target in ("host", "cuda"):
-        assert body(source, target).split("\n")[4] == "int last = 1;"
-
-
-def test_macros_of_the_header_are_translated():
-    header = "#define SHARED(n) threadgroup float n[8]; \\\n  n[0] = 1.0;\n"
-    kernel = KernelSource("k", ("x",), ("out",), "SHARED(s)", header)
-    assert "slot<float[8]>" in translate(kernel, "host").header
-    assert "n[0] = 1.0f" in translate(kernel, "host").header
-
-
-def test_a_member_that_looks_like_a_swizzle_is_left_alone():
-    header = "struct Pair { float2 xy; float2 zw, ab; };"
-    assert body("p.xy = q.ab;", header=header) == "p.xy = q.ab;"
-
-
-def test_metal_includes_go_and_others_are_refused():
-    kernel = KernelSource("k", ("x",), ("out",), "", "#include <metal_stdlib>\nusing namespace metal;\n")
+@pytest.mark.parametrize("target", ["<metal_stdlib>", "<metal_math>", "<metal>", "<simd/simd.h>", "<metal_simdgroup_matrix>"])
+def test_metal_includes_go(target):
+    kernel = KernelSource("k", ("x",), ("out",), "", f"#include {target}\nusing namespace metal;\n")
     assert translate(kernel, "host").header == "\nusing namespace metal;\n"
+
+
+def test_other_includes_are_refused():
+    header = '\n#include "mlx/backend/metal/kernels/steel/gemm.h"\n'
     with pytest.raises(TranslationError) as error:
-        translate(KernelSource("k", ("x",), ("out",), "", '\n#include "mlx/backend/metal/kernels/steel/gemm.h"\n'), "host")
+        translate(KernelSource("k", ("x",), ("out",), "", header), "host")
     assert str(error.value) == (
         "[metal_kernel] 'k', header line 2: `#include \"mlx/backend/metal/kernels/steel/gemm.h\"` cannot be followed "
         "here; put what it declares into the kernel's header. The kernel can run on Metal only."
     )
 
 
+REFUSED = [
+    ("\n\ndouble d = 1.0;", "'k', source line 3: `double`: Metal has no double; use float"),
+    ("texture2d<float> t;", "`texture2d`: textures exist only on Metal; pass an array instead"),
+    ("texture1d_array<half> t;", "`texture1d_array`: textures exist only on Metal"),
+    ("texture_buffer<float> t;", "`texture_buffer`: textures exist only on Metal"),
+    ("metal::depth2d<float> t;", "`depth2d`: textures exist only on Metal"),
+    ("constexpr sampler s(filter::linear);", "`sampler`: textures exist only on Metal"),
+    ("float4x4 m;", "`float4x4`: matrices are not supported; use an array of vectors"),
+    ("metal::half2x3 m;", "`half2x3`: matrices are not supported"),
+    ("imageblock<P> b;", "`imageblock`: imageblocks exist only in Metal's tile shaders"),
+    ("threadgroup_imageblock P* b;", "`threadgroup_imageblock`: imageblocks exist only"),
+    ("raytracing::ray r;", "`raytracing`: ray tracing exists only on Metal"),
+    ("ray_data P& p = q;", "`ray_data`: ray tracing exists only on Metal"),
+    ("acceleration_structure a;", "`acceleration_structure`: ray tracing exists only on Metal"),
+    ("object_data P& p = q;", "`object_data`: mesh shading exists only on Metal"),
+    ("mesh<V, P, 8, 8, topology::point> m;", "`mesh`: mesh shading exists only on Metal"),
+    ("visible_function_table<int(int)> t;", "`visible_function_table`: function tables exist only on Metal; call"),
+    ("intersection_function_table<> t;", "`intersection_function_table`: function tables exist only on Metal"),
+    ("os_log_default.log(1); os_log log;", "`os_log`: logging from kernels exists only on Metal; write to an output"),
+    ("tensor<device float, dextents<int, 2>> t;", "`tensor`: Metal's tensors exist only on Metal; use simdgroup_matrix"),
+    ("cooperative_tensor t;", "`cooperative_tensor`: Metal's tensors exist only on Metal"),
+    ("goto end;", "`goto`: Metal has no goto"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), REFUSED, ids=[source.split("\n")[-1][:24] for source, _ in REFUSED])
+def test_what_exists_only_on_metal_is_refused(source, message):
+    for target in ("host", "cuda"):
+        with pytest.raises(TranslationError) as error:
+            body(source, target)
+        assert message in str(error.value)
+        assert str(error.value).endswith("The kernel can run on Metal only.")
+
+
 @pytest.mark.parametrize(
-    ("source", "message"),
+    ("header", "message"),
     [
-        ("\n\ndouble d = 1.0;", "'k', source line 3: `double`: Metal has no double; use float"),
-        ("texture2d<float> t;", "source line 1: `texture2d`: textures exist only on Metal"),
-        ("threadgroup float s[2] = {0, 0};", "line 1: `threadgroup` variable `s` cannot have an initialiser in Metal"),
+        ("\nkernel void f(device float* x) {}", "header line 2: `kernel`: a header cannot hold further kernels here"),
+        ("[[kernel]] void f(device float* x) {}", "header line 1: `kernel`: a header cannot hold further kernels"),
+        ("fragment float4 f() {}", "`fragment`: a header cannot hold further kernels"),
+        ("vertex float4 f() {}", "`vertex`: a header cannot hold further kernels"),
+        ("constant int n [[function_constant(0)]];", "`function_constant`: function constants exist only on Metal"),
+        ("namespace metal { float f(); }", "`namespace metal`: the library cannot be added to here; put the functions"),
+        ("#include <metal_tensor>\n", "`#include <metal_tensor>`: Metal's tensors exist only on Metal"),
+        (
+            "#include <MetalPerformancePrimitives/MetalPerformancePrimitives.h>\n",
+            "`#include <MetalPerformancePrimitives/MetalPerformancePrimitives.h>`: Metal's tensors",
+        ),
     ],
 )
-def test_refusals_name_construct_and_line(source, message):
+def test_headers_that_are_refused(header, message):
     with pytest.raises(TranslationError) as error:
-        body(source)
+        body("", header=header)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "source", ["int kernel = 3, mesh = kernel;", "p.sampler = 1;", "mine::texture2d t;", "float tensor[3];", "x = fragment * 2;"]
+)
+def test_names_that_only_look_like_it(source):
+    assert body(source) == source
 
 
 @pytest.mark.parametrize(
@@ -132,11 +123,43 @@ def test_refusals_name_construct_and_line(source, message):
         ("out[0] = simd_sum(x[0]);", False, True),
         ("out[0] = metal::quad_broadcast(x[0], 1);", False, True),
         ("simdgroup_barrier(mem_flags::mem_none);", False, True),
+        ("simdgroup_float8x8 a;", False, True),
         ("// threadgroup_barrier(mem_flags::mem_none); simd_sum(1)", False, False),
         ("out[0] = simdgroup_index_in_threadgroup;", False, False),
+        ("uint simd_lane = 3, quad_id = simd_lane;", False, False),
     ],
 )
 def test_what_makes_threads_meet(source, barrier, simd):
     translation = translate(KernelSource("k", ("x",), ("out",), source), "host")
     assert (translation.uses_barrier, translation.uses_simd) == (barrier, simd)
     assert translation.uses_sync == (barrier or simd)
+
+
+def test_functions_of_the_header_count_only_if_they_are_reached():
+    header = "float total(float x) { return simd_sum(x); }\n"
+    assert translate(KernelSource("k", ("x",), ("out",), "out[0] = total(x[0]);", header), "host").uses_simd
+    assert not translate(KernelSource("k", ("x",), ("out",), "out[0] = x[0];", header), "host").uses_sync
+
+
+def test_the_function_around_a_kernel():
+    kernel = KernelSource(
+        "scale", ("x", "by"), ("out",), "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;", "// header\n",
+        atomic_outputs=True,
+    )  # fmt: skip
+    signature = make_signature(
+        kernel, [ArrayType("float32", 2), ArrayType("int32", 0)], ["uint32"], [("T", "float"), ("N", 3), ("B", True)]
+    )
+    assert cpp_function(signature, "host", "run", "zmlx::Group& group") == (
+        "namespace metal { namespace zmlx_kernel { namespace {\n"
+        "\n"
+        '#line 1 "scale header"\n'
+        "// header\n"
+        "\n"
+        "template <typename T, int N, bool B>\n"
+        "ZMLX_KERNEL void run(zmlx::Group& group, const float* x, const int& x_ndim, const int32_t& by, "
+        "atomic<uint32_t>* out, uint3 thread_position_in_grid) {\n"
+        '#line 1 "scale source"\n'
+        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;\n"
+        "}\n"
+        "}}}  // namespace metal::zmlx_kernel\n"
+    )

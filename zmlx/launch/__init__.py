@@ -4,6 +4,7 @@ A call of a `metal_kernel` becomes a `Signature` (signature.py); the launcher of
 cuda.py, host.py) takes it from there. Nothing here knows of the kernels in `zmlx.kernels`.
 """
 
+from zmlx.launch.checker import checked
 from zmlx.launch.errors import (
     CompilerNotFoundError,
     KernelCompileError,
@@ -12,6 +13,7 @@ from zmlx.launch.errors import (
     NvrtcNotFoundError,
     TranslationError,
 )
+from zmlx.launch.findings import Finding, KernelCheckError
 from zmlx.launch.installation import install, pretend_metal
 from zmlx.launch.kernel import MetalKernel, current_backend, metal_kernel
 from zmlx.launch.records import (
@@ -28,6 +30,8 @@ from zmlx.launch.translate import translate
 
 __all__ = [
     "CompilerNotFoundError",
+    "Finding",
+    "KernelCheckError",
     "KernelCompileError",
     "KernelError",
     "KernelRuntimeError",
@@ -38,6 +42,7 @@ __all__ = [
     "NvrtcNotFoundError",
     "Signature",
     "TranslationError",
+    "checked",
     "current_backend",
     "install",
     "launch_counts",

@@ -36,6 +36,7 @@ _FLAGS = (
     "-fPIC",
     "-fvisibility=hidden",
     "-fwrapv",
+    "-fsigned-char",  # as in Metal; arm64 Linux would have it unsigned
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
@@ -150,7 +151,7 @@ def runtime_library() -> Path:
     return cached("host", digest("runtime", compiler.identity), ".so", build)
 
 
-def _precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[str, ...]:
+def precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[str, ...]:
     """Arguments that include the runtime header, precompiled."""
     suffix = ".h.gch" if compiler.kind == "gcc" else ".h.pch"
 
@@ -178,7 +179,7 @@ def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> P
     compiler = find_compiler()
 
     def build(path: Path) -> None:
-        header = _precompiled_header(compiler, defines)
+        header = precompiled_header(compiler, defines)
         command = [compiler.path, *compiler.flags, *defines, *header, "-shared", "-x", "c++", "-", "-o", str(path)]
         run = subprocess.run(command, input=text, capture_output=True, text=True)
         if run.returncode != 0:

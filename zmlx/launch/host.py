@@ -286,7 +286,9 @@ def _allocate(call: Call) -> list[mx.array]:
     outputs = []
     for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
         if call.init_value is not None:
-            outputs.append(mx.full(shape, call.init_value, dtype, stream=mx.cpu))
+            # Given a float, mx.full makes floats, whatever dtype it is given too.
+            value = mx.array(call.init_value).astype(dtype, stream=mx.cpu)
+            outputs.append(mx.full(shape, value, stream=mx.cpu))
         elif math.prod(shape) <= _SMALL:
             outputs.append(mx.array(np.zeros(shape, np.uint8), dtype=dtype))
         else:

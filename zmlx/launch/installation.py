@@ -44,7 +44,7 @@ class _Replacement:
 
     @property
     def native(self) -> Callable[..., Any]:
-        """The function as MLX brought it, whether or not it is replaced now."""
+        """The function as it was before it was replaced."""
         if self._native is not None:
             return self._native
         function: Callable[..., Any] = getattr(importlib.import_module(self._module), self._name)
@@ -54,10 +54,11 @@ class _Replacement:
         with _lock:
             module = importlib.import_module(self._module)
             if self._ours is None:
-                self._native, self._ours = getattr(module, self._name), self._make()
-            self._holders += 1
-            if self._holders == 1:
+                self._ours = self._make()
+            if self._holders == 0 and getattr(module, self._name) is not self._ours:
+                self._native = getattr(module, self._name)
                 setattr(module, self._name, self._ours)
+            self._holders += 1
 
     def release(self) -> None:
         with _lock:
@@ -80,7 +81,7 @@ _default_device = _Replacement("mlx.core", "default_device", lambda: _pretended_
 
 
 def native_metal_kernel() -> Any:
-    """``mx.fast.metal_kernel`` as MLX brought it, whether or not it is replaced now."""
+    """``mx.fast.metal_kernel`` as it was before `install`, whether or not it is replaced now."""
     return _metal_kernel.native
 
 
@@ -207,7 +208,7 @@ def _gpu_in_name(device: mx.Device) -> mx.Device:
 def _device_class() -> Any:
     import mlx.core as mx
 
-    class PretendedGpu(mx.Device):  # type: ignore[misc]
+    class PretendedGpu(mx.Device):
         def __eq__(self, other: object) -> bool:
             if _is_told(sys._getframe(1)):
                 return bool(mx.Device(mx.gpu, 0) == other)
@@ -222,7 +223,7 @@ def _device_class() -> Any:
             return super().__hash__()
 
         def __repr__(self) -> str:
-            return "Device(gpu, 0)"
+            return repr(mx.Device(mx.gpu, 0)) if _is_told(sys._getframe(1)) else super().__repr__()
 
         @property
         def type(self) -> Any:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from zmlx.launch import records
+from zmlx.launch import checker, records
+from zmlx.launch.origins import Origin, caller_origin
 from zmlx.launch.records import LaunchRecord, Triple
 from zmlx.launch.signature import (
     MAX_CONSTANT_ARRAY_SIZE,
@@ -119,15 +120,19 @@ def metal_kernel(
             math_mode,
         ),
         reference,
+        caller_origin(1),
     )
 
 
 class MetalKernel:
     """A kernel made by `metal_kernel`; call it to launch it."""
 
-    def __init__(self, source: KernelSource, reference: Reference | None = None) -> None:
+    def __init__(
+        self, source: KernelSource, reference: Reference | None = None, origin: Origin | None = None
+    ) -> None:
         self.source = source
         self.reference = reference
+        self.origin = origin
         self.native: Any = None  # MLX's own kernel object, once Metal was asked for
         self._signatures: dict[Any, Signature] = {}
 
@@ -184,6 +189,11 @@ class MetalKernel:
         if records.recorded_backend() is not None:
             _note(signature, backend, "", call)
             return _zeros(call)
+        check = checker.active()
+        if check is not None and evaluate(call.inputs):
+            outputs = check.launch(signature, call, self.origin)
+            _note(signature, "cpu", "checked", call)
+            return outputs
         outputs, path = self._launch(backend, signature, call)
         _note(signature, backend, path, call)
         return outputs
@@ -194,7 +204,7 @@ class MetalKernel:
 
             return metal.launch(self, call), metal.PATH
         launcher = _launcher(backend)
-        if backend == "cpu" and not _evaluate(call.inputs):
+        if backend == "cpu" and not evaluate(call.inputs):
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name))
             return list(self.reference(call.inputs, dict(call.template))), "reference"
@@ -291,7 +301,7 @@ def _launcher(backend: str) -> ModuleType:
     return host
 
 
-def _evaluate(arrays: list[mx.array]) -> bool:
+def evaluate(arrays: list[mx.array]) -> bool:
     """Evaluate the arrays; false if they are being traced and have no values."""
     import mlx.core as mx
 

@@ -6,13 +6,14 @@ Translation rewrites single tokens, so that line numbers survive and compiler me
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 TokenKind = Literal["space", "comment", "string", "number", "name", "directive", "punct"]
 
 # `directive` is only the hash and the word after it: the rest of a #define is translated like any other code.
+# `>>` is two tokens, since it also closes two template argument lists.
 _PATTERN = re.compile(
     r"""
       (?P<space>(?:\s|\\\n)+)
@@ -21,7 +22,7 @@ _PATTERN = re.compile(
     | (?P<number>\.?[0-9](?:[eEpP][+-]|'[0-9A-Za-z]|[0-9A-Za-z_.])*)
     | (?P<name>[A-Za-z_$][A-Za-z0-9_$]*)
     | (?P<directive>\#[ \t]*[A-Za-z]+)
-    | (?P<punct>::|->|\+\+|--|<<=|>>=|<=|>=|==|!=|&&|\|\||\+=|-=|\*=|/=|%=|&=|\|=|\^=|\#\#|.)
+    | (?P<punct>::|->|\+\+|--|<<=|>>=|<<|<=|>=|==|!=|&&|\|\||\+=|-=|\*=|/=|%=|&=|\|=|\^=|\#\#|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -29,11 +30,16 @@ _PATTERN = re.compile(
 
 @dataclass(slots=True)
 class Token:
-    """One token. ``line`` counts from 1; ``text`` may be replaced by a translation."""
+    """One token. ``line`` counts from 1.
+
+    A translation replaces ``text``, or puts something in front of it (``before``) and behind it (``after``).
+    """
 
     kind: TokenKind
     text: str
     line: int
+    before: str = ""
+    after: str = ""
 
     @property
     def is_code(self) -> bool:
@@ -56,36 +62,11 @@ def code_names(source: str) -> Iterator[str]:
     return (t.text for t in tokenize(source) if t.kind == "name")
 
 
-def join(tokens: list[Token]) -> str:
-    return "".join(t.text for t in tokens)
+def join(tokens: Iterable[Token]) -> str:
+    """The text of the tokens as translated so far."""
+    return "".join(f"{t.before}{t.text}{t.after}" for t in tokens)
 
 
-def next_code(tokens: list[Token], index: int) -> int:
-    """Index of the first code token at or after ``index``; ``len(tokens)`` if there is none."""
-    while index < len(tokens) and not tokens[index].is_code:
-        index += 1
-    return index
-
-
-def previous_code(tokens: list[Token], index: int) -> int:
-    """Index of the last code token at or before ``index``; -1 if there is none."""
-    while index >= 0 and not tokens[index].is_code:
-        index -= 1
-    return index
-
-
-def closing(tokens: list[Token], index: int) -> int:
-    """Index of the bracket that closes the one at ``index``; ``len(tokens)`` if it stays open."""
-    pairs = {"(": ")", "[": "]", "{": "}"}
-    opened = tokens[index].text
-    depth = 0
-    for i in range(index, len(tokens)):
-        if tokens[i].kind != "punct":
-            continue
-        if tokens[i].text == opened:
-            depth += 1
-        elif tokens[i].text == pairs[opened]:
-            depth -= 1
-            if depth == 0:
-                return i
-    return len(tokens)
+def one_line(tokens: Iterable[Token]) -> str:
+    """The same without comments and line breaks: text that is moved must not move the lines after it."""
+    return " ".join("".join(join([t]) if t.is_code else " " for t in tokens).split())

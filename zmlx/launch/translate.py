@@ -1,19 +1,15 @@
-"""Metal source to portable C++: address spaces, threadgroup storage, literals, swizzles.
+"""Metal source to portable C++, for the host's compiler and for NVRTC.
 
-Almost all of a Metal kernel already is C++14; what the headers in ``runtime/`` declare covers the library. This
-module rewrites the few tokens that are neither:
+Almost all of a Metal kernel already is C++; what the headers in ``runtime/`` declare covers the library. What is
+neither is rewritten token by token, so that every line stays where its author put it:
 
-======================================  ===============================================================
-Metal                                   portable C++
-======================================  ===============================================================
-``device`` ``thread``                   dropped
-``constant``                            ``const``, unless the declaration already says so
-``threadgroup float s[32];``            storage shared by the group (``__shared__`` on CUDA)
-``threadgroup float* p``                ``float* p``
-``1.0``, ``1.0h``                       ``1.0f``, ``half(1.0f)``: Metal has no double
-``v.xyz``, ``v.xy = …``                 ``v.swizzle(swz<0,1,2>())``, ``v.swizzle_ref(swz<0,1>()) = …``
-``#include <metal_…>``                  dropped: the runtime headers are always there
-======================================  ===============================================================
+===================  ==========================================================================================
+address_spaces.py    ``device``, ``constant``, ``thread``, ``threadgroup``
+operators.py         swizzles, shifts, ``?:`` between half and float
+overloads.py         functions that differ in address spaces only
+convergence.py       which lanes meet in a simd operation (host)
+this module          literals (``1.0`` is a float, ``1.0h`` a half), ``#include <metal_…>``, and what is refused
+===================  ==========================================================================================
 
 What cannot be carried over is refused with a `TranslationError` that names it and its line.
 """
@@ -22,52 +18,81 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Literal
 
+from zmlx.launch.address_spaces import AddressSpaces
+from zmlx.launch.convergence import Convergence, uses_lanes
+from zmlx.launch.declarations import used_names
 from zmlx.launch.errors import TranslationError
+from zmlx.launch.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
+from zmlx.launch.overloads import merge_overloads, overloaded_functions
 from zmlx.launch.signature import KernelSource, Parameter, Signature
-from zmlx.launch.tokens import Token, closing, code_names, join, next_code, previous_code, tokenize
+from zmlx.launch.structure import Fragment, Program, Source
+from zmlx.launch.tokens import Token, join
 
 Target = Literal["host", "cuda"]
 
-#: What makes all threads of a threadgroup meet, and what only those of a simdgroup.
+#: What makes all threads of a threadgroup meet.
 _BARRIER = "threadgroup_barrier"
-_SIMD = re.compile(
-    r"(simd|quad)_\w+|simdgroup_(barrier|load|store|multiply|multiply_accumulate)|make_filled_simdgroup_matrix"
-)
 
-#: Address spaces that say nothing once all memory is one.
-_DROPPED = frozenset({"device", "thread"})
+_TEXTURES = "textures exist only on Metal; pass an array instead"
+_TABLES = "function tables exist only on Metal; call the function by its name"
+_IMAGEBLOCKS = "imageblocks exist only in Metal's tile shaders"
+_MATRICES = "matrices are not supported; use an array of vectors"
+_ENTRIES = "a header cannot hold further kernels here; leave this one out"
 
-#: Constructs of Metal that have no counterpart on the other back ends, and what to do instead.
+#: What exists only on Metal, and what to do instead. Names behind ``::``, ``.`` or ``->`` are the author's own.
 _REFUSED = {
-    "imageblock": "imageblocks exist only in Metal's tile shaders",
-    "threadgroup_imageblock": "imageblocks exist only in Metal's tile shaders",
-    "ray_data": "ray tracing exists only on Metal",
-    "object_data": "mesh shading exists only on Metal",
-    "texture1d": "textures exist only on Metal; pass an array instead",
-    "texture2d": "textures exist only on Metal; pass an array instead",
-    "texture3d": "textures exist only on Metal; pass an array instead",
-    "sampler": "textures exist only on Metal; pass an array instead",
     "double": "Metal has no double; use float",
+    "kernel": _ENTRIES,
+    "vertex": _ENTRIES,
+    "fragment": _ENTRIES,
+    "function_constant": "function constants exist only on Metal; pass the value as a template argument",
+    "imageblock": _IMAGEBLOCKS,
+    "threadgroup_imageblock": _IMAGEBLOCKS,
+    "ray_data": "ray tracing exists only on Metal",
+    "raytracing": "ray tracing exists only on Metal",
+    "acceleration_structure": "ray tracing exists only on Metal",
+    "object_data": "mesh shading exists only on Metal",
+    "mesh": "mesh shading exists only on Metal",
+    "visible_function_table": _TABLES,
+    "intersection_function_table": _TABLES,
+    "sampler": _TEXTURES,
+    "os_log": "logging from kernels exists only on Metal; write to an output instead",
+    "tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
+    "cooperative_tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
+    "goto": "Metal has no goto",
 }
+_REFUSED_PATTERNS = {
+    re.compile(r"(?:texture(?:1d|2d|3d|cube)|depth(?:2d|cube))(?:_ms)?(?:_array)?|texture_buffer"): _TEXTURES,
+    re.compile(r"(?:float|half|bfloat)[234]x[234]"): _MATRICES,
+}
+#: Of those, the ones that are refused only where a declaration uses them, since kernels have variables of that name.
+_REFUSED_AS_TYPES = frozenset({"kernel", "vertex", "fragment", "mesh", "tensor", "sampler", "goto"})
 
-_COMPONENTS = {**{c: i for i, c in enumerate("xyzw")}, **{c: i for i, c in enumerate("rgba")}}
-_SWIZZLE = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
-_ASSIGNMENTS = frozenset({"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>=", "++", "--"})
-_FLOAT = re.compile(r"(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+")
+_METAL_HEADERS = re.compile(r"<(?:metal(?:_[a-z0-9_]+)?|simd/[a-z_]+\.h)>")
+_TENSOR_HEADERS = re.compile(r"<(?:metal_tensor|MetalPerformancePrimitives/.*)>")
+
+_FLOAT = re.compile(r"(?:[0-9']+\.[0-9']*|\.[0-9']+)(?:[eE][+-]?[0-9]+)?|[0-9']+[eE][+-]?[0-9]+")
+_HEX_FLOAT = re.compile(r"0[xX][0-9a-fA-F.']+[pP][+-]?[0-9]+")
 _FLOAT_SUFFIXES = {"": "{}f", "h": "half({}f)", "bf": "bfloat({}f)"}
+
+_SMALL_FLOATS = re.compile(r"\b(?:packed_)?(?:half|bfloat)[234]?\b|\bb?float16_t\b|\bsimdgroup_b?(?:half|float)8x8\b")
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A kernel as portable C++: ``header`` and ``body`` are the author's, rewritten line for line."""
+    """A kernel as portable C++: ``header`` and ``body`` are the author's, rewritten line for line.
+
+    ``overloads`` are the library functions that the header overloads.
+    """
 
     header: str
     body: str
     uses_barrier: bool
     uses_simd: bool
+    overloads: tuple[str, ...] = ()
 
     @property
     def uses_sync(self) -> bool:
@@ -76,21 +101,52 @@ class Translation:
 
 
 @lru_cache(maxsize=4096)
-def translate(kernel: KernelSource, target: Target) -> Translation:
+def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -> Translation:
     """Rewrite a kernel for the host's C++ compiler or for NVRTC.
+
+    Parameters
+    ----------
+    kernel, target
+        What to translate and for what.
+    small_floats
+        Whether half or bfloat may occur. Kernels without them keep their conditionals as they are.
 
     Raises
     ------
     TranslationError
         The source uses something that exists only on Metal.
     """
-    names = set(code_names(kernel.header)) | set(code_names(kernel.source))
-    return Translation(
-        header=_Rewriter(kernel, "header", kernel.header, target).run(),
-        body=_Rewriter(kernel, "source", kernel.source, target).run(),
-        uses_barrier=_BARRIER in names,
-        uses_simd=any(_SIMD.fullmatch(name) for name in names),
-    )
+    program = Program(kernel.header, kernel.source)
+    names = used_names(program)
+    _refuse_names(kernel, program)
+    spaces = AddressSpaces(program, target, lambda fragment, *what: _refusal(kernel, fragment.source, *what))
+    for fragment in program.fragments:
+        spaces.rewrite(fragment)
+        rewrite_shifts(fragment)
+        for token in fragment.code:
+            if token.kind == "number":
+                token.text = _literal(token.text)
+    rewrite_swizzles(program)
+    if small_floats:
+        for fragment in program.fragments:
+            rewrite_conditionals(fragment)
+    merge_overloads(program.header.main, spaces)
+    overloads = tuple(overloaded_functions(program.header.main))
+    uses_simd = any(uses_lanes(name) for name in names)
+    if target == "host" and uses_simd:
+        Convergence(program).mark()
+    for source in program.sources:
+        _drop_includes(kernel, source)
+    return Translation(program.header.render(), program.body.render(), _BARRIER in names, uses_simd, overloads)
+
+
+def may_use_small_floats(signature: Signature) -> bool:
+    """Whether half or bfloat can occur in a kernel: by its arrays, its template arguments or its text."""
+    kinds = {array.metal for array in (*signature.inputs, *signature.outputs)}
+    kinds |= {argument.value for argument in signature.template}
+    if kinds & {"float16_t", "bfloat16_t"}:
+        return True
+    return any(_SMALL_FLOATS.search(text) for text in (signature.kernel.header, signature.kernel.source))
 
 
 def cpp_parameter(parameter: Parameter) -> str:
@@ -115,12 +171,13 @@ def cpp_function(signature: Signature, target: Target, function: str, hidden: st
     ``hidden`` is a parameter declaration that a launcher puts before those of the signature.
     """
     kernel = signature.kernel
-    translation = translate(kernel, target)
+    translation = translate(kernel, target, may_use_small_floats(signature))
     parameters = [hidden] if hidden else []
     parameters += [cpp_parameter(p) for p in signature.parameters]
     parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
     return (
         "namespace metal { namespace zmlx_kernel { namespace {\n"
+        f"{''.join(f'using {name};' for name in translation.overloads)}\n"
         f"{line_marker(kernel, 'header')}{translation.header}\n"
         f"{signature.template_declaration}\nZMLX_KERNEL void {function}({', '.join(parameters)}) {{\n"
         f"{line_marker(kernel, 'source')}{translation.body}\n}}\n"
@@ -133,170 +190,69 @@ def line_marker(kernel: KernelSource, part: str) -> str:
     return f'#line 1 "{kernel.name} {part}"\n'
 
 
-class _Rewriter:
-    """Rewrites the tokens of one of a kernel's two texts."""
+def _refusal(kernel: KernelSource, source: Source, token: Token, what: str) -> TranslationError:
+    return TranslationError(
+        f"[metal_kernel] {kernel.name!r}, {source.part} line {token.line}: {what}. "
+        f"The kernel can run on Metal only."
+    )
 
-    def __init__(self, kernel: KernelSource, part: str, text: str, target: Target) -> None:
-        self.kernel = kernel
-        self.part = part
-        self.target = target
-        self.tokens = tokenize(text)
 
-    def run(self) -> str:
-        index = 0
-        while index < len(self.tokens):
-            token = self.tokens[index]
-            if token.kind == "name":
-                self._name(index)
-            elif token.kind == "number":
-                token.text = _literal(token.text)
-            elif token.kind == "directive":
-                self._directive(index)
-            index += 1
-        return join(self.tokens)
+def _refuse_names(kernel: KernelSource, program: Program) -> None:
+    for fragment in program.fragments:
+        for index, token in enumerate(fragment.code):
+            if token.kind != "name" or fragment.text(index - 1) in (".", "->"):
+                continue
+            reason = _reason(fragment, index)
+            if reason is not None:
+                raise _refusal(kernel, fragment.source, token, f"`{token.text}`: {reason}")
+            if token.text == "namespace" and fragment.text(index + 1) == "metal" and fragment.text(index + 2) == "{":
+                raise _refusal(
+                    kernel,
+                    fragment.source,
+                    token,
+                    "`namespace metal`: the library cannot be added to here; put the functions outside of it",
+                )
 
-    def refuse(self, token: Token, what: str) -> TranslationError:
-        return TranslationError(
-            f"[metal_kernel] {self.kernel.name!r}, {self.part} line {token.line}: {what}. "
-            f"The kernel can run on Metal only."
-        )
 
-    def _name(self, index: int) -> None:
-        token = self.tokens[index]
-        before = self.tokens[previous_code(self.tokens, index - 1)].text if index else ""
-        if before in (".", "->"):
-            if _SWIZZLE.fullmatch(token.text) and before == "." and token.text not in self._members:
-                self._swizzle(index)
-        elif token.text in _DROPPED:
-            token.text = ""
-        elif token.text == "constant":
-            self._constant(index)
-        elif token.text == "threadgroup":
-            self._threadgroup(index)
-        elif token.text in _REFUSED and before != "::":
-            raise self.refuse(token, f"`{token.text}`: {_REFUSED[token.text]}")
+def _reason(fragment: Fragment, index: int) -> str | None:
+    """Why the name at ``index`` is refused; None if it is not."""
+    name = fragment.text(index)
+    if fragment.text(index - 1) == "::" and fragment.text(index - 2) != "metal":
+        return None
+    for pattern, reason in _REFUSED_PATTERNS.items():
+        if pattern.fullmatch(name):
+            return reason
+    if name not in _REFUSED:
+        return None
+    if name in _REFUSED_AS_TYPES and not (fragment.is_name(index + 1) or fragment.text(index + 1) == "<"):
+        attribute = fragment.text(index - 1) == "[" and fragment.text(index - 2) == "["
+        return _REFUSED[name] if attribute else None
+    return _REFUSED[name]
 
-    # `v.xyz` is a swizzle unless the author declared a member (or anything else) of that name.
-    @cached_property
-    def _members(self) -> frozenset[str]:
-        declared = set()
-        for text in (self.kernel.header, self.kernel.source):
-            code = [t for t in tokenize(text) if t.is_code]
-            for previous, token in zip(code, code[1:], strict=False):
-                if token.kind == "name" and (previous.kind == "name" or previous.text in ("*", "&", ">", ",")):
-                    declared.add(token.text)
-        return frozenset(declared)
 
-    def _swizzle(self, index: int) -> None:
-        token = self.tokens[index]
-        after = next_code(self.tokens, index + 1)
-        if after < len(self.tokens) and self.tokens[after].text == "(":
-            return
-        assigned = after < len(self.tokens) and self.tokens[after].text in _ASSIGNMENTS
-        method = "swizzle_ref" if assigned else "swizzle"
-        token.text = f"{method}(metal::swz<{', '.join(str(_COMPONENTS[c]) for c in token.text)}>())"
-
-    def _constant(self, index: int) -> None:
-        """``constant`` is ``const``: once, and not beside ``constexpr``."""
-        neighbours = {self._text(previous_code(self.tokens, index - 1)), self._text(next_code(self.tokens, index + 1))}
-        self.tokens[index].text = "" if neighbours & {"const", "constexpr"} else "const"
-
-    def _text(self, index: int) -> str:
-        return self.tokens[index].text if 0 <= index < len(self.tokens) else ""
-
-    def _directive(self, index: int) -> None:
-        token = self.tokens[index]
-        if token.text.lstrip("# \t") != "include":
-            return
-        end = index + 1
-        while end < len(self.tokens) and "\n" not in self.tokens[end].text:
-            end += 1
-        target = join(self.tokens[index + 1 : end]).strip()
-        if not target.startswith("<metal_") and target not in ("<simd/simd.h>", "<metal>"):
-            raise self.refuse(
-                token, f"`#include {target}` cannot be followed here; put what it declares into the kernel's header"
+def _drop_includes(kernel: KernelSource, source: Source) -> None:
+    """Metal's own headers are always there; others cannot be followed."""
+    for directive in source.directives:
+        if directive.word not in ("include", "import"):
+            continue
+        target = join(directive.rest).strip()
+        if _TENSOR_HEADERS.fullmatch(target):
+            raise _refusal(kernel, source, directive.token, f"`#include {target}`: {_REFUSED['tensor']}")
+        if not _METAL_HEADERS.fullmatch(target):
+            raise _refusal(
+                kernel,
+                source,
+                directive.token,
+                f"`#include {target}` cannot be followed here; put what it declares into the kernel's header",
             )
-        for removed in self.tokens[index:end]:
-            removed.text = ""
-
-    def _threadgroup(self, index: int) -> None:
-        """Group storage becomes a reference into the group's memory (or ``__shared__``); elsewhere the word goes."""
-        storage = self._storage(index)
-        self.tokens[index].text = ""
-        if storage is None:
-            return
-        first, last, declarators = storage
-        if self.target == "cuda":
-            self.tokens[index].text = "__shared__"
-            return
-        kind = _one_line(self.tokens[index + 1 : first])
-        for token in self.tokens[index + 1 : last]:
-            token.text = "\n" * token.text.count("\n")
-        statements = []
-        for name, extents in declarators:
-            if extents:
-                statements.append(f"{kind} (&{name}){extents} = zmlx_group.slot<{kind}{extents}>(__COUNTER__)")
-            else:
-                statements.append(f"{kind}& {name} = zmlx_group.slot<{kind}>(__COUNTER__)")
-        self.tokens[index].text = "; ".join(statements)
-
-    def _storage(self, index: int) -> tuple[int, int, list[tuple[str, str]]] | None:
-        """The declaration that ``threadgroup`` at ``index`` begins, if it declares storage.
-
-        Returns the index of the first declarator, the index of the closing semicolon and (name, extents) pairs.
-        """
-        i = next_code(self.tokens, index + 1)
-        depth = 0
-        name = -1
-        while i < len(self.tokens):
-            text = self.tokens[i].text
-            if text == "<":
-                depth += 1
-            elif text == ">":
-                depth -= 1
-            elif depth == 0:
-                if text in ("[", ";", ",", "=") and name >= 0:
-                    break
-                if self.tokens[i].kind != "name" and text != "::":
-                    return None
-                name = i if self.tokens[i].kind == "name" else -1
-            i = next_code(self.tokens, i + 1)
-        if i >= len(self.tokens) or self._first_type_token(index) == name:
-            return None
-        return name, *self._declarators(name)
-
-    def _first_type_token(self, index: int) -> int:
-        return next_code(self.tokens, index + 1)
-
-    def _declarators(self, index: int) -> tuple[int, list[tuple[str, str]]]:
-        declarators = []
-        while True:
-            token = self.tokens[index]
-            if token.kind != "name":
-                raise self.refuse(token, f"`{token.text}` in a threadgroup declaration: declare pointers separately")
-            extents = ""
-            i = next_code(self.tokens, index + 1)
-            while self._text(i) == "[":
-                end = closing(self.tokens, i)
-                extents += _one_line(self.tokens[i : end + 1])
-                i = next_code(self.tokens, end + 1)
-            declarators.append((token.text, extents))
-            if self._text(i) == ";":
-                return i, declarators
-            if self._text(i) != ",":
-                raise self.refuse(token, f"`threadgroup` variable `{token.text}` cannot have an initialiser in Metal")
-            index = next_code(self.tokens, i + 1)
-
-
-def _one_line(tokens: list[Token]) -> str:
-    """Code without comments and line breaks: text that moves must not move the lines after it."""
-    return " ".join("".join(t.text if t.is_code else " " for t in tokens).split())
+        for token in (directive.token, *directive.rest):
+            token.text = ""
 
 
 def _literal(text: str) -> str:
     """Floating literals are float in Metal, and ``h`` (``bf``) makes them half (bfloat)."""
-    match = _FLOAT.match(text)
-    if match is None or text[:2].lower() == "0x":
+    match = (_HEX_FLOAT if text[:2].lower() == "0x" else _FLOAT).match(text)
+    if match is None:
         return text
     form = _FLOAT_SUFFIXES.get(text[match.end() :].lower())
     return form.format(match.group()) if form else text

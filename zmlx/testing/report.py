@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zmlx.testing.comparison import LIVE, ORACLE, CaseResult, Comparison, Finding
@@ -242,6 +242,11 @@ def _aligned(table: Table) -> list[str]:
         padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
         lines.append("  ".join([first.ljust(widths[0]), *padded]).rstrip())
     return lines
+
+
+def kernels_only(report: Report) -> Report:
+    """The report without the rows of stock MLX operations, for a page that has no room for them."""
+    return replace(report, ops=tuple(op for op in report.ops if not op.startswith("stock.")))
 
 
 def render_markdown(report: Report) -> str:

@@ -129,6 +129,12 @@ def argument_cases() -> Iterator[Case]:
         (np.where(LANES % 2, 1, 2.5).astype(np.float16),),
         init_value=2.5,
     )
+    yield Case(
+        "init_value_of_an_integer",
+        "if (thread_position_in_grid.x % 2) out[thread_position_in_grid.x] = 1;",
+        (np.where(LANES % 2, 1, -2).astype(np.int32),),
+        init_value=-2.75,
+    )
 
 
 def _broadcast(a: Any) -> Any:

@@ -7,6 +7,8 @@
 
 #include "cuda_atomic.h"
 
+#include "msl_simdgroup_matrix.h"
+
 #define ZMLX_KERNEL static __device__ __forceinline__
 
 namespace zmlx {

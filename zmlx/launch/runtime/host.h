@@ -7,11 +7,13 @@
 
 #include "host_atomic.h"
 
+#include "msl_simdgroup_matrix.h"
+
 #define ZMLX_KERNEL static inline __attribute__((always_inline))
 
 namespace zmlx {
 
-inline metal::uint3 as_uint3(Extent e) { return metal::uint3(e.x, e.y, e.z); }
+ZMLX_UNCHECKED inline metal::uint3 as_uint3(Extent e) { return metal::uint3(e.x, e.y, e.z); }
 
 // The thread attributes of Metal, computed only where a kernel asks for them: all of this inlines.
 struct Thread {
@@ -20,32 +22,32 @@ struct Thread {
   Extent size;   // threads_per_threadgroup
   Extent local;  // thread_position_in_threadgroup
 
-  metal::uint3 thread_position_in_grid() const {
+  ZMLX_UNCHECKED metal::uint3 thread_position_in_grid() const {
     return metal::uint3(group.x * launch.group.x + local.x, group.y * launch.group.y + local.y,
                         group.z * launch.group.z + local.z);
   }
-  metal::uint3 thread_position_in_threadgroup() const { return as_uint3(local); }
-  metal::uint3 threadgroup_position_in_grid() const { return as_uint3(group); }
-  metal::uint3 threadgroups_per_grid() const { return as_uint3(launch.groups); }
-  metal::uint3 threads_per_grid() const { return as_uint3(launch.grid); }
-  metal::uint3 grid_size() const { return as_uint3(launch.grid); }
-  metal::uint3 grid_origin() const { return metal::uint3(0u, 0u, 0u); }
-  metal::uint3 threads_per_threadgroup() const { return as_uint3(size); }
-  metal::uint3 dispatch_threads_per_threadgroup() const { return as_uint3(launch.group); }
-  uint32_t thread_index_in_threadgroup() const { return (local.z * size.y + local.y) * size.x + local.x; }
-  uint32_t thread_index_in_simdgroup() const { return thread_index_in_threadgroup() % SIMD_WIDTH; }
-  uint32_t thread_index_in_quadgroup() const { return thread_index_in_threadgroup() % QUAD_WIDTH; }
-  uint32_t simdgroup_index_in_threadgroup() const { return thread_index_in_threadgroup() / SIMD_WIDTH; }
-  uint32_t quadgroup_index_in_threadgroup() const { return thread_index_in_threadgroup() / QUAD_WIDTH; }
-  uint32_t simdgroups_per_threadgroup() const { return up(size, SIMD_WIDTH); }
-  uint32_t quadgroups_per_threadgroup() const { return up(size, QUAD_WIDTH); }
-  uint32_t dispatch_simdgroups_per_threadgroup() const { return up(launch.group, SIMD_WIDTH); }
-  uint32_t dispatch_quadgroups_per_threadgroup() const { return up(launch.group, QUAD_WIDTH); }
-  uint32_t threads_per_simdgroup() const { return SIMD_WIDTH; }
-  uint32_t thread_execution_width() const { return SIMD_WIDTH; }
+  ZMLX_UNCHECKED metal::uint3 thread_position_in_threadgroup() const { return as_uint3(local); }
+  ZMLX_UNCHECKED metal::uint3 threadgroup_position_in_grid() const { return as_uint3(group); }
+  ZMLX_UNCHECKED metal::uint3 threadgroups_per_grid() const { return as_uint3(launch.groups); }
+  ZMLX_UNCHECKED metal::uint3 threads_per_grid() const { return as_uint3(launch.grid); }
+  ZMLX_UNCHECKED metal::uint3 grid_size() const { return as_uint3(launch.grid); }
+  ZMLX_UNCHECKED metal::uint3 grid_origin() const { return metal::uint3(0u, 0u, 0u); }
+  ZMLX_UNCHECKED metal::uint3 threads_per_threadgroup() const { return as_uint3(size); }
+  ZMLX_UNCHECKED metal::uint3 dispatch_threads_per_threadgroup() const { return as_uint3(launch.group); }
+  ZMLX_UNCHECKED uint32_t thread_index_in_threadgroup() const { return (local.z * size.y + local.y) * size.x + local.x; }
+  ZMLX_UNCHECKED uint32_t thread_index_in_simdgroup() const { return thread_index_in_threadgroup() % SIMD_WIDTH; }
+  ZMLX_UNCHECKED uint32_t thread_index_in_quadgroup() const { return thread_index_in_threadgroup() % QUAD_WIDTH; }
+  ZMLX_UNCHECKED uint32_t simdgroup_index_in_threadgroup() const { return thread_index_in_threadgroup() / SIMD_WIDTH; }
+  ZMLX_UNCHECKED uint32_t quadgroup_index_in_threadgroup() const { return thread_index_in_threadgroup() / QUAD_WIDTH; }
+  ZMLX_UNCHECKED uint32_t simdgroups_per_threadgroup() const { return up(size, SIMD_WIDTH); }
+  ZMLX_UNCHECKED uint32_t quadgroups_per_threadgroup() const { return up(size, QUAD_WIDTH); }
+  ZMLX_UNCHECKED uint32_t dispatch_simdgroups_per_threadgroup() const { return up(launch.group, SIMD_WIDTH); }
+  ZMLX_UNCHECKED uint32_t dispatch_quadgroups_per_threadgroup() const { return up(launch.group, QUAD_WIDTH); }
+  ZMLX_UNCHECKED uint32_t threads_per_simdgroup() const { return SIMD_WIDTH; }
+  ZMLX_UNCHECKED uint32_t thread_execution_width() const { return SIMD_WIDTH; }
 
  private:
-  static uint32_t up(Extent e, uint32_t width) { return (e.x * e.y * e.z + width - 1) / width; }
+  ZMLX_UNCHECKED static uint32_t up(Extent e, uint32_t width) { return (e.x * e.y * e.z + width - 1) / width; }
 };
 
 // Threads that never meet: a plain loop, innermost along x, which the compiler vectorises. Threads of a grid have

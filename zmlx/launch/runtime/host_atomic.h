@@ -3,7 +3,13 @@
 
 namespace metal {
 
-enum memory_order { memory_order_relaxed = __ATOMIC_RELAXED };
+enum memory_order {
+  memory_order_relaxed,
+  memory_order_acquire,
+  memory_order_release,
+  memory_order_acq_rel,
+  memory_order_seq_cst,
+};
 enum thread_scope { thread_scope_thread, thread_scope_simdgroup, thread_scope_threadgroup, thread_scope_device };
 
 template <class T>
@@ -18,24 +24,24 @@ using atomic_float = atomic<float>;
 using atomic_ulong = atomic<uint64_t>;
 
 template <class T>
-inline T atomic_load_explicit(const volatile atomic<T>* object, memory_order) {
+ZMLX_INLINE T atomic_load_explicit(const volatile atomic<T>* object, memory_order) {
   T value;
   __atomic_load(const_cast<T*>(&object->value), &value, __ATOMIC_RELAXED);
   return value;
 }
 template <class T, class U>
-inline void atomic_store_explicit(volatile atomic<T>* object, U desired, memory_order) {
+ZMLX_INLINE void atomic_store_explicit(volatile atomic<T>* object, U desired, memory_order) {
   T value = static_cast<T>(desired);
   __atomic_store(const_cast<T*>(&object->value), &value, __ATOMIC_RELAXED);
 }
 template <class T, class U>
-inline T atomic_exchange_explicit(volatile atomic<T>* object, U desired, memory_order) {
+ZMLX_INLINE T atomic_exchange_explicit(volatile atomic<T>* object, U desired, memory_order) {
   T value = static_cast<T>(desired), before;
   __atomic_exchange(const_cast<T*>(&object->value), &value, &before, __ATOMIC_RELAXED);
   return before;
 }
 template <class T, class U>
-inline bool atomic_compare_exchange_weak_explicit(
+ZMLX_INLINE bool atomic_compare_exchange_weak_explicit(
     volatile atomic<T>* object, T* expected, U desired, memory_order, memory_order) {
   T value = static_cast<T>(desired);
   return __atomic_compare_exchange(
@@ -44,7 +50,7 @@ inline bool atomic_compare_exchange_weak_explicit(
 
 namespace zmlx_detail {
 template <class T, class F>
-inline T update(volatile atomic<T>* object, F next) {
+ZMLX_INLINE T update(volatile atomic<T>* object, F next) {
   T before = atomic_load_explicit(object, memory_order_relaxed);
   while (!atomic_compare_exchange_weak_explicit(
       object, &before, next(before), memory_order_relaxed, memory_order_relaxed)) {
@@ -55,7 +61,7 @@ inline T update(volatile atomic<T>* object, F next) {
 
 #define ZMLX_FETCH(name, expression)                                                      \
   template <class T, class U>                                                             \
-  inline T atomic_fetch_##name##_explicit(volatile atomic<T>* object, U operand, memory_order) { \
+  ZMLX_INLINE T atomic_fetch_##name##_explicit(volatile atomic<T>* object, U operand, memory_order) { \
     const T b = static_cast<T>(operand);                                                  \
     return zmlx_detail::update(object, [b](T a) { return static_cast<T>(expression); });  \
   }
@@ -68,8 +74,16 @@ ZMLX_FETCH(or, a | b)
 ZMLX_FETCH(xor, a ^ b)
 #undef ZMLX_FETCH
 
-inline void atomic_thread_fence(mem_flags, memory_order, thread_scope = thread_scope_device) {
+ZMLX_INLINE void atomic_thread_fence(mem_flags, memory_order, thread_scope = thread_scope_device) {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+// The two 64-bit operations of Metal, which return nothing.
+ZMLX_INLINE void atomic_max_explicit(volatile atomic<uint64_t>* object, uint64_t operand, memory_order order) {
+  atomic_fetch_max_explicit(object, operand, order);
+}
+ZMLX_INLINE void atomic_min_explicit(volatile atomic<uint64_t>* object, uint64_t operand, memory_order order) {
+  atomic_fetch_min_explicit(object, operand, order);
 }
 
 }  // namespace metal

@@ -23,24 +23,28 @@ constexpr mem_flags operator|(mem_flags a, mem_flags b) {
   return static_cast<mem_flags>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
 }
 
-class simd_vote {
+// What the lanes of a simdgroup or quadgroup answered: one bit a lane.
+template <class Bits, Bits All>
+class vote_of {
  public:
-  using vote_t = uint64_t;
-  simd_vote() = default;
-  explicit constexpr simd_vote(vote_t bits) : bits_(bits) {}
+  using vote_t = Bits;
+  vote_of() = default;
+  explicit constexpr vote_of(vote_t bits) : bits_(bits) {}
   explicit constexpr operator vote_t() const { return bits_; }
-  constexpr bool all() const { return static_cast<uint32_t>(bits_) == ~0u; }
+  constexpr bool all() const { return (bits_ & All) == All; }
   constexpr bool any() const { return bits_ != 0; }
 
  private:
   vote_t bits_;
 };
+using simd_vote = vote_of<uint64_t, 0xffffffffu>;
+using quad_vote = vote_of<uint32_t, 0xfu>;
 
 namespace zmlx_detail {
 
 #if defined(ZMLX_SINGLE_THREAD)
 template <class Op, class T>
-inline __attribute__((always_inline)) T meet(T value, uint32_t argument, uint32_t) {
+inline __attribute__((always_inline)) T meet(T value, uint32_t argument, zmlx::Site) {
   T result;
   Op::run(&value, &result, &argument, 1u);
   return result;
@@ -48,7 +52,7 @@ inline __attribute__((always_inline)) T meet(T value, uint32_t argument, uint32_
 inline __attribute__((always_inline)) void meet_group() {}
 #else
 template <class Op, class T>
-inline T meet(T value, uint32_t argument, uint32_t site) {
+ZMLX_INLINE T meet(T value, uint32_t argument, zmlx::Site site) {
   return zmlx::collective<Op>(value, argument, site);
 }
 inline void meet_group() { zmlx::barrier(); }
@@ -109,13 +113,20 @@ struct Reduce {
   }
 };
 
-template <class Op, bool Inclusive>
+template <class Op, bool Inclusive, uint32_t Width>
 struct Prefix {
   template <class T>
   static void run(const T* in, T* out, const uint32_t* identity, uint32_t mask) {
-    T running = static_cast<T>(static_cast<int>(identity[zmlx::lowest(mask)]));
+    const T empty = static_cast<T>(static_cast<int>(identity[zmlx::lowest(mask)]));
+    T running = empty;
+    uint32_t block = 0;
     bool first = true;
     each(mask, [&](uint32_t lane) {
+      if (lane / Width != block) {
+        block = lane / Width;
+        running = empty;
+        first = true;
+      }
       T next = first ? in[lane] : Op::join(running, in[lane]);
       out[lane] = Inclusive ? next : running;
       running = next;
@@ -170,11 +181,12 @@ struct Vote {
   }
 };
 
-inline uint64_t vote(bool yes, uint32_t site) { return meet<Vote>(uint64_t(0), yes ? 1u : 0u, site); }
+ZMLX_INLINE uint64_t vote(bool yes, zmlx::Site site) { return meet<Vote>(uint64_t(0), yes ? 1u : 0u, site); }
 inline uint32_t voted(uint64_t v) { return static_cast<uint32_t>(v); }
 inline uint32_t active(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 
 struct Fence {
+  static constexpr bool is_fence = true;
   static void run(const uint32_t*, uint32_t*, const uint32_t*, uint32_t) {}
 };
 
@@ -186,21 +198,33 @@ inline uint32_t this_lane() {
 #endif
 }
 
+// The four bits of this lane's quad.
+inline uint32_t of_quad(uint32_t mask) { return mask >> (this_lane() & ~3u) & 0xfu; }
+
 }  // namespace zmlx_detail
 
-// The call's line tells diverged lanes apart; it is the author's own line.
-#define ZMLX_SITE uint32_t site = __builtin_LINE()
+// The translator numbers the calls that it sees. Others are told apart by their line, and come last.
+#define ZMLX_SITE zmlx::Site site = zmlx::Site(zmlx::UNNUMBERED + __builtin_LINE(), __builtin_LINE())
 
-inline void threadgroup_barrier(mem_flags) { zmlx_detail::meet_group(); }
-inline void simdgroup_barrier(mem_flags, ZMLX_SITE) { zmlx_detail::meet<zmlx_detail::Fence>(0u, 0u, site); }
+#if defined(ZMLX_CHECKED)
+ZMLX_INLINE void threadgroup_barrier(mem_flags flags, uint32_t line = __builtin_LINE()) {
+  zmlx::checked_barrier(static_cast<uint32_t>(flags), line);
+}
+ZMLX_INLINE void simdgroup_barrier(mem_flags flags, ZMLX_SITE) {
+  zmlx_detail::meet<zmlx_detail::Fence>(0u, static_cast<uint32_t>(flags), site);
+}
+#else
+ZMLX_INLINE void threadgroup_barrier(mem_flags) { zmlx_detail::meet_group(); }
+ZMLX_INLINE void simdgroup_barrier(mem_flags, ZMLX_SITE) { zmlx_detail::meet<zmlx_detail::Fence>(0u, 0u, site); }
+#endif
 
 #define ZMLX_REDUCE(name, Op)                                                            \
   template <class T>                                                                     \
-  inline T simd_##name(T x, ZMLX_SITE) {                                                 \
+  ZMLX_INLINE T simd_##name(T x, ZMLX_SITE) {                                                 \
     return zmlx_detail::meet<zmlx_detail::Reduce<zmlx_detail::Op, 32>>(x, 0u, site);     \
   }                                                                                      \
   template <class T>                                                                     \
-  inline T quad_##name(T x, ZMLX_SITE) {                                                 \
+  ZMLX_INLINE T quad_##name(T x, ZMLX_SITE) {                                                 \
     return zmlx_detail::meet<zmlx_detail::Reduce<zmlx_detail::Op, 4>>(x, 0u, site);      \
   }
 ZMLX_REDUCE(sum, Sum)
@@ -214,8 +238,12 @@ ZMLX_REDUCE(xor, Xor)
 
 #define ZMLX_PREFIX(name, Op, inclusive, identity)                                                    \
   template <class T>                                                                                  \
-  inline T simd_prefix_##name(T x, ZMLX_SITE) {                                                       \
-    return zmlx_detail::meet<zmlx_detail::Prefix<zmlx_detail::Op, inclusive>>(x, identity, site);     \
+  ZMLX_INLINE T simd_prefix_##name(T x, ZMLX_SITE) {                                                  \
+    return zmlx_detail::meet<zmlx_detail::Prefix<zmlx_detail::Op, inclusive, 32>>(x, identity, site); \
+  }                                                                                                   \
+  template <class T>                                                                                  \
+  ZMLX_INLINE T quad_prefix_##name(T x, ZMLX_SITE) {                                                  \
+    return zmlx_detail::meet<zmlx_detail::Prefix<zmlx_detail::Op, inclusive, 4>>(x, identity, site);  \
   }
 ZMLX_PREFIX(inclusive_sum, Sum, true, 0u)
 ZMLX_PREFIX(exclusive_sum, Sum, false, 0u)
@@ -225,7 +253,7 @@ ZMLX_PREFIX(exclusive_product, Product, false, 1u)
 
 #define ZMLX_READ(name, Source)                                                                       \
   template <class T>                                                                                  \
-  inline T name(T x, uint32_t argument, ZMLX_SITE) {                                                  \
+  ZMLX_INLINE T name(T x, uint32_t argument, ZMLX_SITE) {                                                  \
     return zmlx_detail::meet<zmlx_detail::Read<zmlx_detail::Source>>(x, argument, site);              \
   }
 ZMLX_READ(simd_broadcast, FromLane)
@@ -245,55 +273,64 @@ ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
 #undef ZMLX_READ
 
 // Up: lane l takes data from l - delta, or filling data from the top of the block; down is its mirror image.
-template <class T>
-inline T simd_shuffle_and_fill_up(T data, T filling, uint32_t delta, uint32_t modulo = 32, ZMLX_SITE) {
-  const uint32_t l = zmlx_detail::this_lane() % modulo;
-  T moved = simd_shuffle_up(data, delta, site);
-  T filled = simd_shuffle_down(filling, modulo - delta, site);
-  return l >= delta ? moved : filled;
-}
-template <class T>
-inline T simd_shuffle_and_fill_down(T data, T filling, uint32_t delta, uint32_t modulo = 32, ZMLX_SITE) {
-  const uint32_t l = zmlx_detail::this_lane() % modulo;
-  T moved = simd_shuffle_down(data, delta, site);
-  T filled = simd_shuffle_up(filling, modulo - delta, site);
-  return l + delta < modulo ? moved : filled;
-}
+#define ZMLX_FILL(name, width, move, fill, condition)                                                 \
+  template <class T>                                                                                  \
+  ZMLX_INLINE T name(T data, T filling, uint32_t delta, uint32_t modulo, ZMLX_SITE) {                 \
+    const uint32_t l = zmlx_detail::this_lane() % modulo;                                             \
+    T moved = move(data, delta, site);                                                                \
+    T filled = fill(filling, modulo - delta, site);                                                   \
+    return condition ? moved : filled;                                                                \
+  }                                                                                                   \
+  template <class T>                                                                                  \
+  ZMLX_INLINE T name(T data, T filling, uint32_t delta, ZMLX_SITE) {                                  \
+    return name(data, filling, delta, width, site);                                                   \
+  }
+ZMLX_FILL(simd_shuffle_and_fill_up, 32u, simd_shuffle_up, simd_shuffle_down, l >= delta)
+ZMLX_FILL(simd_shuffle_and_fill_down, 32u, simd_shuffle_down, simd_shuffle_up, l + delta < modulo)
+ZMLX_FILL(quad_shuffle_and_fill_up, 4u, quad_shuffle_up, quad_shuffle_down, l >= delta)
+ZMLX_FILL(quad_shuffle_and_fill_down, 4u, quad_shuffle_down, quad_shuffle_up, l + delta < modulo)
+#undef ZMLX_FILL
 
 template <class T>
-inline T simd_broadcast_first(T x, ZMLX_SITE) {
+ZMLX_INLINE T simd_broadcast_first(T x, ZMLX_SITE) {
   return zmlx_detail::meet<zmlx_detail::ReadFirst<32>>(x, 0u, site);
 }
 template <class T>
-inline T quad_broadcast_first(T x, ZMLX_SITE) {
+ZMLX_INLINE T quad_broadcast_first(T x, ZMLX_SITE) {
   return zmlx_detail::meet<zmlx_detail::ReadFirst<4>>(x, 0u, site);
 }
 
-inline simd_vote simd_ballot(bool expr, ZMLX_SITE) {
+ZMLX_INLINE simd_vote simd_ballot(bool expr, ZMLX_SITE) {
   return simd_vote(zmlx_detail::voted(zmlx_detail::vote(expr, site)));
 }
-inline simd_vote simd_active_threads_mask(ZMLX_SITE) {
+ZMLX_INLINE simd_vote simd_active_threads_mask(ZMLX_SITE) {
   return simd_vote(zmlx_detail::active(zmlx_detail::vote(true, site)));
 }
-inline bool simd_all(bool expr, ZMLX_SITE) {
+ZMLX_INLINE bool simd_all(bool expr, ZMLX_SITE) {
   const uint64_t v = zmlx_detail::vote(expr, site);
   return zmlx_detail::voted(v) == zmlx_detail::active(v);
 }
-inline bool simd_any(bool expr, ZMLX_SITE) { return zmlx_detail::voted(zmlx_detail::vote(expr, site)) != 0; }
-inline bool simd_is_first(ZMLX_SITE) {
+ZMLX_INLINE bool simd_any(bool expr, ZMLX_SITE) { return zmlx_detail::voted(zmlx_detail::vote(expr, site)) != 0; }
+ZMLX_INLINE bool simd_is_first(ZMLX_SITE) {
   const uint32_t mask = zmlx_detail::active(zmlx_detail::vote(true, site));
   return zmlx::lowest(mask) == zmlx_detail::this_lane();
 }
-inline bool quad_all(bool expr, ZMLX_SITE) {
+ZMLX_INLINE quad_vote quad_ballot(bool expr, ZMLX_SITE) {
+  return quad_vote(zmlx_detail::of_quad(zmlx_detail::voted(zmlx_detail::vote(expr, site))));
+}
+ZMLX_INLINE quad_vote quad_active_threads_mask(ZMLX_SITE) {
+  return quad_vote(zmlx_detail::of_quad(zmlx_detail::active(zmlx_detail::vote(true, site))));
+}
+ZMLX_INLINE bool quad_all(bool expr, ZMLX_SITE) {
   const uint64_t v = zmlx_detail::vote(expr, site);
   const uint32_t lane = zmlx_detail::this_lane();
   return zmlx_detail::quad_mask(lane, zmlx_detail::voted(v)) == zmlx_detail::quad_mask(lane, zmlx_detail::active(v));
 }
-inline bool quad_any(bool expr, ZMLX_SITE) {
+ZMLX_INLINE bool quad_any(bool expr, ZMLX_SITE) {
   const uint64_t v = zmlx_detail::vote(expr, site);
   return zmlx_detail::quad_mask(zmlx_detail::this_lane(), zmlx_detail::voted(v)) != 0;
 }
-inline bool quad_is_first(ZMLX_SITE) {
+ZMLX_INLINE bool quad_is_first(ZMLX_SITE) {
   const uint32_t mask = zmlx_detail::active(zmlx_detail::vote(true, site));
   const uint32_t lane = zmlx_detail::this_lane();
   return zmlx::lowest(zmlx_detail::quad_mask(lane, mask)) == lane;

@@ -8,6 +8,7 @@
 #include "msl_types.h"
 #include "msl_vector.h"
 #include "msl_overload.h"
+#include "msl_syntax.h"
 #include "msl_math.h"
 #include "msl_relational.h"
 #include "msl_geometric.h"

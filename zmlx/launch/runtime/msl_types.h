@@ -186,9 +186,7 @@ static_assert(sizeof(half) == 2 && alignof(half) == 2 && sizeof(bfloat) == 2, "1
 
 namespace detail {
 
-// The type of `c ? a : b`. Where a class is involved C++ finds conversions both ways and gives up; Metal,
-// where half is arithmetic, does not. A translator writes (c ? static_cast<ternary_t<A, B>>(a) :
-// static_cast<ternary_t<A, B>>(b)).
+// The type that two types have together in arithmetic and in `c ? a : b`.
 template <class A, class B, class = void>
 struct ternary {
   using type = decltype(true ? declval<A>() : declval<B>());
@@ -198,14 +196,34 @@ struct ternary<A, A, void> {
   using type = A;
 };
 template <class A, class B>
-struct ternary<A, B,
-               enable_if_t<!is_same_v<A, B> && (is_small_float<decay_t<A>> || is_small_float<decay_t<B>>) &&
-                           is_arithmetic_v<decay_t<A>> && is_arithmetic_v<decay_t<B>>>> {
-  using type = conditional_t<is_same_v<decay_t<A>, decay_t<B>>, decay_t<A>,
-                             decltype(declval<decay_t<A>>() + declval<decay_t<B>>())>;
+inline constexpr bool meet_as_small_float =
+    !is_same_v<A, B> && (is_small_float<A> || is_small_float<B>) && is_arithmetic_v<A> && is_arithmetic_v<B>;
+template <class A, class B>
+struct ternary<A, B, enable_if_t<meet_as_small_float<A, B>>> {
+  using type = decltype(declval<A>() + declval<B>());
+};
+
+// What to cast the operand of type A to in `c ? a : b`, where b has type B (both as decltype((operand))). For a half
+// and a float C++ finds conversions both ways and gives up, because half is a class; on Metal it is arithmetic. So a
+// translator writes
+//     c ? static_cast<arm_t<decltype((a)), decltype((b))>>(a) : static_cast<arm_t<decltype((b)), decltype((a))>>(b)
+// The cast does nothing where no small float meets another type.
+template <class A, class B, bool = meet_as_small_float<decay_t<A>, decay_t<B>>>
+struct arm {
+  using type = A;
 };
 template <class A, class B>
-using ternary_t = typename ternary<A, B>::type;
+struct arm<A, B, true> : ternary<decay_t<A>, decay_t<B>> {};
+template <class T>
+struct arm<int, T*, false> {
+  using type = T*;
+};
+template <class T>
+struct arm<int, T*&, false> {
+  using type = T*;
+};
+template <class A, class B>
+using arm_t = typename arm<A, B>::type;
 
 }  // namespace detail
 

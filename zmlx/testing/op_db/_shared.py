@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zmlx.testing.opinfo import ErrorInput, SampleInput
+from zmlx.testing.opinfo import DEFAULT_DTYPES, ErrorInput, SampleInput
+from zmlx.testing.tolerance import DEFAULT_TOLERANCES
 
 Float64Array = NDArray[np.float64]
 
@@ -132,3 +134,7 @@ def rejected_eps(function: str, weights: int) -> tuple[ErrorInput, ...]:
             kwargs={"eps": "small"},
         ),
     )
+
+
+#: For results in which terms cancel: ULPs are those of a typical result, not of one that happens to be nearly zero.
+CANCELLING = {dtype: replace(DEFAULT_TOLERANCES[dtype], rms_floor=1.0) for dtype in DEFAULT_DTYPES}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from zmlx.testing.op_db._shared import ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
+from zmlx.testing.op_db._shared import CANCELLING, ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 
 
@@ -55,6 +55,7 @@ OPS = (
         differentiable=(0,),
         samples=_samples,
         source="The definition of the sum; mlx.core.sum with axis=-1",
+        tolerances=CANCELLING,
         golden_samples=("small", "single", "odd", "special"),
         error_inputs=rejected_arrays("sum_lastdim"),
         bytes_moved=_bytes_moved,

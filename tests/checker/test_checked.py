@@ -1,0 +1,285 @@
+"""`zmlx.checked`: what it collects, what it raises, and how launches behave inside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from wrong_kernels import BARRIER, CASES, Case
+
+import zmlx
+from zmlx.launch import launch_counts, reset_launch_counts
+
+pytestmark = pytest.mark.cpu
+
+BY_NAME = {case.name: case for case in CASES}
+
+
+def test_by_default_the_launch_raises_with_the_report():
+    with zmlx.checked() as check, pytest.raises(zmlx.KernelCheckError) as raised:
+        BY_NAME["no_barrier"].run()
+    assert isinstance(raised.value, RuntimeError)
+    text = str(raised.value)
+    assert text.startswith("[metal_kernel] The checker has 2 findings: 2 data-race in 'no_barrier'.\n\ndata-race in kernel")
+    assert raised.value.findings == check.findings
+    assert all(isinstance(finding, zmlx.Finding) for finding in check.findings)
+
+
+def test_a_race_is_told_with_both_lines_and_threads(collect):
+    check = collect(BY_NAME["mem_none"])
+    (finding,) = check.findings
+    assert str(finding) == textwrap.dedent(
+        """\
+        memory-order in kernel 'mem_none': s[0] is exchanged through a barrier without mem_flags::mem_threadgroup: the other thread need not see what was written
+          source line 4: threadgroup_barrier(mem_flags::mem_none); //!
+            this threadgroup_barrier lies between the two and does not cover threadgroup memory
+          source line 5: out[i] = s[63 - i]; //!
+            thread 63 (lane 31 of simdgroup 1, threadgroup (0, 0, 0), thread_position_in_grid (63, 0, 0)) reads s[0]
+          source line 3: s[i] = x[i]; //!
+            thread 0 (lane 0 of simdgroup 0, threadgroup (0, 0, 0), thread_position_in_grid (0, 0, 0)) wrote s[0]
+          Found 64 times in this launch; this is the first.
+          What to do: give the barrier mem_flags::mem_threadgroup (flags are combined with |)."""
+    )
+    assert (finding.line, finding.source_line) == (4, "threadgroup_barrier(mem_flags::mem_none); //!")
+    assert finding.lines == (4, 5, 3)
+    assert [(t.thread, t.lane, t.simdgroup) for t in finding.threads] == [(63, 31, 1), (0, 0, 0)]
+
+
+def test_an_index_out_of_bounds_is_told_with_the_array_and_its_size(collect):
+    (finding,) = collect(BY_NAME["read_past_end"]).findings
+    assert finding.message == "reads x[64] of 64, 1 past the end of the input x"
+    assert finding.advice.startswith("compare the index with the array's size before the access")
+    assert finding.notes == ("The thread was stopped before the access; the others went on.",)
+
+
+def test_positions_in_a_grid_with_partial_groups(collect):
+    case = Case(
+        "positions",
+        "out-of-bounds",
+        "uint3 p = thread_position_in_grid;\nuint i = p.x;\nout[i] = i == 69 ? x[1000] : 0;",
+        (),
+        threads=70,
+        group=32,
+        outputs=70,
+    )
+    (finding,) = collect(case).findings
+    (thread,) = finding.threads
+    assert (thread.threadgroup, thread.position_in_threadgroup, thread.position_in_grid) == (
+        (2, 0, 0),
+        (5, 0, 0),
+        (69, 0, 0),
+    )
+
+
+def test_an_array_of_two_dimensions_is_indexed_as_it_is_written(collect):
+    case = Case(
+        "tiles",
+        "data-race",
+        "uint i = thread_position_in_threadgroup.x;\nthreadgroup float t[8][9];\nt[i / 8][i % 8] = x[i];\n"
+        "out[i] = t[(i / 8 + 3) % 8][i % 8];",
+        (),
+    )
+    check = collect(case)
+    assert {finding.index for finding in check.findings} <= {f"{row}][{column}" for row in range(8) for column in range(8)}
+    assert "t[3][0]" in check.report()
+
+
+def test_outputs_are_those_of_an_ordinary_launch():
+    case = BY_NAME["no_barrier"].repaired()
+    ordinary = case.run()
+    reset_launch_counts()
+    with zmlx.checked() as check:
+        checked = case.run()
+    assert np.array_equal(np.asarray(ordinary[0]), np.asarray(checked[0]))
+    assert (check.launches, check.findings) == (1, [])
+    assert [(key.backend, key.path, n) for key, n in launch_counts().items()] == [("cpu", "checked", 1)]
+
+
+def test_the_innermost_check_gets_the_launches():
+    with zmlx.checked(raise_on_finding=False) as outer:
+        with zmlx.checked(raise_on_finding=False) as inner:
+            BY_NAME["no_barrier"].run()
+        assert inner.findings
+        assert not outer.findings
+        assert outer.launches == 0
+
+
+def test_the_same_finding_of_many_launches_is_one_with_a_count():
+    with zmlx.checked(raise_on_finding=False) as check:
+        for _ in range(3):
+            BY_NAME["mem_none"].run()
+    (finding,) = check.findings
+    assert finding.count == 192
+    assert check.report().endswith("1 finding: 1 memory-order")
+    assert check.launches == 3
+
+
+def test_writes_of_the_same_value_are_a_note(collect):
+    source = f"uint i = thread_position_in_threadgroup.x;\nthreadgroup float total;\ntotal = 7;\n{BARRIER}\nout[i] = total;"
+    check = collect(Case("same_value", "", source, ()))
+    assert not check.findings
+    assert check.notes == [
+        "same_value: threads write the same value to the same element without any order (source line 3); this is not "
+        "reported as a race."
+    ]
+
+
+def test_sums_of_atomics_that_only_round_differently_are_a_note(collect):
+    source = "uint i = thread_position_in_grid.x;\natomic_fetch_add_explicit(&out[0], 1.0f / x[i], memory_order_relaxed);"
+    check = collect(Case("rounds", "", source, (), outputs=1, init_value=0, atomic=True))
+    assert not check.findings
+    assert any("as sums of floating-point atomics do" in note for note in check.notes)
+
+
+def test_strided_inputs_and_empty_grids():
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel(
+        name="strided",
+        input_names=["x"],
+        output_names=["out"],
+        source="uint i = thread_position_in_grid.x;\nout[i] = x[i * x_strides[0]];",
+        ensure_row_contiguous=False,
+    )
+    x = mx.arange(64).astype(mx.float32)
+    mx.eval(x)
+
+    def run(array, threads):
+        return kernel(
+            inputs=[array],
+            output_shapes=[(threads,)],
+            output_dtypes=[mx.float32],
+            grid=(threads, 1, 1),
+            threadgroup=(16, 1, 1),
+            stream=mx.cpu,
+        )[0]
+
+    with zmlx.checked():
+        assert np.asarray(run(x[::2], 32)).tolist() == list(range(0, 64, 2))
+        assert run(x, 0).size == 0
+
+
+def test_an_output_beyond_the_memory_limit_is_checked_against_its_bounds():
+    with zmlx.checked(raise_on_finding=False, memory_limit=100) as check:
+        BY_NAME["two_threads_one_element"].run()
+        BY_NAME["write_past_end"].run()
+    assert [finding.kind for finding in check.findings] == ["out-of-bounds"]
+    assert "are checked against its bounds only" in check.notes[0]
+
+
+def test_a_kernel_that_does_not_end_is_stopped(collect):
+    source = (
+        "uint i = thread_position_in_threadgroup.x;\nif (i < 3)\n  threadgroup_barrier(mem_flags::mem_none);\n"
+        "float v = 0;\nwhile (v >= 0)\n  v += x[i];\nout[i] = v;"
+    )
+    began = time.monotonic()
+    check = collect(Case("endless", "", source, ()), time_limit=1, schedules=())
+    assert time.monotonic() - began < 30
+    (finding,) = check.findings
+    assert (finding.kind, finding.message) == ("stopped", "did not end within 1 s under the checker")
+    text = str(finding)
+    assert "thread 3 (lane 3 of simdgroup 0" in text
+    assert "was running" in text
+    assert "source line 3: threadgroup_barrier(mem_flags::mem_none);" in text
+    assert "waits at this barrier, and so do 2 other threads" in text
+    assert "0 of 1 threadgroups were done." in text
+    assert not collect(BY_NAME["no_barrier"].repaired()).findings
+
+
+def test_a_kernel_that_overflows_its_stack_is_reported(collect):
+    header = (
+        "inline float deep(float v, int n) {\n  float a[64];\n  for (int k = 0; k < 64; ++k) a[k] = v + k;\n"
+        "  return n == 0 ? v : deep(v + 1, n - 1) + a[n & 63];\n}\n"
+    )
+    source = "uint i = thread_position_in_grid.x;\nout[i] = deep(x[i], 1000000);"
+    check = collect(Case("deep", "", source, (), header=header), schedules=())
+    assert [finding.kind for finding in check.findings] == ["metal-lint", "stopped"]
+    assert check.findings[1].message == "overflowed a thread's stack of 192 KB"
+    assert not collect(BY_NAME["no_barrier"].repaired()).findings
+
+
+def test_a_division_by_zero_is_reported_with_its_line(collect):
+    check = collect(Case("divides", "", "uint i = thread_position_in_grid.x;\nout[i] = 5 / (int(x[i]) - 1);", ()))
+    (finding,) = check.findings
+    assert (finding.kind, finding.line) == ("stopped", 2)
+    assert finding.message == "divides an integer by zero, which Metal leaves undefined"
+
+
+def test_too_much_threadgroup_memory(collect):
+    source = (
+        "uint i = thread_position_in_threadgroup.x;\nthreadgroup float a[8000];\nthreadgroup float b[400];\n"
+        f"a[i] = x[i];\nb[i] = x[i];\n{BARRIER}\nout[i] = a[i] + b[i];"
+    )
+    (finding,) = collect(Case("large", "", source, ())).findings
+    assert (finding.kind, finding.message) == (
+        "metal-lint",
+        "declares 33600 bytes of threadgroup memory; Metal has 32768 bytes a threadgroup",
+    )
+
+
+def test_unknown_schedules_are_refused():
+    with pytest.raises(ValueError, match="expected some of 'one simdgroup at a time', 'reversed', 'random'; got 'x'"):
+        with zmlx.checked(schedules=("x",)):
+            pass
+
+
+def test_json_has_everything(collect):
+    data = json.loads(collect(BY_NAME["mem_none"]).to_json())
+    assert data["launches"] == 1
+    (finding,) = data["findings"]
+    assert (finding["kind"], finding["array"], finding["count"]) == ("memory-order", "s", 64)
+    assert [access["line"] for access in finding["accesses"]] == [4, 5, 3]
+    assert finding["accesses"][1]["thread"]["lane"] == 31
+
+
+SCRIPT = """
+import mlx.core as mx
+import zmlx
+k = zmlx.metal_kernel(name="k", input_names=["x"], output_names=["out"],
+                      source="uint i = thread_position_in_grid.x;\\nout[i] = {index};")
+k(inputs=[mx.ones(8)], output_shapes=[(8,)], output_dtypes=[mx.float32], grid=(8, 1, 1), threadgroup=(8, 1, 1),
+  stream=mx.cpu)
+"""
+
+
+@pytest.mark.parametrize(("index", "status"), [("x[i]", 0), ("x[i + 8]", 1)])
+def test_zmlx_check_checks_a_whole_process(index, status):
+    environment = {**os.environ, "ZMLX_CHECK": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("{index}", index)], capture_output=True, text=True, env=environment
+    )
+    assert run.returncode == status, run.stderr
+    assert ("reads x[8] of 8, 1 past the end of the input x" in run.stderr) == (status == 1)
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import mlx.core as mx
+import zmlx
+k = zmlx.metal_kernel(name="k", input_names=["x"], output_names=["out"],
+                      source="uint i = thread_position_in_grid.x;\\nfloat v = 0;\\nwhile (v >= 0) v += x[i];\\nout[i] = v;")
+def run():
+    k(inputs=[mx.ones(8)], output_shapes=[(8,)], output_dtypes=[mx.float32], grid=(8, 1, 1), threadgroup=(8, 1, 1),
+      stream=mx.cpu)
+with zmlx.checked():
+    threading.Thread(target=lambda: (time.sleep(4), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+    try:
+        run()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+print("alive", float((mx.ones(3) + 1).sum()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGURG"), reason="needs POSIX signals")
+def test_ctrl_c_ends_a_launch_and_not_the_process():
+    run = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=120)
+    assert run.stdout.split("\n")[:2] == ["interrupted", "alive 6.0"], run.stderr
+    assert run.returncode == 0

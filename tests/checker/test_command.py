@@ -1,0 +1,144 @@
+"""``python -m zmlx check``, ``pytest --zmlx-check`` and SARIF."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+
+import pytest
+
+from zmlx.__main__ import main
+
+pytestmark = pytest.mark.cpu
+
+SCRIPT = textwrap.dedent(
+    '''\
+    import sys
+    import mlx.core as mx
+
+    SOURCE = """
+        uint i = thread_position_in_threadgroup.x;
+        threadgroup float s[64];
+        s[i] = x[i];
+        threadgroup_barrier(mem_flags::FLAG);
+        out[i] = s[63 - i];
+    """
+    kernel = mx.fast.metal_kernel(name="turn", input_names=["x"], output_names=["out"], source=SOURCE)
+
+    def turned():
+        return kernel(inputs=[mx.arange(64).astype(mx.float32)], output_shapes=[(64,)], output_dtypes=[mx.float32],
+                      grid=(64, 1, 1), threadgroup=(64, 1, 1), stream=mx.cpu)[0]
+    '''
+)
+MAIN = "print(sys.argv[1:], turned()[0].item())\n"
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(flag, main=MAIN):
+        path = tmp_path / "turn.py"
+        path.write_text(SCRIPT.replace("FLAG", flag) + main)
+        return path
+
+    return write
+
+
+def test_a_script_runs_with_its_arguments_and_is_reported(script, capsys):
+    path = script("mem_none")
+    assert main(["check", str(path), "--steps", "2"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("['--steps', '2'] 63.0\n")
+    assert f"source line 5 ({path}:8): threadgroup_barrier(mem_flags::mem_none);" in out
+    assert out.endswith("zmlx checked 1 launches, 256 memory accesses: 1 finding: 1 memory-order\n")
+
+
+def test_a_right_script_is_0(script, capsys):
+    assert main(["check", str(script("mem_threadgroup"))]) == 0
+    assert capsys.readouterr().out.endswith("no finding\n")
+
+
+def test_the_status_of_a_script_that_fails_is_kept(script, capsys):
+    assert main(["check", str(script("mem_threadgroup", "sys.exit(7)\n"))]) == 7
+    assert main(["check", str(script("mem_threadgroup", "sys.exit('no data')\n"))]) == 1
+    assert "no data" in capsys.readouterr().err
+
+
+def test_a_missing_script_is_an_error(capsys):
+    assert main(["check", "nowhere.py"]) == 2
+    assert "There is no script 'nowhere.py'" in capsys.readouterr().err
+
+
+def test_suppressions_and_unneeded_ones(script, tmp_path, capsys):
+    known = tmp_path / "known.ini"
+    known.write_text("[a]\nkernel = turn\nkind = memory-order\nreason = known\n")
+    assert main(["check", "--suppressions", str(known), str(script("mem_none"))]) == 0
+    assert main(["check", "--suppressions", str(known), str(script("mem_threadgroup"))]) == 1
+    assert "the entry [a] suppressed nothing" in capsys.readouterr().out
+
+
+def test_sarif_points_at_the_lines_of_the_file(script, tmp_path, monkeypatch):
+    path = script("mem_none")
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "--sarif", "out.sarif", "--json", "out.json", str(path)]) == 1
+    log = json.loads((tmp_path / "out.sarif").read_text())
+    assert log["version"] == "2.1.0"
+    (run,) = log["runs"]
+    assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == ["memory-order"]
+    (result,) = run["results"]
+    assert (result["ruleId"], result["ruleIndex"], result["level"]) == ("memory-order", 0, "error")
+    (location,) = result["locations"]
+    assert location["physicalLocation"]["artifactLocation"]["uri"] == "turn.py"
+    lines = [place["physicalLocation"]["region"]["startLine"] for place in [location, *result["relatedLocations"]]]
+    assert lines == [8, 9, 7]
+    assert len(json.loads((tmp_path / "out.json").read_text())["findings"]) == 1
+
+
+TESTS = textwrap.dedent(
+    """\
+    import turn
+
+    def test_turned():
+        assert turn.turned()[0].item() == 63
+
+    def test_nothing():
+        assert True
+    """
+)
+
+
+@pytest.fixture
+def suite(pytester):
+    def write(flag):
+        source = SCRIPT.replace("FLAG", flag).replace("import mlx.core as mx", "import mlx.core as mx\nimport zmlx\nzmlx.install()")
+        pytester.makepyfile(turn=source, test_turn=TESTS)
+        pytester.makeini("[pytest]\nfilterwarnings = ignore\npythonpath = .")
+        return pytester
+
+    return write
+
+
+def test_a_finding_fails_its_test(suite):
+    result = suite("mem_none").runpytest_subprocess("--zmlx-check", "-p", "zmlx.testing.plugin")
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "memory-order in kernel 'turn': s[[]0[]] is exchanged*",
+            "1 launches and 256 memory accesses checked: 1 findings",
+        ]
+    )
+
+
+def test_without_the_option_nothing_is_checked(suite):
+    suite("mem_none").runpytest_subprocess("-p", "zmlx.testing.plugin").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_suppressions_of_a_suite(suite, workers):
+    pytest.importorskip("xdist")
+    pytester = suite("mem_none")
+    pytester.makefile(".ini", known="[a]\nkernel = turn\nkind = memory-order\nreason = known\n")
+    options = ["--zmlx-check", "--zmlx-check-suppressions=known.ini", "-p", "zmlx.testing.plugin", "-n", workers]
+    pytester.runpytest_subprocess(*options).assert_outcomes(passed=2)
+    unneeded = pytester.runpytest_subprocess(*options, "-k", "nothing")
+    assert unneeded.ret == pytest.ExitCode.TESTS_FAILED
+    unneeded.stdout.fnmatch_lines(["ERROR: known.ini: the entry [[]a[]] suppressed nothing*"])

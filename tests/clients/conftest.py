@@ -1,0 +1,86 @@
+"""Kernels of released packages, run as they are. A package that is missing is a reason to skip, except in the
+`clients` session of the noxfile, which installs it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+
+import pytest
+
+import zmlx
+from zmlx.launch import watch
+
+#: Set by the `clients` session: the packages that must be there.
+REQUIRED_VARIABLE = "ZMLX_REQUIRE_CLIENTS"
+#: The oldest Python that packages are released for.
+PYTHON = {"mlx_lm": (3, 11)}
+
+
+def import_client(name):
+    """Import a module of a client package as its user on a Mac would: it is told that it is on Metal."""
+    package = name.partition(".")[0]
+    if sys.version_info < PYTHON[package]:
+        pytest.skip(f"{package} needs Python {'.'.join(map(str, PYTHON[package]))} or newer")
+    if importlib.util.find_spec(package) is None:
+        reason = f"the package {package} is not installed; `nox -s clients` installs it"
+        if package in os.environ.get(REQUIRED_VARIABLE, "").split():
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    # What its dependencies warn of while they are imported is not for this suite to judge.
+    with zmlx.pretend_metal(package), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
+
+
+@pytest.fixture(scope="module")
+def mlx_lm():
+    """``mlx_lm("models.ssm")``: that module of the installed mlx-lm."""
+    return lambda name: import_client(f"mlx_lm.{name}")
+
+
+@pytest.fixture
+def launches(backend):
+    """``with launches("kernel", "kernel"):`` runs exactly these kernels, on the session's back end, in any order."""
+
+    @contextlib.contextmanager
+    def expect(*names):
+        with watch() as seen:
+            yield
+        assert sorted(record.kernel.name for record in seen) == sorted(names)
+        assert {record.backend for record in seen} <= {backend}
+        assert "reference" not in {record.path for record in seen}
+
+    return expect
+
+
+@pytest.fixture
+def operations(launches):
+    """``with operations():`` runs no kernel: it is for a library's own path of MLX operations. These are not compiled
+    there, for on the CPU mx.compile calls a C++ compiler for every function."""
+    import mlx.core as mx
+
+    @contextlib.contextmanager
+    def alone():
+        mx.disable_compile()
+        try:
+            with launches():
+                yield
+        finally:
+            mx.enable_compile()
+
+    return alone
+
+
+@pytest.fixture
+def check(assert_allclose_cross_backend):
+    """``check("kernel", actual, desired, **tolerance)`` compares, and shows the error in the terminal summary."""
+
+    def compare(name, actual, desired, **tolerance):
+        assert_allclose_cross_backend(actual, desired, name=name, **tolerance)
+
+    return compare
