@@ -100,8 +100,8 @@ SUITES = {
 }
 
 
-# What `check` runs: tests that launch kernels, the documentation's examples among them.
-CHECKED_TESTS = ("tests/checker", "tests/test_ops.py")
+# What `check` runs: the checker's own tests, and those that launch the kernels of the catalogue.
+CHECKED_TESTS = ("tests/checker", "tests/kernels", "tests/test_ops.py")
 
 
 class MissingBackend(Exception):
@@ -453,9 +453,13 @@ def clients(session: nox.Session) -> None:
 
 @nox.session
 def check(session: nox.Session) -> None:
-    """Run the checker's own tests, and the tests of all kernels with every launch under the checker."""
-    set_up(session, "cpu")
+    """Test the checker, and run the tests of all kernels and of released packages under it."""
+    session.env["ZMLX_REQUIRE_CLIENTS"] = "mlx_lm"
+    set_up(session, "cpu", *group("clients"))
     pytest(session, "cpu", session.posargs, "--zmlx-check", *CHECKED_TESTS)
+    if not session.posargs:
+        known = "--zmlx-check-suppressions=tests/clients/known_findings.ini"
+        pytest(session, "cpu", [], "--zmlx-check", known, "tests/clients")
 
 
 @nox.session

@@ -153,7 +153,9 @@ def within_tolerance(actual: list[Any], desired: list[Any], tolerance: Tolerance
     import mlx.core as mx
 
     for index, (a, d) in enumerate(zip(actual, desired, strict=True)):
-        verdict = compare(a, np.asarray(d.astype(mx.float32)), tolerance=tolerance, name=f"{what}, result {index}")
+        verdict = compare(
+            a, np.asarray(d.astype(mx.float32)), tolerance=tolerance, name=f"{what}, result {index}"
+        )
         if verdict.message:
             pytest.fail(verdict.message, pytrace=False)
 
@@ -319,7 +321,7 @@ def test_gpu_shapes(
 ) -> None:
     """The GPU's code paths, with threads that share a row: on the CPU they run as fibers."""
     from zmlx.kernels import _rows
-    from zmlx.launch import poisoned_outputs, translate, watch
+    from zmlx.launch import checker, poisoned_outputs, translate, watch
 
     for case in _all_cases(op, dtype):
         with _rows.override(width), poisoned_outputs(), watch() as launches:
@@ -331,7 +333,8 @@ def test_gpu_shapes(
         for record in launches:
             alone = record.threadgroup == (1, 1, 1)
             fibers = translate(record.kernel, "host").uses_sync and not alone
-            assert record.path == (("fibers" if fibers else "loop") if backend == "cpu" else backend)
+            on_cpu = "checked" if checker.active() else "fibers" if fibers else "loop"
+            assert record.path == (on_cpu if backend == "cpu" else backend)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+# A hand-over lies between what one thread writes and another reads. The other barriers only let the memory be used
+# again, and are needed only if it is.
+HAND_OVER = "  // hand-over"
 TG = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 DEVICE = "threadgroup_barrier(mem_flags::mem_device);"
 SIMD = "simdgroup_barrier(mem_flags::mem_threadgroup);"
+TG_OVER, DEVICE_OVER, SIMD_OVER = TG + HAND_OVER, DEVICE + HAND_OVER, SIMD + HAND_OVER
 
 
 @dataclass(frozen=True)
@@ -48,14 +52,19 @@ class _Writer:
             return f"i ^ {self.random.randrange(1, within)}"
         shift = self.random.randrange(1, self.group)
         return self.random.choice(
-            (f"(i + {shift}) % G", "G - 1 - i", f"i ^ {self.random.randrange(1, 32)}", f"(i * 5 + {shift}) % G")
+            (
+                f"(i + {shift}) % G",
+                "G - 1 - i",
+                f"i ^ {self.random.randrange(1, 32)}",
+                f"(i * 5 + {shift}) % G",
+            )
             if self.group % 5
             else (f"(i + {shift}) % G", "G - 1 - i")
         )
 
     def exchange(self) -> list[str]:
         s = self.array()
-        return [f"{s}[{self.index()}] = v;", TG, f"v = 0.5f * v + {s}[{self.index()}];", TG]
+        return [f"{s}[{self.index()}] = v;", TG_OVER, f"v = 0.5f * v + {s}[{self.index()}];", TG]
 
     def repeated_exchange(self) -> list[str]:
         inner = [f"  {line}" for line in self.exchange()]
@@ -66,10 +75,10 @@ class _Writer:
         half = 1 << (self.group - 1).bit_length() - 1
         return [
             f"{s}[i] = v;",
-            TG,
+            TG_OVER,
             f"for (uint k = {half}; k > 0; k /= 2) {{",
             f"  if (i < k && i + k < G) {s}[i] += {s}[i + k];",
-            f"  {TG}",
+            f"  {TG_OVER}",
             "}",
             f"v += {s}[0];",
             TG,
@@ -77,7 +86,7 @@ class _Writer:
 
     def simd_exchange(self) -> list[str]:
         s = self.array()
-        return [f"{s}[i] = v;", SIMD, f"v += {s}[{self.index(32)}];", TG]
+        return [f"{s}[i] = v;", SIMD_OVER, f"v += {s}[{self.index(32)}];", TG]
 
     def shuffle(self) -> list[str]:
         return [f"v += simd_shuffle_xor(v, {self.random.choice((1, 2, 4, 8, 16))});"]
@@ -90,29 +99,40 @@ class _Writer:
         return [
             "v = simd_sum(v);",
             f"if (i % 32 == 0) {s}[i / 32] = v;",
-            TG,
+            TG_OVER,
             f"v = simd_sum(i % 32 < G / 32 ? {s}[i % 32] : 0.0f);",
             TG,
         ]
 
     def broadcast(self) -> list[str]:
-        return [f"if (i == {self.random.randrange(self.group)}) t = v;", TG, "v += t;", TG]
+        return [f"if (i == {self.random.randrange(self.group)}) t = v;", TG_OVER, "v += t;", TG]
 
     def through_device(self) -> list[str]:
-        return [f"out[base + ({self.index()})] = v;", DEVICE, f"v += out[base + ({self.index()})];", DEVICE]
+        return [
+            f"out[base + ({self.index()})] = v;",
+            DEVICE_OVER,
+            f"v += out[base + ({self.index()})];",
+            DEVICE,
+        ]
 
     def counter(self) -> list[str]:
         return [
             "if (i == 0) atomic_store_explicit(&c, 0, memory_order_relaxed);",
-            TG,
+            TG_OVER,
             "atomic_fetch_add_explicit(&c, 1, memory_order_relaxed);",
-            TG,
+            TG_OVER,
             "v += atomic_load_explicit(&c, memory_order_relaxed);",
             TG,
         ]
 
     def own_array(self) -> list[str]:
-        return ["{", "  float a[4];", "  for (uint k = 0; k < 4; ++k) a[k] = v * k;", "  v = a[i % 4] + a[(i + 1) % 4];", "}"]
+        return [
+            "{",
+            "  float a[4];",
+            "  for (uint k = 0; k < 4; ++k) a[k] = v * k;",
+            "  v = a[i % 4] + a[(i + 1) % 4];",
+            "}",
+        ]
 
     def branch(self) -> list[str]:
         return [f"if (i < {self.random.randrange(1, self.group)}) v += 1;"]
@@ -162,19 +182,27 @@ def mutations(kernel: Kernel) -> Iterator[Mutation]:
 
     for number, line in enumerate(lines):
         if "_barrier(" in line:
-            yield with_line(number, "", "removed barrier")
-            yield with_line(number, re.sub(r"mem_flags::\w+", "mem_flags::mem_none", line), "barrier with mem_none")
+            role = "hand-over" if HAND_OVER in line else "reuse"
+            yield with_line(number, "", f"{role} barrier removed")
+            yield with_line(
+                number,
+                re.sub(r"mem_flags::\w+", "mem_flags::mem_none", line),
+                f"{role} barrier with mem_none",
+            )
             if "threadgroup_barrier" in line:
-                yield with_line(number, line.replace("threadgroup_barrier", "simdgroup_barrier"), "weaker barrier")
+                weaker = line.replace("threadgroup_barrier", "simdgroup_barrier")
+                yield with_line(number, weaker, f"{role} barrier only of simdgroups")
                 yield with_line(number, f"if (i < {kernel.group - 3}) {line.strip()}", "barrier in a branch")
         for match in re.finditer(r"(?:s\d|out)\[(?P<index>[^\]]+)\]", line):
             if line.startswith("threadgroup"):
                 continue
             index = match["index"]
-            changed = line[: match.start("index")] + f"{index} + 1" + line[match.end("index") :]
+            changed = line[: match.start("index")] + f"({index}) + 1" + line[match.end("index") :]
             yield with_line(number, changed, "index off by one")
         if "simd_shuffle_xor" in line:
-            yield with_line(number, re.sub(r", (\d+)\)", lambda m: f", {int(m[1]) ^ 31})", line), "swapped lane")
+            yield with_line(
+                number, re.sub(r", (\d+)\)", lambda m: f", {int(m[1]) ^ 31})", line), "swapped lane"
+            )
         if re.match(r"if \(i == \d+\) t = v;", line):
             yield with_line(number, re.sub(r"i == (\d+)", r"i / 2 == \1 / 2", line), "second writer")
         if line.startswith("if (i == 0) atomic_store"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import textwrap
+from pathlib import Path
 
 import pytest
 
+import zmlx
 from zmlx.__main__ import main
 
 pytestmark = pytest.mark.cpu
@@ -88,7 +91,9 @@ def test_sarif_points_at_the_lines_of_the_file(script, tmp_path, monkeypatch):
     assert (result["ruleId"], result["ruleIndex"], result["level"]) == ("memory-order", 0, "error")
     (location,) = result["locations"]
     assert location["physicalLocation"]["artifactLocation"]["uri"] == "turn.py"
-    lines = [place["physicalLocation"]["region"]["startLine"] for place in [location, *result["relatedLocations"]]]
+    lines = [
+        place["physicalLocation"]["region"]["startLine"] for place in [location, *result["relatedLocations"]]
+    ]
     assert lines == [8, 9, 7]
     assert len(json.loads((tmp_path / "out.json").read_text())["findings"]) == 1
 
@@ -107,9 +112,15 @@ TESTS = textwrap.dedent(
 
 
 @pytest.fixture
-def suite(pytester):
+def suite(pytester, monkeypatch):
+    # A checkout that is not installed is found through the path.
+    path = [str(Path(zmlx.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+
     def write(flag):
-        source = SCRIPT.replace("FLAG", flag).replace("import mlx.core as mx", "import mlx.core as mx\nimport zmlx\nzmlx.install()")
+        source = SCRIPT.replace("FLAG", flag).replace(
+            "import mlx.core as mx", "import mlx.core as mx\nimport zmlx\nzmlx.install()"
+        )
         pytester.makepyfile(turn=source, test_turn=TESTS)
         pytester.makeini("[pytest]\nfilterwarnings = ignore\npythonpath = .")
         return pytester
@@ -137,7 +148,14 @@ def test_suppressions_of_a_suite(suite, workers):
     pytest.importorskip("xdist")
     pytester = suite("mem_none")
     pytester.makefile(".ini", known="[a]\nkernel = turn\nkind = memory-order\nreason = known\n")
-    options = ["--zmlx-check", "--zmlx-check-suppressions=known.ini", "-p", "zmlx.testing.plugin", "-n", workers]
+    options = [
+        "--zmlx-check",
+        "--zmlx-check-suppressions=known.ini",
+        "-p",
+        "zmlx.testing.plugin",
+        "-n",
+        workers,
+    ]
     pytester.runpytest_subprocess(*options).assert_outcomes(passed=2)
     unneeded = pytester.runpytest_subprocess(*options, "-k", "nothing")
     assert unneeded.ret == pytest.ExitCode.TESTS_FAILED

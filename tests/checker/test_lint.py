@@ -23,11 +23,36 @@ def findings(source, header="", inputs=1, threadgroup=(64, 1, 1)):
 WRONG = {
     "double": ("float a = 1;\ndouble v = a;", "", 2, "`double`: Metal has no double"),
     "pointer": ("float s[4];\nfloat* p = s;", "", 2, "`float*`: a pointer without an address space"),
-    "pointer parameter": ("", "void f(\n  const float* p) {}", 2, "`float*`: a pointer without an address space"),
-    "pointer of a template": ("", "template <typename T>\nT f(T* p) { return *p; }", 2, "`T*`: a pointer without"),
-    "initialised threadgroup variable": ("\nthreadgroup float s[4] = {0};", "", 2, "variable s has an initialiser"),
-    "recursion": ("", "float f(float x) {\n  return x > 0 ? f(x - 1) : 0;\n}", 2, "the function f calls itself"),
-    "mutual recursion": ("", "float g(float x);\nfloat f(float x) { return g(x); }\nfloat g(float x) { return f(x); }", 2, "calls itself"),
+    "pointer parameter": (
+        "",
+        "void f(\n  const float* p) {}",
+        2,
+        "`float*`: a pointer without an address space",
+    ),
+    "pointer of a template": (
+        "",
+        "template <typename T>\nT f(T* p) { return *p; }",
+        2,
+        "`T*`: a pointer without",
+    ),
+    "initialised threadgroup variable": (
+        "\nthreadgroup float s[4] = {0};",
+        "",
+        2,
+        "variable s has an initialiser",
+    ),
+    "recursion": (
+        "",
+        "float f(float x) {\n  return x > 0 ? f(x - 1) : 0;\n}",
+        2,
+        "the function f calls itself",
+    ),
+    "mutual recursion": (
+        "",
+        "float g(float x);\nfloat f(float x) { return g(x); }\nfloat g(float x) { return f(x); }",
+        2,
+        "calls itself",
+    ),
     "function pointer": ("float (*f)(float) = exp;", "", 1, "f is a pointer to a function"),
     "new": ("device float* p = out;\nauto q = new float[4];", "", 2, "`new`: Metal has no dynamic memory"),
     "delete": ("delete[] p;", "", 1, "`delete`"),
@@ -77,7 +102,11 @@ def test_right_code_is_left_alone(name):
 
 
 def test_overloads_are_not_recursion():
-    header = "float f(float x) { return x; }\nfloat f(int x) { return f(float(x)); }\nstruct S { float f() { return ::f(1); } };"
+    header = """
+        float f(float x) { return x; }
+        float f(int x) { return f(float(x)); }
+        struct S { float f() { return ::f(1); } };
+    """
     assert not findings("", header)
 
 
@@ -98,7 +127,12 @@ def test_wrong_kernels_of_other_kinds_are_good_metal():
 
 
 def test_the_launch_raises_before_it_runs():
-    case = Case("lints", "metal-lint", "uint i = thread_position_in_grid.x;\nfloat a[1];\nfloat* p = a;\nout[i] = p[0];", ())
+    case = Case(
+        "lints",
+        "metal-lint",
+        "uint i = thread_position_in_grid.x;\nfloat a[1];\nfloat* p = a;\nout[i] = p[0];",
+        (),
+    )
     with zmlx.checked() as check, pytest.raises(zmlx.KernelCheckError, match="write `device float"):
         case.run()
     assert check.accesses == 0

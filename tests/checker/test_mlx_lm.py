@@ -11,7 +11,9 @@ import zmlx
 
 pytestmark = [
     pytest.mark.cpu,
-    pytest.mark.skipif(importlib.util.find_spec("mlx_lm") is None, reason="the package mlx_lm is not installed"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("mlx_lm") is None, reason="the package mlx_lm is not installed"
+    ),
 ]
 
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
@@ -71,7 +73,9 @@ def test_with_the_barriers_in_place_there_is_no_finding(kl_kernel, run_kl):
     source = kl_kernel.source.source
     read = "max_p = shared[simd_lane_id * 2 + 1];\n"
     assert source.count(read) == 1
-    repaired = source.replace(read, read + BARRIER + "\n").replace("mem_flags::mem_none", "mem_flags::mem_threadgroup")
+    repaired = source.replace(read, read + BARRIER + "\n").replace(
+        "mem_flags::mem_none", "mem_flags::mem_threadgroup"
+    )
     kernel = zmlx.metal_kernel(
         name="kl_repaired", input_names=["logits_q", "logits_p"], output_names=["out"], source=repaired
     )

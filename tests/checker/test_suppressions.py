@@ -35,7 +35,10 @@ def test_others_are_still_found(suppress):
         BY_NAME["no_barrier"].run()
 
 
-@pytest.mark.parametrize(("extra", "covered"), [("array = s\n", True), ("array = t\n", False), ("line = 4\n", True), ("line = 9\n", False)])
+@pytest.mark.parametrize(
+    ("extra", "covered"),
+    [("array = s\n", True), ("array = t\n", False), ("line = 4\n", True), ("line = 9\n", False)],
+)
 def test_array_and_line_narrow_an_entry(suppress, extra, covered):
     with zmlx.checked(raise_on_finding=False, suppressions=suppress(ENTRY + extra)) as check:
         BY_NAME["mem_none"].run()
@@ -57,7 +60,10 @@ def test_an_unneeded_entry_fails(suppress):
     [
         ("[a]\nkernel = k\nkind = data-race\n", r"the entry \[a\] lacks 'reason'"),
         (ENTRY + "who = me\n", r"the entry \[known\] has an unknown key 'who'"),
-        (ENTRY.replace("memory-order", "races"), r"has kind 'races'; expected one of out-of-bounds, data-race"),
+        (
+            ENTRY.replace("memory-order", "races"),
+            r"has kind 'races'; expected one of out-of-bounds, data-race",
+        ),
         (ENTRY + "line = x\n", r"has line 'x'; expected a number"),
         ("kernel = k\n", "Cannot read the suppressions"),
     ],

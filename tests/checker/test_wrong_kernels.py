@@ -23,7 +23,9 @@ def test_the_wrong_kernel_is_caught(case, collect, compiler_kind):
     if compiler_kind == "clang" and case.gcc_only_line:
         return
     assert finding.array == case.array
-    places = {(a.place.part, a.place.line) for f in check.findings for a in f.accesses if a.place.line is not None}
+    places = {
+        (a.place.part, a.place.line) for f in check.findings for a in f.accesses if a.place.line is not None
+    }
     assert places == case.marked, check.report()
     for found in check.findings:
         if found.line is not None:

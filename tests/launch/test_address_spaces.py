@@ -84,9 +84,9 @@ def test_several_variables_in_one_declaration():
 
 
 def test_storage_in_macros():
-    assert '(&n) [8] = zmlx_group.slot<T[8]>(__COUNTER__, "n")' in header("#define TILE(T, n) threadgroup T n[8]\n").replace(
-        ")[8]", ") [8]"
-    )
+    assert '(&n) [8] = zmlx_group.slot<T[8]>(__COUNTER__, "n")' in header(
+        "#define TILE(T, n) threadgroup T n[8]\n"
+    ).replace(")[8]", ") [8]")
     pasted = header("#define TILE(n) threadgroup float tile_##n[4]\n")
     assert "float (&tile_##n)[4] = zmlx_group.slot<float[4]>" in pasted
     two_lines = header("#define S(n) threadgroup float n[8]; \\\n  n[0] = 1.0;\nint after;")
@@ -95,7 +95,10 @@ def test_storage_in_macros():
 
 
 def test_a_macro_may_be_another_name_of_an_address_space():
-    text = body("TG float s[4]; GLOBAL float* p; TG float* q = s;", header="#define TG threadgroup\n#define GLOBAL device\n")
+    text = body(
+        "TG float s[4]; GLOBAL float* p; TG float* q = s;",
+        header="#define TG threadgroup\n#define GLOBAL device\n",
+    )
     assert "float (&s)[4] = zmlx_group.slot<float[4]>" in text
     assert text.endswith("GLOBAL float* p; float* q = s;")
 
@@ -109,17 +112,29 @@ def test_parameters_are_no_storage():
 def test_lines_stay_where_they_are():
     source = "threadgroup\n  float s[\n  32];\n\nint last = 1;"
     for target in ("host", "cuda"):
-        assert translate(KernelSource("k", ("x",), ("out",), source), target).body.split("\n")[4] == "int last = 1;"
+        assert (
+            translate(KernelSource("k", ("x",), ("out",), source), target).body.split("\n")[4]
+            == "int last = 1;"
+        )
 
 
 @pytest.mark.parametrize(
     ("source", "what"),
     [
-        ("threadgroup float s[2] = {0, 0};", "`threadgroup` variable `s` cannot have an initialiser in Metal"),
+        (
+            "threadgroup float s[2] = {0, 0};",
+            "`threadgroup` variable `s` cannot have an initialiser in Metal",
+        ),
         ("threadgroup float s[2], *p;", "`*` in a threadgroup declaration: declare pointers separately"),
         ("float threadgroup s[32];", "`threadgroup` here is neither a pointer nor a variable with its type"),
-        ("threadgroup struct { float a; } s;", "`threadgroup` here is neither a pointer nor a variable with its type"),
-        ("threadgroup float s(1.0f);", "`threadgroup` here is neither a pointer nor a variable with its type"),
+        (
+            "threadgroup struct { float a; } s;",
+            "`threadgroup` here is neither a pointer nor a variable with its type",
+        ),
+        (
+            "threadgroup float s(1.0f);",
+            "`threadgroup` here is neither a pointer nor a variable with its type",
+        ),
     ],
 )
 def test_what_is_not_understood_is_refused(source, what):

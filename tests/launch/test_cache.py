@@ -101,13 +101,17 @@ def test_a_cache_that_cannot_be_written_warns_and_works(tmp_path, monkeypatch):
     in_the_way = tmp_path / "file"
     in_the_way.write_text("not a folder")
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(in_the_way))
-    with pytest.warns(RuntimeWarning, match=r"cannot write its kernel cache '.*file' \(.*\); kernels are compiled anew"):
+    with pytest.warns(
+        RuntimeWarning, match=r"cannot write its kernel cache '.*file' \(.*\); kernels are compiled anew"
+    ):
         entry = cache.cached("host", KEY, ".so", Builder())
     assert entry.read_bytes() == b"built"
     assert in_the_way.read_text() == "not a folder"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes to read-only folders")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes to read-only folders"
+)
 def test_a_read_only_cache_warns_and_works(folder):
     folder.mkdir()
     folder.chmod(0o500)

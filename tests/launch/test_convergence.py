@@ -16,7 +16,11 @@ def run(source: str, header: str = "") -> np.ndarray:
     import mlx.core as mx
 
     kernel = zmlx.metal_kernel(
-        "converge", [], ["out"], f"uint t = thread_position_in_grid.x; int v = 0;\n{source}\nout[t] = v;", header
+        "converge",
+        [],
+        ["out"],
+        f"uint t = thread_position_in_grid.x; int v = 0;\n{source}\nout[t] = v;",
+        header,
     )
     call = {"inputs": [], "output_shapes": [(32,)], "output_dtypes": [mx.int32]}
     return np.array(kernel(**call, grid=(32, 1, 1), threadgroup=(32, 1, 1))[0])
@@ -69,7 +73,10 @@ STEP = "v = v * 37 + simd_sum(1);"
             "v = t % 2 == 1 && simd_sum(1) == 16 ? simd_sum(1) : -simd_sum(1);",
             np.where(ODD, 16, -16),
         ),
-        ("if (t < 8) if (t < 4) v = simd_sum(1); else v = 2 * simd_sum(1);", np.where(LANES < 4, 4, np.where(LANES < 8, 8, 0))),
+        (
+            "if (t < 8) if (t < 4) v = simd_sum(1); else v = 2 * simd_sum(1);",
+            np.where(LANES < 4, 4, np.where(LANES < 8, 8, 0)),
+        ),
     ],
 )  # fmt: skip
 def test_diverged_lanes(source, expected):
@@ -86,7 +93,10 @@ def test_diverged_lanes(source, expected):
         "#define total simd_sum",
         "struct Op { int run(int x) thread const { return simd_sum(x); } };\n#define total(x) Op().run(x)",
         "namespace mine { int total(int x) { return metal::simd_sum(x); } }\nusing mine::total;",
-        "inline void add(thread int& sum, int x) { sum += simd_sum(x); }\nint total(int x) { int s = 0; add(s, x); return s; }",
+        (
+            "inline void add(thread int& sum, int x) { sum += simd_sum(x); }\n"
+            "int total(int x) { int s = 0; add(s, x); return s; }"
+        ),
     ],
 )
 def test_functions_called_from_several_branches(header):
@@ -99,7 +109,9 @@ def test_functions_called_from_several_branches(header):
 
 
 def test_lambdas():
-    source = "auto total = [&](int x) { return simd_sum(x); }; if (t < 10) v = total(1); else v = 100 * total(1);"
+    source = (
+        "auto total = [&](int x) { return simd_sum(x); }; if (t < 10) v = total(1); else v = 100 * total(1);"
+    )
     np.testing.assert_array_equal(run(source), np.where(LANES < 10, 10, 2200))
 
 
@@ -111,7 +123,9 @@ def test_loops_in_functions_called_in_loops():
             return v;
         }
     """
-    source = "for (uint k = 0; k < 2; ++k) { if (k == 0 && t < 8) continue; v = v * 100 + rounds(1 + t % 3 + k); }"
+    source = (
+        "for (uint k = 0; k < 2; ++k) { if (k == 0 && t < 8) continue; v = v * 100 + rounds(1 + t % 3 + k); }"
+    )
     expected = np.zeros(32, np.int64)
     for k in range(2):
         active = (LANES >= 8) | (k > 0)

@@ -17,7 +17,9 @@ from zmlx.launch.records import LaunchKey, launch_counts, reset_launch_counts
 pytestmark = pytest.mark.cpu
 
 
-def run(source, inputs=(), shape=(1,), dtype="int32", grid=(1, 1, 1), threadgroup=(1, 1, 1), header="", **more):
+def run(
+    source, inputs=(), shape=(1,), dtype="int32", grid=(1, 1, 1), threadgroup=(1, 1, 1), header="", **more
+):
     """Launch a kernel with inputs a, b, c, … and one output ``out`` on the CPU; the result as NumPy."""
     import mlx.core as mx
 
@@ -123,7 +125,9 @@ def test_diverged_lanes_meet_again():
 
 
 def test_simdgroups_of_a_group_that_is_no_multiple_of_32():
-    out = run("out[thread_position_in_grid.x] = simd_sum(1);", shape=(70,), grid=(70, 1, 1), threadgroup=(70, 1, 1))
+    out = run(
+        "out[thread_position_in_grid.x] = simd_sum(1);", shape=(70,), grid=(70, 1, 1), threadgroup=(70, 1, 1)
+    )
     np.testing.assert_array_equal(out, [32] * 64 + [6] * 6)
 
 
@@ -131,7 +135,12 @@ def test_inputs_of_any_layout():
     import mlx.core as mx
 
     x = mx.arange(24).reshape(4, 6)
-    views = {"transposed": x.T, "strided": x[:, ::2], "reversed": x[::-1], "broadcast": mx.broadcast_to(x[:1], (3, 6))}
+    views = {
+        "transposed": x.T,
+        "strided": x[:, ::2],
+        "reversed": x[::-1],
+        "broadcast": mx.broadcast_to(x[:1], (3, 6)),
+    }
     copy = "uint i = thread_position_in_grid.x; out[i] = a[i];"
     walk = (
         "uint r = thread_position_in_grid.y, c = thread_position_in_grid.x;"
@@ -144,7 +153,12 @@ def test_inputs_of_any_layout():
         np.testing.assert_array_equal(out, expected)
         for contiguous in (True, False):
             out = run(
-                walk, [view], view.shape, grid=(columns, rows, 1), threadgroup=(2, 2, 1), ensure_row_contiguous=contiguous
+                walk,
+                [view],
+                view.shape,
+                grid=(columns, rows, 1),
+                threadgroup=(2, 2, 1),
+                ensure_row_contiguous=contiguous,
             )
             np.testing.assert_array_equal(out, expected + 200)
 
@@ -159,7 +173,13 @@ def test_scalars_and_zero_dimensional_inputs():
 def test_zero_size():
     import mlx.core as mx
 
-    out = run("out[thread_position_in_grid.x] = a[0];", [mx.zeros((0, 4))], (0, 4), grid=(0, 1, 1), threadgroup=(8, 1, 1))
+    out = run(
+        "out[thread_position_in_grid.x] = a[0];",
+        [mx.zeros((0, 4))],
+        (0, 4),
+        grid=(0, 1, 1),
+        threadgroup=(8, 1, 1),
+    )
     assert out.shape == (0, 4)
 
 
@@ -167,7 +187,7 @@ def test_init_value_and_atomic_outputs():
     import mlx.core as mx
 
     out = run(
-        "atomic_fetch_add_explicit(&out[thread_position_in_grid.x % 4], a[thread_position_in_grid.x], memory_order_relaxed);",
+        "uint i = thread_position_in_grid.x; atomic_fetch_add_explicit(&out[i % 4], a[i], memory_order_relaxed);",
         [mx.ones((10_000,))],
         (4,),
         "float32",
@@ -187,7 +207,12 @@ def test_results_stay_when_memory_is_reused():
     kernel = zmlx.metal_kernel("fill", ["a"], ["out"], fill)
     outs = [
         kernel(
-            inputs=[i], output_shapes=[(50,)], output_dtypes=[mx.int32], grid=(50, 1, 1), threadgroup=(50, 1, 1), stream=mx.cpu
+            inputs=[i],
+            output_shapes=[(50,)],
+            output_dtypes=[mx.int32],
+            grid=(50, 1, 1),
+            threadgroup=(50, 1, 1),
+            stream=mx.cpu,
         )[0]
         for i in range(50)
     ]
@@ -220,7 +245,10 @@ ROW_SUM_INT = """
 
 WRONG = {
     "divides": ("out[0] = 7 / a[0];", "divided an integer by zero"),
-    "out of bounds": ("out[0] = a[(1 << 28) + thread_position_in_grid.x];", "read or wrote memory outside of its arrays"),
+    "out of bounds": (
+        "out[0] = a[(1 << 28) + thread_position_in_grid.x];",
+        "read or wrote memory outside of its arrays",
+    ),
     "threadgroup memory": (
         "threadgroup float s[8000]; threadgroup float t[1000]; out[0] = int(s[0] + t[0]);",
         "declares 36000 bytes of threadgroup memory; Metal has 32768 bytes a threadgroup",
@@ -238,6 +266,25 @@ def test_a_kernel_that_goes_wrong_is_an_error_and_the_process_lives(case, prefix
         run(prefix + source, [mx.zeros((4,), mx.int32)], grid=(32, 1, 1), threadgroup=(32, 1, 1))
     assert str(error.value).startswith("[metal_kernel] Kernel 'host_test' " + message)
     assert run("out[0] = 5;")[0] == 5
+
+
+def test_a_fault_is_caught_after_faulthandler_took_the_signals():
+    """pytest turns faulthandler on when a session begins, also one inside another."""
+    import faulthandler
+    import sys
+
+    import mlx.core as mx
+
+    run("out[0] = 5;")
+    was_enabled = faulthandler.is_enabled()
+    faulthandler.disable()
+    faulthandler.enable(sys.__stderr__)
+    try:
+        with pytest.raises(KernelRuntimeError, match="divided an integer by zero"):
+            run("out[0] = 7 / a[0];", [mx.zeros((4,), mx.int32)])
+    finally:
+        if not was_enabled:
+            faulthandler.disable()
 
 
 def test_a_stack_overflow_is_an_error_and_the_process_lives():
@@ -275,7 +322,9 @@ def test_a_broken_cache_entry_is_rebuilt(tmp_path):
         import os
 
         env = {**os.environ, "ZMLX_CACHE_DIR": str(tmp_path)}
-        return subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            [sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=120
+        )
 
     assert process().stdout == "[2.0, 2.0, 2.0, 2.0]\n"
     libraries = list(tmp_path.glob("host/*/*.so"))
@@ -288,7 +337,9 @@ def test_a_broken_cache_entry_is_rebuilt(tmp_path):
 
 def test_outputs_larger_than_one_chunk_are_complete():
     out = run(
-        "out[thread_position_in_grid.x] = thread_position_in_grid.x;", shape=(1_000_003,), grid=(1_000_003, 1, 1),
+        "out[thread_position_in_grid.x] = thread_position_in_grid.x;",
+        shape=(1_000_003,),
+        grid=(1_000_003, 1, 1),
         threadgroup=(256, 1, 1),
     )
     np.testing.assert_array_equal(out, np.arange(1_000_003))

@@ -24,7 +24,9 @@ def dtype_of(name: str):
 def array_of(kind: ArrayType):
     import mlx.core as mx
 
-    return mx.zeros((1,) * (kind.ndim - 1) + (1 if kind.small else 8,) * (kind.ndim > 0), dtype_of(kind.dtype))
+    return mx.zeros(
+        (1,) * (kind.ndim - 1) + (1 if kind.small else 8,) * (kind.ndim > 0), dtype_of(kind.dtype)
+    )
 
 
 def value_of(argument: TemplateArgument):
@@ -57,6 +59,8 @@ def test_forward_and_backward(op, mlx_text):
                 mx.vjp(lambda *p, s=sample: op.op(*p, **s.kwargs), primals, [mx.ones_like(output)])
             for call in calls:
                 texts[call.signature] = call.signature.metal_text()
-    assert len(texts) >= 2 * len(op.dtypes_on("metal")), "expected a forward and a backward kernel for every dtype"
+    assert len(texts) >= 2 * len(op.dtypes_on("metal")), (
+        "expected a forward and a backward kernel for every dtype"
+    )
     for signature, text in texts.items():
         assert text == mlx_text(signature.kernel, *as_mlx_arguments(signature))

@@ -51,7 +51,10 @@ def test_a_member_that_looks_like_a_swizzle_is_left_alone():
         ("a << 32", "a << zmlx_by << 32"),
         ("a << 3 + n", "a << zmlx_by << 3 + n"),
         ("(a >> 4) & 15", "(a >> 4) & 15"),
-        ("vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>x;", "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>x;"),
+        (
+            "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>x;",
+            "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>x;",
+        ),
         ("a > > b", "a > > b"),
         ("S operator<<(S a, int b);", "S operator<<(S a, int b);"),
         ("x = a < b >> c;", "x = a < b >> zmlx_by >> c;"),
@@ -98,7 +101,14 @@ def test_chains_of_conditionals_stay_short():
 
 
 @pytest.mark.parametrize(
-    "metal", ["c ? a = 1 : b = 2;", "v = c ? [&] { return 1; }() : 2;", "v = a ?: b;", "label: x = y;", "for (auto v : w) f(v);"]
+    "metal",
+    [
+        "c ? a = 1 : b = 2;",
+        "v = c ? [&] { return 1; }() : 2;",
+        "v = a ?: b;",
+        "label: x = y;",
+        "for (auto v : w) f(v);",
+    ],
 )
 def test_conditionals_that_are_left_alone(metal):
     assert body(metal, small_floats=True) == metal
@@ -120,4 +130,6 @@ def test_conditionals_that_are_left_alone(metal):
 )
 def test_whether_small_floats_occur(source, dtype, template, expected):
     kernel = KernelSource("k", ("x",), ("out",), source)
-    assert may_use_small_floats(make_signature(kernel, [ArrayType(dtype, 1)], ["float32"], template)) is expected
+    assert (
+        may_use_small_floats(make_signature(kernel, [ArrayType(dtype, 1)], ["float32"], template)) is expected
+    )

@@ -70,9 +70,14 @@ def test_overloads_that_differ_are_refused():
         "float f(device float* a) { return *a; }\nfloat f(device int* a) { return *a; }",
         "template <typename T> T f(device T* a) { return *a; }\ntemplate <> float f(device float* a) { return 2; }",
         "float f(float a) { return a; }\nfloat f(float b) { return b; }",
-        "template <int N> struct A { int f(thread int& x) { return x; } };\n"
-        "template <> struct A<2> { int f(thread int& x) { return 2; } };",
-        "struct A { float f(thread float& x) { return x; } };\nstruct B { float f(threadgroup float& x) { return x; } };",
+        (
+            "template <int N> struct A { int f(thread int& x) { return x; } };\n"
+            "template <> struct A<2> { int f(thread int& x) { return 2; } };"
+        ),
+        (
+            "struct A { float f(thread float& x) { return x; } };\n"
+            "struct B { float f(threadgroup float& x) { return x; } };"
+        ),
     ],
 )
 def test_other_overloads_stay(header):

@@ -31,7 +31,9 @@ def test_recording_runs_nothing(backend):
         assert current_backend() == backend
         out = launch(mx.ones((5,)))
     assert out.tolist() == [0.0] * 5
-    assert [(c.kernel.name, c.backend, c.path, c.grid) for c in calls] == [("records_copy", backend, "", (5, 1, 1))]
+    assert [(c.kernel.name, c.backend, c.path, c.grid) for c in calls] == [
+        ("records_copy", backend, "", (5, 1, 1))
+    ]
     assert launch_counts() == before
 
 
@@ -60,8 +62,16 @@ def test_watch_and_counts():
 def test_poison_shows_what_is_not_written():
     import mlx.core as mx
 
-    first = metal_kernel("records_first", ["x"], ["out"], "if (thread_position_in_grid.x == 0) out[0] = x[0];")
-    call = dict(inputs=[mx.ones((3,))], output_shapes=[(3,)], grid=(3, 1, 1), threadgroup=(3, 1, 1), stream=mx.cpu)
+    first = metal_kernel(
+        "records_first", ["x"], ["out"], "if (thread_position_in_grid.x == 0) out[0] = x[0];"
+    )
+    call = {
+        "inputs": [mx.ones((3,))],
+        "output_shapes": [(3,)],
+        "grid": (3, 1, 1),
+        "threadgroup": (3, 1, 1),
+        "stream": mx.cpu,
+    }
     with poisoned_outputs():
         (out,) = first(output_dtypes=[mx.float32], **call)
         (filled,) = first(output_dtypes=[mx.float32], init_value=7.0, **call)

@@ -14,7 +14,13 @@ from zmlx.launch.signature import ATTRIBUTES, METAL_TYPES, ArrayType, KernelSour
 pytestmark = pytest.mark.cpu
 
 SHAPES = [(), (1,), (7,), (8,), (2, 3), (2, 4), (0, 3), (2, 3, 4)]
-INFO = ["", "x_shape[0];", "x_strides[0];", "x_ndim;", "x_ndim; x_shape[0]; x_strides[0]; // y_shape in a comment"]
+INFO = [
+    "",
+    "x_shape[0];",
+    "x_strides[0];",
+    "x_ndim;",
+    "x_ndim; x_shape[0]; x_strides[0]; // y_shape in a comment",
+]
 
 
 def our_text(kernel: KernelSource, inputs, output_dtypes, template) -> str:
@@ -41,7 +47,9 @@ def dtype_of(name: str):
 def test_dtypes_ranks_and_sizes(dtype, info, mlx_text):
     import mlx.core as mx
 
-    kernel = KernelSource("k", ("x", "y"), ("out",), f"uint i = thread_position_in_grid.x; {info} out[i] = 0;")
+    kernel = KernelSource(
+        "k", ("x", "y"), ("out",), f"uint i = thread_position_in_grid.x; {info} out[i] = 0;"
+    )
     for shape in SHAPES:
         inputs = [mx.zeros(shape, dtype_of(dtype)), mx.zeros((9, 2))]
         outputs = [dtype_of(dtype)]

@@ -8,7 +8,24 @@ from zmlx.launch.tokens import code_names, join, one_line, tokenize
 
 pytestmark = pytest.mark.cpu
 
-SNIPPETS = ["float", " ", "\n", "x1", "1.0f", "0x1F", "1e-3", "+", "->", "::", "(", ")", "[", "]", '"a\\"b"', "'c'"]
+SNIPPETS = [
+    "float",
+    " ",
+    "\n",
+    "x1",
+    "1.0f",
+    "0x1F",
+    "1e-3",
+    "+",
+    "->",
+    "::",
+    "(",
+    ")",
+    "[",
+    "]",
+    '"a\\"b"',
+    "'c'",
+]
 SNIPPETS += ["// comment\n", "/* two\nlines */", "#define A", "\\\n", "…", "@", "1.", ".5h", "<<=", "…"]
 
 
@@ -16,7 +33,9 @@ SNIPPETS += ["// comment\n", "/* two\nlines */", "#define A", "\\\n", "…", "@"
 def test_nothing_is_lost(source):
     tokens = tokenize(source)
     assert join(tokens) == source
-    assert all(t.line == source[: sum(len(u.text) for u in tokens[:i])].count("\n") + 1 for i, t in enumerate(tokens))
+    assert all(
+        t.line == source[: sum(len(u.text) for u in tokens[:i])].count("\n") + 1 for i, t in enumerate(tokens)
+    )
 
 
 def test_comments_and_strings_hold_no_names():

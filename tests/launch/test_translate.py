@@ -36,7 +36,9 @@ def test_macros_of_the_header_are_translated_and_conditions_are_not():
     assert translated == header.replace("0.5", "0.5f")
 
 
-@pytest.mark.parametrize("target", ["<metal_stdlib>", "<metal_math>", "<metal>", "<simd/simd.h>", "<metal_simdgroup_matrix>"])
+@pytest.mark.parametrize(
+    "target", ["<metal_stdlib>", "<metal_math>", "<metal>", "<simd/simd.h>", "<metal_simdgroup_matrix>"]
+)
 def test_metal_includes_go(target):
     kernel = KernelSource("k", ("x",), ("out",), "", f"#include {target}\nusing namespace metal;\n")
     assert translate(kernel, "host").header == "\nusing namespace metal;\n"
@@ -68,16 +70,30 @@ REFUSED = [
     ("acceleration_structure a;", "`acceleration_structure`: ray tracing exists only on Metal"),
     ("object_data P& p = q;", "`object_data`: mesh shading exists only on Metal"),
     ("mesh<V, P, 8, 8, topology::point> m;", "`mesh`: mesh shading exists only on Metal"),
-    ("visible_function_table<int(int)> t;", "`visible_function_table`: function tables exist only on Metal; call"),
-    ("intersection_function_table<> t;", "`intersection_function_table`: function tables exist only on Metal"),
-    ("os_log_default.log(1); os_log log;", "`os_log`: logging from kernels exists only on Metal; write to an output"),
-    ("tensor<device float, dextents<int, 2>> t;", "`tensor`: Metal's tensors exist only on Metal; use simdgroup_matrix"),
+    (
+        "visible_function_table<int(int)> t;",
+        "`visible_function_table`: function tables exist only on Metal; call",
+    ),
+    (
+        "intersection_function_table<> t;",
+        "`intersection_function_table`: function tables exist only on Metal",
+    ),
+    (
+        "os_log_default.log(1); os_log log;",
+        "`os_log`: logging from kernels exists only on Metal; write to an output",
+    ),
+    (
+        "tensor<device float, dextents<int, 2>> t;",
+        "`tensor`: Metal's tensors exist only on Metal; use simdgroup_matrix",
+    ),
     ("cooperative_tensor t;", "`cooperative_tensor`: Metal's tensors exist only on Metal"),
     ("goto end;", "`goto`: Metal has no goto"),
 ]
 
 
-@pytest.mark.parametrize(("source", "message"), REFUSED, ids=[source.split("\n")[-1][:24] for source, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("source", "message"), REFUSED, ids=[source.split("\n")[-1][:24] for source, _ in REFUSED]
+)
 def test_what_exists_only_on_metal_is_refused(source, message):
     for target in ("host", "cuda"):
         with pytest.raises(TranslationError) as error:
@@ -89,12 +105,24 @@ def test_what_exists_only_on_metal_is_refused(source, message):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("\nkernel void f(device float* x) {}", "header line 2: `kernel`: a header cannot hold further kernels here"),
-        ("[[kernel]] void f(device float* x) {}", "header line 1: `kernel`: a header cannot hold further kernels"),
+        (
+            "\nkernel void f(device float* x) {}",
+            "header line 2: `kernel`: a header cannot hold further kernels here",
+        ),
+        (
+            "[[kernel]] void f(device float* x) {}",
+            "header line 1: `kernel`: a header cannot hold further kernels",
+        ),
         ("fragment float4 f() {}", "`fragment`: a header cannot hold further kernels"),
         ("vertex float4 f() {}", "`vertex`: a header cannot hold further kernels"),
-        ("constant int n [[function_constant(0)]];", "`function_constant`: function constants exist only on Metal"),
-        ("namespace metal { float f(); }", "`namespace metal`: the library cannot be added to here; put the functions"),
+        (
+            "constant int n [[function_constant(0)]];",
+            "`function_constant`: function constants exist only on Metal",
+        ),
+        (
+            "namespace metal { float f(); }",
+            "`namespace metal`: the library cannot be added to here; put the functions",
+        ),
         ("#include <metal_tensor>\n", "`#include <metal_tensor>`: Metal's tensors exist only on Metal"),
         (
             "#include <MetalPerformancePrimitives/MetalPerformancePrimitives.h>\n",
@@ -109,7 +137,14 @@ def test_headers_that_are_refused(header, message):
 
 
 @pytest.mark.parametrize(
-    "source", ["int kernel = 3, mesh = kernel;", "p.sampler = 1;", "mine::texture2d t;", "float tensor[3];", "x = fragment * 2;"]
+    "source",
+    [
+        "int kernel = 3, mesh = kernel;",
+        "p.sampler = 1;",
+        "mine::texture2d t;",
+        "float tensor[3];",
+        "x = fragment * 2;",
+    ],
 )
 def test_names_that_only_look_like_it(source):
     assert body(source) == source
@@ -143,11 +178,18 @@ def test_functions_of_the_header_count_only_if_they_are_reached():
 
 def test_the_function_around_a_kernel():
     kernel = KernelSource(
-        "scale", ("x", "by"), ("out",), "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;", "// header\n",
+        "scale",
+        ("x", "by"),
+        ("out",),
+        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;",
+        "// header\n",
         atomic_outputs=True,
-    )  # fmt: skip
+    )
     signature = make_signature(
-        kernel, [ArrayType("float32", 2), ArrayType("int32", 0)], ["uint32"], [("T", "float"), ("N", 3), ("B", True)]
+        kernel,
+        [ArrayType("float32", 2), ArrayType("int32", 0)],
+        ["uint32"],
+        [("T", "float"), ("N", 3), ("B", True)],
     )
     assert cpp_function(signature, "host", "run", "zmlx::Group& group") == (
         "namespace metal { namespace zmlx_kernel { namespace {\n"

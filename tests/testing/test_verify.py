@@ -148,7 +148,9 @@ def test_a_kernel_that_did_not_launch_fails_although_its_numbers_are_right() -> 
 
 def test_a_wrong_shape_and_a_wrong_number_of_outputs_fail() -> None:
     # (The sum of an empty array ends the process on CUDA, MLX 0.32.4.)
-    found = check(make(op=lambda x: x.sum() if x.size else x, oracle_vjp=None, differentiable=()), dtype="float32")
+    found = check(
+        make(op=lambda x: x.sum() if x.size else x, oracle_vjp=None, differentiable=()), dtype="float32"
+    )
     assert "expected shape (3, 8), got ()" in found.failures[0].message
     found = check(make(op=lambda x: (x, x), oracle_vjp=None, differentiable=()), dtype="float32")
     assert "2 outputs, the oracle has 1" in found.failures[0].message

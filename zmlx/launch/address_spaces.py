@@ -165,7 +165,9 @@ class AddressSpaces:
             token = fragment.code[index]
             if not fragment.is_name(index):
                 raise self.refuse(
-                    fragment, token, f"`{token.text}` in a threadgroup declaration: declare pointers separately"
+                    fragment,
+                    token,
+                    f"`{token.text}` in a threadgroup declaration: declare pointers separately",
                 )
             i = index + 1
             while fragment.text(i) == "##":

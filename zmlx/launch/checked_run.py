@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as FutureTimeout
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from zmlx.launch import check_layout as layout
 from zmlx.launch import host, wording
 from zmlx.launch.check_layout import Array, Check, Extent
+from zmlx.launch.check_worker import run_guarded
 from zmlx.launch.checked_build import CheckedProgram, load_checked
 from zmlx.launch.errors import KernelRuntimeError
 from zmlx.launch.findings import Access, Finding
@@ -90,7 +84,12 @@ class _Run:
     """The arrays of a launch and how it is run."""
 
     def __init__(
-        self, program: CheckedProgram, signature: Signature, call: Call, limits: Limits, outputs: list[mx.array]
+        self,
+        program: CheckedProgram,
+        signature: Signature,
+        call: Call,
+        limits: Limits,
+        outputs: list[mx.array],
     ) -> None:
         self.program = program
         self.signature = signature
@@ -105,7 +104,9 @@ class _Run:
         self.targets = [host._view(x, False, self._held) for x in outputs]
         self.group = host._group(call)
         self.threads = host._threads(call.grid)
-        self.groups: Triple = tuple(-(-n // g) if g else 0 for n, g in zip(call.grid, self.group, strict=True))  # type: ignore[assignment]
+        self.groups: Triple = tuple(
+            -(-n // g) if g else 0 for n, g in zip(call.grid, self.group, strict=True)
+        )  # type: ignore[assignment]
         self.storage: dict[int, Storage] = {}
 
     def release(self) -> None:
@@ -132,7 +133,9 @@ class _Run:
             if findings:
                 note = f"Seen with the threads in another order: {schedule}."
                 return [replace(f, notes=(*f.notes, note)) for f in findings]
-            for name, array, memory in zip(self.signature.kernel.output_names, self.outputs, again, strict=True):
+            for name, array, memory in zip(
+                self.signature.kernel.output_names, self.outputs, again, strict=True
+            ):
                 found = self._difference(name, array, memory, schedule)
                 if found is not None:
                     return [found]
@@ -149,10 +152,17 @@ class _Run:
             return None
         index = int(different[0]) // array.itemsize
         count = len(np.unique(different // array.itemsize))
-        values = [_value(part[index * array.itemsize :][: array.itemsize], array.dtype) for part in (first, second)]
+        values = [
+            _value(part[index * array.itemsize :][: array.itemsize], array.dtype) for part in (first, second)
+        ]
         kernel = self.signature.kernel
-        if mx.issubdtype(array.dtype, mx.floating) and (kernel.atomic_outputs or "atomic" in kernel.source + kernel.header):
-            numbers = [np.asarray(mx.view(mx.array(part), array.dtype).astype(mx.float32)) for part in (first, second)]
+        if mx.issubdtype(array.dtype, mx.floating) and (
+            kernel.atomic_outputs or "atomic" in kernel.source + kernel.header
+        ):
+            numbers = [
+                np.asarray(mx.view(mx.array(part), array.dtype).astype(mx.float32))
+                for part in (first, second)
+            ]
             change = float(np.max(np.abs(numbers[0] - numbers[1])))
             if change <= _ROUNDING[array.itemsize] * float(np.max(np.abs(numbers[0]))):
                 self._add_note(
@@ -160,7 +170,10 @@ class _Run:
                     "floating-point atomics do; this is not reported."
                 )
                 return None
-        advice = "look for threads that depend on who comes first, such as the result of an atomic operation used as an index."
+        advice = (
+            "look for threads that depend on who comes first, such as the result of an atomic operation used as an "
+            "index."
+        )
         return Finding(
             "schedule-dependent",
             self.signature.kernel.name,
@@ -177,13 +190,20 @@ class _Run:
         check = Check()
         kernel = self.signature.kernel
         parameters = self.signature.parameters
-        keep = [host._argument(p.role, (self.targets if p.role == "output" else self.inputs)[p.array]) for p in parameters]
+        keep = [
+            host._argument(p.role, (self.targets if p.role == "output" else self.inputs)[p.array])
+            for p in parameters
+        ]
         addresses = [a if isinstance(a, int) or a is None else ctypes.addressof(a) for a in keep]
         buffers = (ctypes.c_void_p * len(addresses))(*addresses)
         arrays = self._arrays(targets)
         for launch, groups in ((check.outer, (1, 1, 1)), (check.launch, self.groups)):
             launch.buffers = ctypes.addressof(buffers)
-            launch.grid, launch.group, launch.groups = Extent(*self.call.grid), Extent(*self.group), Extent(*groups)
+            launch.grid, launch.group, launch.groups = (
+                Extent(*self.call.grid),
+                Extent(*self.group),
+                Extent(*groups),
+            )
         check.arrays, check.array_count = arrays, len(arrays)
         check.schedule, check.seed = layout.SCHEDULES[schedule], 0x5EED
         library = self.program.library
@@ -198,35 +218,18 @@ class _Run:
             finally:
                 library.zmlx_check_finish(ctypes.byref(check))
 
-        with _one_at_a_time:
-            failed = self._wait(_executor(os.getpid()).submit(work), check)
+        count = self.groups[0] * self.groups[1] * self.groups[2]
+        failed = run_guarded(
+            work,
+            library.zmlx_check_stop,
+            self.limits.time,
+            lambda: f"checking {kernel.name}: {check.groups_done} of {count} threadgroups",
+        )
         if failed or check.stopped == _NO_MEMORY:
-            raise MemoryError(f"[metal_kernel] No memory for the arrays of {kernel.name!r} under the checker.")
+            raise MemoryError(
+                f"[metal_kernel] No memory for the arrays of {kernel.name!r} under the checker."
+            )
         return check
-
-    def _wait(self, future: Future[int], check: Check) -> int:
-        """Wait for a launch in the other thread, so that Ctrl-C and the time limit end it."""
-        began = time.monotonic()
-        progress = _Progress(self.signature.kernel.name, self.groups[0] * self.groups[1] * self.groups[2])
-        stop: Callable[[], None] = self.program.library.zmlx_check_stop
-        try:
-            while True:
-                try:
-                    return future.result(timeout=0.1)
-                except FutureTimeout:
-                    if future.done():
-                        raise
-                    elapsed = time.monotonic() - began
-                    progress.show(elapsed, check.groups_done)
-                    if elapsed > self.limits.time:
-                        stop()
-        except BaseException:
-            while not future.done():
-                stop()
-                time.sleep(0.01)
-            raise
-        finally:
-            progress.clear()
 
     def _arrays(self, targets: Sequence[int | None]) -> Any:
         kernel = self.signature.kernel
@@ -245,8 +248,8 @@ class _Run:
             budget -= shadow if shadowed else 0
             if not shadowed:
                 self._add_note(
-                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) are checked against its bounds "
-                    "only: comparing them with each other would take more than the memory limit."
+                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) are checked against its "
+                    "bounds only: comparing them with each other would take more than the memory limit."
                 )
             initial = self.call.init_value is not None
             source = view.address - low if view.address is not None and (not written or initial) else None
@@ -308,7 +311,9 @@ class _Run:
         used = sum(s.bytes for i, s in self.storage.items() if i >= layout.FIRST_VARIABLE)
         if used > MAX_GROUP_MEMORY:
             message = f"declares {used} bytes of threadgroup memory; Metal has {MAX_GROUP_MEMORY} bytes a threadgroup"
-            found.append(Finding("metal-lint", kernel.name, message, "use smaller tiles, or a narrower type."))
+            found.append(
+                Finding("metal-lint", kernel.name, message, "use smaller tiles, or a narrower type.")
+            )
         return found
 
     def _stopped(self, check: Check, words: Words) -> list[Finding]:
@@ -319,15 +324,18 @@ class _Run:
             last = Access("was running here", words.places.at(check.stopped_pc), thread)
         if check.stopped == _TOO_MANY_VARIABLES:
             raise KernelRuntimeError(
-                f"[metal_kernel] Kernel {kernel!r} declares more than {layout.MAX_VARIABLES} threadgroup variables, which "
-                "the checker cannot follow."
+                f"[metal_kernel] Kernel {kernel!r} declares more than {layout.MAX_VARIABLES} threadgroup variables, "
+                "which the checker cannot follow."
             )
         if check.stopped:
             limit = f"{self.limits.time:g} s"
             message = f"did not end within {limit} under the checker"
             if check.stopped == _TOO_LONG:
                 message = "synchronises too often in one launch for the checker: more than 2^31 times"
-            advice = "look for a loop whose condition never changes. If the kernel is only slow, check it with a smaller grid, or give checked() a larger time_limit."
+            advice = (
+                "look for a loop whose condition never changes. If the kernel is only slow, check it with a smaller "
+                "grid, or give checked() a larger time_limit."
+            )
             accesses = (last, *words.waiting(list(check.waiting[: check.waiting_count]), check.stopped_group))
             done = f"{check.groups_done} of {self.groups[0] * self.groups[1] * self.groups[2]} threadgroups were done."
             return [Finding("stopped", kernel, message, advice, accesses, notes=(done,))]
@@ -336,43 +344,14 @@ class _Run:
             advice = "recursion, or local arrays that are too large for any GPU, are the causes; use neither."
             return [Finding("stopped", kernel, message, advice, (last,))]
         if check.outer.error == _ARITHMETIC:
-            message = "divided an integer by zero, or the smallest integer by -1, which Metal leaves undefined"
+            message = (
+                "divided an integer by zero, or the smallest integer by -1, which Metal leaves undefined"
+            )
             return [Finding("stopped", kernel, message, "guard the division.", (last,))]
         if check.outer.error == _ACCESS:
             message = "read or wrote memory that does not exist"
             return [Finding("out-of-bounds", kernel, message, wording.ADVICE_BOUNDS, (last,))]
         return []
-
-
-class _Progress:
-    """A line on a terminal for launches that take long."""
-
-    def __init__(self, kernel: str, groups: int) -> None:
-        self._kernel = kernel
-        self._groups = groups
-        self._shown = False
-
-    def show(self, elapsed: float, done: int) -> None:
-        if elapsed > 3 and sys.stderr.isatty():
-            self._shown = True
-            sys.stderr.write(
-                f"\r\033[Kzmlx: checking {self._kernel}: {done} of {self._groups} threadgroups, {elapsed:.0f} s"
-            )
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        if self._shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
-
-
-_one_at_a_time = threading.Lock()
-
-
-@lru_cache(maxsize=1)
-def _executor(process: int) -> ThreadPoolExecutor:
-    """The thread that checked launches run in, of this process: a fork has none of its parent's threads."""
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"zmlx-check-{process}")
 
 
 def _extent(view: host._View, itemsize: int) -> tuple[int, int]:

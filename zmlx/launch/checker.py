@@ -115,8 +115,7 @@ class Checking:
 
     def _note(self, findings: list[Finding]) -> None:
         for finding in findings:
-            places = tuple((access.place.part, access.place.line) for access in finding.accesses)
-            key = (finding.kind, finding.kernel, finding.array, places)
+            key = finding.identity
             index = self._known.get(key)
             if index is not None:
                 known = self.findings[index]
@@ -150,7 +149,6 @@ class Checking:
             },
             indent=2,
         )
-
 
     def to_sarif(self) -> str:
         """The findings as SARIF 2.1.0."""

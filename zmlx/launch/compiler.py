@@ -121,7 +121,7 @@ def _identity(compiler: Compiler) -> str:
 @lru_cache
 def runtime_digest() -> str:
     """Digest of the C++ runtime headers."""
-    parts = []
+    parts: list[str | bytes] = []
     for path in sorted(RUNTIME.iterdir()):
         if path.suffix in (".h", ".cpp"):
             parts += [path.name, path.read_bytes()]
@@ -146,7 +146,10 @@ def runtime_library() -> Path:
 
     def build(path: Path) -> None:
         source = RUNTIME / "host_runtime.cpp"
-        _run([compiler.path, *compiler.flags, "-shared", str(source), "-o", str(path), "-pthread"], "the host runtime")
+        _run(
+            [compiler.path, *compiler.flags, "-shared", str(source), "-o", str(path), "-pthread"],
+            "the host runtime",
+        )
 
     return cached("host", digest("runtime", compiler.identity), ".so", build)
 
@@ -157,7 +160,10 @@ def precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[st
 
     def build(path: Path) -> None:
         source = str(RUNTIME / "host.h")
-        _run([compiler.path, *compiler.flags, *defines, "-x", "c++-header", source, "-o", str(path)], "the host header")
+        _run(
+            [compiler.path, *compiler.flags, *defines, "-x", "c++-header", source, "-o", str(path)],
+            "the host header",
+        )
 
     path = cached("header", digest("header", *defines, compiler.identity), suffix, build)
     if compiler.kind == "clang":
@@ -180,7 +186,18 @@ def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> P
 
     def build(path: Path) -> None:
         header = precompiled_header(compiler, defines)
-        command = [compiler.path, *compiler.flags, *defines, *header, "-shared", "-x", "c++", "-", "-o", str(path)]
+        command = [
+            compiler.path,
+            *compiler.flags,
+            *defines,
+            *header,
+            "-shared",
+            "-x",
+            "c++",
+            "-",
+            "-o",
+            str(path),
+        ]
         run = subprocess.run(command, input=text, capture_output=True, text=True)
         if run.returncode != 0:
             raise compile_error(kernel, run.stderr, f"{compiler.version} refused it")
@@ -198,7 +215,9 @@ def _run(command: list[str], what: str) -> None:
 
 
 #: ``<kernel> source:12:8: error: …`` (g++, clang) and ``<kernel> source(12): error: …`` (NVRTC).
-_MESSAGE = re.compile(r"^(?P<part>.*) (?P<text>header|source)(?::(\d+)(?::\d+)?:|\((\d+)\):) (?:fatal )?error:? ?(?P<what>.*)$")
+_MESSAGE = re.compile(
+    r"^(?P<part>.*) (?P<text>header|source)(?::(\d+)(?::\d+)?:|\((\d+)\):) (?:fatal )?error:? ?(?P<what>.*)$"
+)
 
 
 def compile_error(kernel: KernelSource, log: str, summary: str, limit: int = 5) -> KernelCompileError:

@@ -10,7 +10,7 @@ So on the host
 
 =================================  ==========================================================================
 a simd function is told its place  ``simd_sum(x)`` → ``simd_sum(x, ::zmlx::Site(__COUNTER__))``
-a loop around one counts           ``for (a; b; c)`` → ``for (::zmlx::Loop l(…); l.once();) for (a; l.next() && (b); c)``
+a loop around one counts           ``for (a; b; c)`` → ``for (Loop l(…); l.once();) for (a; l.next() && (b); c)``
 a call of a function with one      ``f(x)`` → ``::zmlx::call(__COUNTER__, [&]() -> decltype(auto) { return f(x); })``
 leaves a trace
 =================================  ==========================================================================
@@ -43,7 +43,9 @@ SITED_FUNCTIONS = frozenset(
     | {"simdgroup_barrier", "simdgroup_multiply", "simdgroup_multiply_accumulate"}
 )
 #: What needs a lane of its own, but not the others at the same time.
-_LANE_FUNCTIONS = frozenset({"simdgroup_load", "simdgroup_store", "make_filled_simdgroup_matrix", "simdgroup_matrix"})
+_LANE_FUNCTIONS = frozenset(
+    {"simdgroup_load", "simdgroup_store", "make_filled_simdgroup_matrix", "simdgroup_matrix"}
+)
 _LANE_TYPES = re.compile(r"simdgroup_(?:float|half|bfloat)8x8")
 
 _LOOPS = frozenset({"for", "while", "do"})
@@ -88,7 +90,10 @@ class Convergence:
         for fragment in self.program.fragments:
             for index in range(len(fragment)):
                 # auto name = [&](…) { … };
-                if fragment.is_name(index) and (fragment.text(index + 1), fragment.text(index + 2)) == ("=", "["):
+                if fragment.is_name(index) and (fragment.text(index + 1), fragment.text(index + 2)) == (
+                    "=",
+                    "[",
+                ):
                     yield fragment.text(index), _names(fragment, index + 2, fragment.statement_end(index))
 
     def _bodies(self, fragment: Fragment) -> Iterator[tuple[int, int]]:
@@ -142,7 +147,9 @@ class Convergence:
 
     def _for_condition(self, fragment: Fragment, opened: int, closed: int) -> tuple[int, int]:
         """First and last token of a for loop's condition (last < first: it is empty); (-1, -1) for ``for (a : b)``."""
-        semicolons = [i for i in range(opened, closed) if fragment.text(i) == ";" and fragment.parent(i) == opened]
+        semicolons = [
+            i for i in range(opened, closed) if fragment.text(i) == ";" and fragment.parent(i) == opened
+        ]
         return (semicolons[0] + 1, semicolons[1] - 1) if len(semicolons) == 2 else (-1, -1)
 
     def _mark_call(self, fragment: Fragment, index: int) -> None:
@@ -162,8 +169,9 @@ class Convergence:
             before = fragment.text(start - 1)
             if fragment.is_name(start - 1) and before not in ("return", "else", "do", "case"):
                 return  # a declaration
-            _surround(fragment, start, closed, "::zmlx::call(__COUNTER__, [&]() -> decltype(auto) { return ", "; })")
-
+            _surround(
+                fragment, start, closed, "::zmlx::call(__COUNTER__, [&]() -> decltype(auto) { return ", "; })"
+            )
 
     def _aliased(self, name: str) -> str:
         """The function that a macro is another name of."""
@@ -187,7 +195,9 @@ def _call_start(fragment: Fragment, index: int) -> int:
     while fragment.text(index - 1) in ("::", ".", "->"):
         index -= 2
         while fragment.text(index) in (")", "]", ">"):
-            opened = fragment.angles.get(index, -1) if fragment.text(index) == ">" else fragment.partner(index)
+            opened = (
+                fragment.angles.get(index, -1) if fragment.text(index) == ">" else fragment.partner(index)
+            )
             if opened < 0:
                 return index
             index = opened - (fragment.is_name(opened - 1) or fragment.text(opened - 1) in (")", "]"))

@@ -45,7 +45,9 @@ def used_names(program: Program) -> frozenset[str]:
     for declaration in declarations(header):
         if declaration.kind == "function" and not declaration.name.startswith("operator"):
             span = range(declaration.body[0], declaration.body[1] + 1)
-            bodies.setdefault(declaration.name, set()).update(header.text(i) for i in span if header.is_name(i))
+            bodies.setdefault(declaration.name, set()).update(
+                header.text(i) for i in span if header.is_name(i)
+            )
             inside.update(span)
     used = {header.text(i) for i in range(len(header)) if header.is_name(i) and i not in inside}
     # The header names its functions where it declares them: what counts is who else does.

@@ -9,13 +9,16 @@ from typing import Any
 
 from zmlx.launch.errors import KernelError
 from zmlx.launch.records import Triple
-from zmlx.launch.symbolize import Place
+from zmlx.launch.symbolize import NO_PLACE, Place
 
 #: The kinds of findings, with the severity that reports give them and one line on what each is.
 KINDS = {
     "out-of-bounds": ("error", "memory outside of its array is read or written"),
     "data-race": ("error", "two threads access the same memory, one writes, and nothing orders them"),
-    "uninitialized": ("error", "memory is read before anything was written to it, or an output is never written"),
+    "uninitialized": (
+        "error",
+        "memory is read before anything was written to it, or an output is never written",
+    ),
     "barrier-divergence": ("error", "not all threads that must meet at a barrier reach it"),
     "memory-order": ("error", "a barrier's mem_flags do not cover the memory exchanged through it"),
     "schedule-dependent": ("error", "the outputs depend on the order in which threads run"),
@@ -50,7 +53,7 @@ class Access:
     """
 
     what: str
-    place: Place = Place()
+    place: Place = NO_PLACE
     thread: ThreadPosition | None = None
 
     def lines(self) -> list[str]:
@@ -99,7 +102,7 @@ class Finding:
     @property
     def place(self) -> Place:
         """The first line that the finding is about."""
-        return self.accesses[0].place if self.accesses else Place()
+        return self.accesses[0].place if self.accesses else NO_PLACE
 
     @property
     def part(self) -> str:
@@ -125,6 +128,12 @@ class Finding:
     def threads(self) -> tuple[ThreadPosition, ...]:
         """The threads of all accesses."""
         return tuple(a.thread for a in self.accesses if a.thread is not None)
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two findings the same: whichever of two accesses came first."""
+        places = sorted((a.place.part, a.place.line or 0) for a in self.accesses)
+        return (self.kind, self.kernel, self.array, *places)
 
     @property
     def severity(self) -> str:

@@ -17,7 +17,7 @@ import ctypes
 import math
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import compiler
@@ -129,7 +129,7 @@ def load(signature: Signature, single: bool) -> Program:
     return _load(signature, single and translate(signature.kernel, "host").uses_sync)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(signature: Signature, single: bool) -> Program:
     text = host_text(signature, single)
     defines = ("-DZMLX_SINGLE_THREAD",) if single else ()
@@ -219,7 +219,7 @@ class _View(NamedTuple):
 
 
 def _view(array: mx.array, contiguous: bool, held: list[_Buffer]) -> _View:
-    """The memory of ``array``, or of a row-contiguous copy of it; valid until what is appended to ``held`` is released."""
+    """The memory of ``array``, or of a row-contiguous copy of it; valid until what goes to ``held`` is released."""
     buffer = _Buffer()
     _get_buffer(array, buffer, _STRIDED)
     held.append(buffer)
@@ -247,16 +247,25 @@ def _is_row_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool
 
 
 def _run(
-    program: Program, signature: Signature, grid: Triple, group: Triple, inputs: list[_View], outputs: list[_View]
+    program: Program,
+    signature: Signature,
+    grid: Triple,
+    group: Triple,
+    inputs: list[_View],
+    outputs: list[_View],
 ) -> None:
     groups = tuple(-(-threads // size) for threads, size in zip(grid, group, strict=True))
-    arguments = [_argument(p.role, (outputs if p.role == "output" else inputs)[p.array]) for p in signature.parameters]
+    arguments = [
+        _argument(p.role, (outputs if p.role == "output" else inputs)[p.array]) for p in signature.parameters
+    ]
     addresses = [a if isinstance(a, int) or a is None else ctypes.addressof(a) for a in arguments]
     buffers = (ctypes.c_void_p * len(addresses))(*addresses)
     launch = _Launch(ctypes.addressof(buffers), _Extent(*grid), _Extent(*group), _Extent(*groups), 0, 0)
     failed = _runtime().zmlx_run(program.entry, ctypes.byref(launch), program.path == "fibers", num_threads())
     if failed:
-        raise MemoryError(f"[metal_kernel] No memory for the threads of {signature.kernel.name!r} on the CPU.")
+        raise MemoryError(
+            f"[metal_kernel] No memory for the threads of {signature.kernel.name!r} on the CPU."
+        )
     if launch.error:
         what = _FAILURES[launch.error].format(bytes=launch.group_memory)
         raise KernelRuntimeError(f"[metal_kernel] Kernel {signature.kernel.name!r} {what}")
@@ -334,7 +343,7 @@ def _guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list
     return list(_guard(name, len(outputs))(*inputs, *outputs)) if inputs else outputs
 
 
-@lru_cache(maxsize=None)
+@cache
 def _guard(name: str, count: int) -> Any:
     import mlx.core as mx
 

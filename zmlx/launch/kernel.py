@@ -320,7 +320,7 @@ def _triple(what: str, value: Sequence[int]) -> Triple:
         raise ValueError(
             f"[metal_kernel] Expected `{what}` to be three counts of threads along x, y and z but got {value!r}."
         )
-    return extent  # type: ignore[return-value]
+    return extent
 
 
 def _check_group(group: Triple) -> Triple:
@@ -331,7 +331,9 @@ def _check_group(group: Triple) -> Triple:
             f"threadgroup ({MAX_THREADS_PER_THREADGROUP})."
         )
     if threads == 0:
-        raise ValueError(f"[metal_kernel] Expected `threadgroup` to have at least one thread but got {group}.")
+        raise ValueError(
+            f"[metal_kernel] Expected `threadgroup` to have at least one thread but got {group}."
+        )
     return group
 
 
@@ -348,7 +350,9 @@ def _template_value(value: Any) -> TemplateValue:
 def _zeros(call: Call) -> list[mx.array]:
     import mlx.core as mx
 
-    return [mx.zeros(shape, dtype) for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)]
+    return [
+        mx.zeros(shape, dtype) for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)
+    ]
 
 
 def _note(signature: Signature, backend: str, path: str, call: Call) -> None:

@@ -45,10 +45,39 @@ _CALLED = frozenset({"malloc", "free", "printf", "asm"})
 _SPACES = frozenset({"device", "constant", "thread", "threadgroup"})
 _INTEGER_KEYWORDS = frozenset({"const", "volatile", "restrict", "unsigned", "signed", "typename", "struct"})
 #: Types whose pointers must say where they point; template parameters and the author's own types are added.
-_TYPES = frozenset(
-    "void bool char short int long uchar ushort uint ulong half float bfloat size_t ptrdiff_t "
-    "int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t float16_t bfloat16_t complex64_t".split()
-) | frozenset(f"{t}{n}" for t in ("bool", "char", "short", "int", "uint", "half", "float") for n in "234")
+_SCALARS = (
+    "void",
+    "bool",
+    "char",
+    "short",
+    "int",
+    "long",
+    "uchar",
+    "ushort",
+    "uint",
+    "ulong",
+    "half",
+    "float",
+    "bfloat",
+)
+_SIZED = (
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "bfloat16",
+    "complex64",
+)
+_TYPES = (
+    frozenset(_SCALARS)
+    | {f"{name}_t" for name in (*_SIZED, "size", "ptrdiff")}
+    | {f"{name}{width}" for name in _SCALARS[1:] for width in "234"}
+)
 _ATOMIC_64 = {
     "atomic_fetch_add_explicit",
     "atomic_fetch_sub_explicit",
@@ -134,7 +163,11 @@ def _words(text: _Text) -> Iterator[_Hit]:
 def _std(text: _Text) -> Iterator[_Hit]:
     for token, after in zip(text.code, text.code[1:], strict=False):
         if token.text == "std" and after.text == "::":
-            yield token, "`std::`: Metal does not have the C++ library", "use the functions of metal::, such as metal::exp."
+            yield (
+                token,
+                "`std::`: Metal does not have the C++ library",
+                "use the functions of metal::, such as metal::exp.",
+            )
 
 
 def _includes(text: _Text) -> Iterator[_Hit]:
@@ -142,7 +175,11 @@ def _includes(text: _Text) -> Iterator[_Hit]:
         if token.kind == "directive" and token.text.lstrip("# \t") == "include":
             rest = "".join(t.text for t in text.code[i + 1 :] if t.line == token.line)
             if not rest.startswith(("<metal_", "<simd/")):
-                yield token, f"`#include {rest}`: MLX compiles kernels without a path to other files", "put what it declares into the header."
+                yield (
+                    token,
+                    f"`#include {rest}`: MLX compiles kernels without a path to other files",
+                    "put what it declares into the header.",
+                )
 
 
 def _pointers(text: _Text) -> Iterator[_Hit]:
@@ -169,7 +206,11 @@ def _pointers(text: _Text) -> Iterator[_Hit]:
         if before in (";", "{", "}", "(", ",") and (after.kind == "name" or before == "("):
             what = "pointer" if token.text == "*" else "reference"
             written = f"{kind.text}{token.text}"
-            yield token, f"`{written}`: a {what} without an address space", f"write `device {written}`, `threadgroup {written}`, `constant {written}` or `thread {written}`."
+            yield (
+                token,
+                f"`{written}`: a {what} without an address space",
+                f"write `device {written}`, `threadgroup {written}`, `constant {written}` or `thread {written}`.",
+            )
 
 
 def _threadgroup(text: _Text) -> Iterator[_Hit]:
@@ -182,7 +223,11 @@ def _threadgroup(text: _Text) -> Iterator[_Hit]:
             last += 1
         if last < len(text.code) and text.code[last].text in ("=", "{") and last > i + 2:
             name = next((t.text for t in reversed(text.code[i:last]) if t.kind == "name"), "")
-            yield token, f"the threadgroup variable {name} has an initialiser", "assign it in one thread, with a barrier after that."
+            yield (
+                token,
+                f"the threadgroup variable {name} has an initialiser",
+                "assign it in one thread, with a barrier after that.",
+            )
 
 
 def _functions(text: _Text) -> dict[str, tuple[int, int]]:
@@ -196,7 +241,9 @@ def _functions(text: _Text) -> dict[str, tuple[int, int]]:
         if token.kind != "name" or token.text in _CONTROL or text.code[i + 1].text != "(":
             continue
         before = text.code[i - 1] if i else None
-        if before is None or not (before.kind == "name" and before.text not in _CONTROL or before.text in ("*", "&", ">")):
+        if before is None or not (
+            (before.kind == "name" and before.text not in _CONTROL) or before.text in ("*", "&", ">")
+        ):
             continue
         end = _closing(text.code, i + 1)
         if end + 1 < len(text.code) and text.code[end + 1].text == "{":
@@ -243,7 +290,11 @@ def _function_pointers(text: _Text) -> Iterator[_Hit]:
             and code[i + 5].text == "("
             and (code[i].text in _TYPES or i == 0 or code[i - 1].text in (";", "{", "}", "typedef", "const"))
         ):
-            yield code[i], f"{code[i + 3].text} is a pointer to a function, which Metal kernels cannot call", "use a template, or a switch."
+            yield (
+                code[i],
+                f"{code[i + 3].text} is a pointer to a function, which Metal kernels cannot call",
+                "use a template, or a switch.",
+            )
 
 
 def _atomics(text: _Text) -> Iterator[_Hit]:
@@ -252,7 +303,11 @@ def _atomics(text: _Text) -> Iterator[_Hit]:
         return
     for token in text.code:
         if token.text in _ATOMIC_64:
-            yield token, f"{token.text} on 64 bits: Metal has only atomic_min and atomic_max on ulong", "use two 32-bit atomics, or a reduction."
+            yield (
+                token,
+                f"{token.text} on 64 bits: Metal has only atomic_min and atomic_max on ulong",
+                "use two 32-bit atomics, or a reduction.",
+            )
             return
 
 

@@ -24,7 +24,9 @@ _SWIZZLE = re.compile(r"[xyzw]{2,4}|[rgba]{2,4}")
 _ASSIGNMENTS = frozenset({"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<=", ">>=", "++", "--"})
 
 _SMALL_AMOUNT = re.compile(r"(?:[0-2]?[0-9]|3[01])[uU]?")
-_BEHIND_AMOUNT = frozenset(") ] } ; , & | ^ && || ? : == != < > <= >= <<".split()) | {""}
+_BEHIND_AMOUNT = frozenset(
+    {")", "]", "}", ";", ",", "&", "|", "^", "&&", "||", "?", ":", "==", "!=", "<", ">", "<=", ">=", "<<", ""}
+)
 
 
 def rewrite_swizzles(program: Program) -> None:
@@ -53,9 +55,9 @@ def _members(fragment: Fragment) -> Iterator[str]:
         if fragment.text(opened) != "{":
             continue
         for i in range(opened + 1, max(fragment.partner(opened), opened)):
-            if fragment.is_name(i) and fragment.parent(i) == opened:
-                if fragment.text(i + 1) in (";", ",", "=", "[", "{", ":"):
-                    yield fragment.text(i)
+            declared = fragment.is_name(i) and fragment.parent(i) == opened
+            if declared and fragment.text(i + 1) in (";", ",", "=", "[", "{", ":"):
+                yield fragment.text(i)
 
 
 def rewrite_shifts(fragment: Fragment) -> None:

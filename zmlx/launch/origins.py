@@ -32,7 +32,11 @@ def with_files(findings: Sequence[Finding], kernel: KernelSource, origin: Origin
     if origin is None:
         return list(findings)
     return [
-        replace(f, accesses=tuple(_with_file(access, kernel, origin) for access in f.accesses), origin=(origin.file, origin.line))
+        replace(
+            f,
+            accesses=tuple(_with_file(access, kernel, origin) for access in f.accesses),
+            origin=(origin.file, origin.line),
+        )
         for f in findings
     ]
 

@@ -16,16 +16,17 @@ from zmlx.launch.tokens import join
 
 #: Names of ``namespace metal`` that a header may overload for types of its own: there the kernel's functions stand
 #: beside the library's, here they would hide them.
-LIBRARY_FUNCTIONS = frozenset(
-    "abs acos acosh all any asin asinh atan atan2 atanh ceil clamp clz copysign cos cosh cospi cross ctz distance "
-    "distance_squared divide dot exp exp10 exp2 extract_bits fabs fdim floor fma fmax fmin fmod fract frexp ilogb "
-    "insert_bits isfinite isinf isnan isnormal ldexp length length_squared log log10 log2 max max3 median3 min min3 "
-    "mix modf mulhi normalize popcount pow powr reflect refract reverse_bits rint rotate round rsqrt saturate select "
-    "sign signbit sin sincos sinh sinpi smoothstep sqrt step tan tanh tanpi trunc "
-    "simd_sum simd_product simd_min simd_max simd_and simd_or simd_xor simd_shuffle simd_shuffle_up "
-    "simd_shuffle_down simd_shuffle_xor simd_broadcast simd_broadcast_first simd_prefix_inclusive_sum "
-    "simd_prefix_exclusive_sum simd_prefix_inclusive_product simd_prefix_exclusive_product".split()
-)
+_LIBRARY = """
+abs acos acosh all any asin asinh atan atan2 atanh ceil clamp clz copysign cos cosh cospi cross ctz distance
+distance_squared divide dot exp exp10 exp2 extract_bits fabs fdim floor fma fmax fmin fmod fract frexp ilogb
+insert_bits isfinite isinf isnan isnormal ldexp length length_squared log log10 log2 max max3 median3 min min3
+mix modf mulhi normalize popcount pow powr reflect refract reverse_bits rint rotate round rsqrt saturate select
+sign signbit sin sincos sinh sinpi smoothstep sqrt step tan tanh tanpi trunc simd_sum simd_product simd_min
+simd_max simd_and simd_or simd_xor simd_shuffle simd_shuffle_up simd_shuffle_down simd_shuffle_xor
+simd_broadcast simd_broadcast_first simd_prefix_inclusive_sum simd_prefix_exclusive_sum
+simd_prefix_inclusive_product simd_prefix_exclusive_product
+"""
+LIBRARY_FUNCTIONS = frozenset(_LIBRARY.split())
 #: The same for MLX's prelude.
 PRELUDE_FUNCTIONS = frozenset({"log1p", "hypot", "ceildiv", "elem_to_loc", "cast_to"})
 
@@ -44,7 +45,9 @@ def merge_overloads(fragment: Fragment, spaces: AddressSpaces) -> None:
     for declaration in found:
         if declaration.first in fragment.erased:
             continue
-        owner = max((c.first for c in classes if c is not declaration and _nested(c, declaration)), default=-1)
+        owner = max(
+            (c.first for c in classes if c is not declaration and _nested(c, declaration)), default=-1
+        )
         key, body = _canonical(fragment, declaration)
         before = seen.setdefault((declaration.kind, owner, key), _Seen(declaration, body))
         same = before.declaration
@@ -69,7 +72,9 @@ def overloaded_functions(fragment: Fragment) -> Iterator[str]:
         name = declaration.name
         if declaration.kind == "function" and not declaration.scope:
             if name in LIBRARY_FUNCTIONS:
-                found[f"metal::{name}"] = found.get(f"metal::{name}", True) and not _is_general(fragment, declaration)
+                found[f"metal::{name}"] = found.get(f"metal::{name}", True) and not _is_general(
+                    fragment, declaration
+                )
             elif name in PRELUDE_FUNCTIONS:
                 found[f"metal::zmlx_kernel::{name}"] = True
     return iter(sorted(name for name, used in found.items() if used))
@@ -140,7 +145,9 @@ def _last_names(fragment: Fragment, first: int, last: int) -> Iterator[str]:
             inner = fragment.text(i) == "(" and fragment.text(i + 1) in ("&", "*")
             i = i + 1 if inner else fragment.skip_group(i)
         types = [name for name in names if name not in SPACES | {"const", "volatile"}]
-        if len(types) > 1 or (types and fragment.text(i - 1) == types[-1] and fragment.text(i - 2) in ("*", "&")):
+        if len(types) > 1 or (
+            types and fragment.text(i - 1) == types[-1] and fragment.text(i - 2) in ("*", "&")
+        ):
             yield types[-1]
 
 

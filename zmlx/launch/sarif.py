@@ -55,7 +55,9 @@ def _result(finding: Finding, rules: list[str], base: Path) -> dict[str, Any]:
         "message": {"text": str(finding)},
         "locations": locations[:1],
         "relatedLocations": locations[1:],
-        "partialFingerprints": {"zmlx/v1": f"{finding.kind}:{finding.kernel}:{finding.array}:{finding.source_line}"},
+        "partialFingerprints": {
+            "zmlx/v1": f"{finding.kind}:{finding.kernel}:{finding.array}:{finding.source_line}"
+        },
     }
 
 

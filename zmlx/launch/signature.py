@@ -64,7 +64,7 @@ TemplateValue = str | int | bool
 
 
 class TemplateArgument(NamedTuple):
-    """One template argument as text. The kind is part of it: 1 and true are equal to Python, and two kernels to Metal."""
+    """One template argument as text. The kind counts: 1 and true are equal to Python, and two kernels to Metal."""
 
     name: str
     kind: Literal["typename", "int", "bool"]
@@ -114,7 +114,7 @@ class KernelSource:
 
 @dataclass(frozen=True)
 class ArrayType:
-    """What a signature depends on of one array: MLX dtype name, rank, and whether it is small enough for ``constant``."""
+    """What a signature depends on of an array: MLX dtype name, rank, and whether it is small enough to be constant."""
 
     dtype: str
     ndim: int
@@ -186,7 +186,7 @@ class Signature:
                 continue
             for role in ("shape", "strides", "ndim"):
                 if f"{name}_{role}" in self.kernel.source:
-                    found.append(Parameter(f"{name}_{role}", role, index, kind))  # type: ignore[arg-type]
+                    found.append(Parameter(f"{name}_{role}", role, index, kind))
         for index, (name, kind) in enumerate(zip(self.kernel.output_names, self.outputs, strict=True)):
             found.append(Parameter(name, "output", index, kind, atomic=self.kernel.atomic_outputs))
         return tuple(found)
@@ -233,9 +233,7 @@ class Signature:
         )
         if self.template:
             instance = self.function_name + self.template_arguments
-            text += (
-                f'\ntemplate [[host_name("{self.function_name}")]] [[kernel]] decltype({instance}) {instance};\n'
-            )
+            text += f'\ntemplate [[host_name("{self.function_name}")]] [[kernel]] decltype({instance}) {instance};\n'
         return text
 
 

@@ -19,14 +19,15 @@ _CLOSERS = {closer: opener for opener, closer in _OPENERS.items()}
 
 #: Templates of the library and of C++ that kernels name with arguments. Names like ``is_same_v`` and
 #: ``conditional_t`` are known by their ending, the kernel's own by their declaration.
-_LIBRARY_TEMPLATES = frozenset(
-    "static_cast reinterpret_cast const_cast template as_type vec packed_vec atomic array numeric_limits "
-    "integral_constant bool_constant enable_if conditional is_same is_convertible remove_reference remove_cv "
-    "remove_const remove_pointer decay make_unsigned make_signed is_integral is_floating_point is_arithmetic "
-    "is_pointer is_void is_const is_enum is_scalar is_signed is_unsigned declval complex_t Limits WorkPerThread "
-    "ConditionalType LoopedElemToLoc elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd "
-    "elem_to_loc_3_nd ceildiv cast_to simdgroup_matrix make_filled_simdgroup_matrix".split()
-)
+_TEMPLATES = """
+static_cast reinterpret_cast const_cast template as_type vec packed_vec atomic array numeric_limits
+integral_constant bool_constant enable_if conditional is_same is_convertible remove_reference remove_cv
+remove_const remove_pointer decay make_unsigned make_signed is_integral is_floating_point is_arithmetic
+is_pointer is_void is_const is_enum is_scalar is_signed is_unsigned declval complex_t Limits WorkPerThread
+ConditionalType LoopedElemToLoc elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd
+elem_to_loc_3_nd ceildiv cast_to simdgroup_matrix make_filled_simdgroup_matrix
+"""
+_LIBRARY_TEMPLATES = frozenset(_TEMPLATES.split())
 _TEMPLATE_LIKE = re.compile(r"\w+_[tv]")
 _NO_TYPE = frozenset({"&&", "||", "=", "==", "!=", "<=", ">=", "?", ";", "+", "-", "/", "%", "{", "}"})
 

@@ -15,10 +15,10 @@ an error of its own, so that the file cannot outlive its reasons.
 from __future__ import annotations
 
 import configparser
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from zmlx.launch.findings import KINDS, Finding
 
@@ -68,14 +68,14 @@ class Suppressions:
     def unneeded(self) -> list[str]:
         """A sentence for each entry that suppressed nothing."""
         return [
-            f"{self.path}: the entry [{entry.title}] suppressed nothing: no {entry.kind} was found in {entry.kernel!r}. "
-            "Remove it."
+            f"{self.path}: the entry [{entry.title}] suppressed nothing: no {entry.kind} was found in "
+            f"{entry.kernel!r}. Remove it."
             for entry in self.entries
             if entry.title not in self.used
         ]
 
 
-def load_suppressions(path: str | Path) -> Suppressions:
+def load_suppressions(path: str | os.PathLike[str]) -> Suppressions:
     """Read a suppression file.
 
     Raises
@@ -98,7 +98,9 @@ def load_suppressions(path: str | Path) -> Suppressions:
             what = f"lacks {missing[0]!r}" if missing else f"has an unknown key {unknown[0]!r}"
             raise ValueError(f"{path}: the entry [{title}] {what}; expected {', '.join(_ALLOWED)}.")
         if values["kind"] not in KINDS:
-            raise ValueError(f"{path}: [{title}] has kind {values['kind']!r}; expected one of {', '.join(KINDS)}.")
+            raise ValueError(
+                f"{path}: [{title}] has kind {values['kind']!r}; expected one of {', '.join(KINDS)}."
+            )
         line = values.pop("line", "")
         if line and not line.isdecimal():
             raise ValueError(f"{path}: [{title}] has line {line!r}; expected a number.")

@@ -45,6 +45,10 @@ class Place:
         return f"{self.part} line {self.line}{file}"
 
 
+#: Where the line is not known.
+NO_PLACE = Place()
+
+
 @dataclass(frozen=True)
 class Symbolizer:
     """A program that reads debug information.
@@ -82,7 +86,9 @@ SYMBOLIZERS = (
         _blocks_by_blank,
         "darwin",
     ),
-    Symbolizer("addr2line", lambda library, offsets: ["-a", "-i", "-e", library, *offsets], _blocks_by_address),
+    Symbolizer(
+        "addr2line", lambda library, offsets: ["-a", "-i", "-e", library, *offsets], _blocks_by_address
+    ),
     Symbolizer(
         "llvm-symbolizer",
         lambda library, offsets: [f"--obj={library}", "--inlining", "--functions=none", *offsets],
@@ -124,7 +130,7 @@ class Places:
     def at(self, offset: int) -> Place:
         """The innermost line of the kernel's own text."""
         chain = self.chain(offset)
-        return chain[0] if chain else Place()
+        return chain[0] if chain else NO_PLACE
 
     def chain(self, offset: int) -> tuple[Place, ...]:
         """All lines of the kernel's own text that led there by inlining, innermost first."""
@@ -138,7 +144,7 @@ class Places:
     def named(self, file: str, line: int) -> Place:
         """A line of a file as the compiler calls it: ``<kernel> source``."""
         part = file.rpartition(" ")[2]
-        return self.line(part, line) if part in self._texts else Place()
+        return self.line(part, line) if part in self._texts else NO_PLACE
 
     def _ask(self, library: Path, offsets: list[int]) -> list[tuple[Place, ...]]:
         found = find_symbolizer()

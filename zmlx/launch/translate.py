@@ -68,6 +68,15 @@ _REFUSED_PATTERNS = {
     re.compile(r"(?:texture(?:1d|2d|3d|cube)|depth(?:2d|cube))(?:_ms)?(?:_array)?|texture_buffer"): _TEXTURES,
     re.compile(r"(?:float|half|bfloat)[234]x[234]"): _MATRICES,
 }
+#: What a reader may want to know of the two tables: each construct with what to do instead.
+REFUSED_CONSTRUCTS = {
+    **_REFUSED,
+    "texture2d, depth2d, texture_buffer, …": _TEXTURES,
+    "float4x4, half2x3, …": _MATRICES,
+    '#include "…"': "put what it declares into the kernel's header",
+    "namespace metal { … }": "put the functions outside of it",
+    "overloads that differ in address spaces only": "accepted if they do the same; give the other one another name",
+}
 #: Of those, the ones that are refused only where a declaration uses them, since kernels have variables of that name.
 _REFUSED_AS_TYPES = frozenset({"kernel", "vertex", "fragment", "mesh", "tensor", "sampler", "goto"})
 
@@ -78,7 +87,9 @@ _FLOAT = re.compile(r"(?:[0-9']+\.[0-9']*|\.[0-9']+)(?:[eE][+-]?[0-9]+)?|[0-9']+
 _HEX_FLOAT = re.compile(r"0[xX][0-9a-fA-F.']+[pP][+-]?[0-9]+")
 _FLOAT_SUFFIXES = {"": "{}f", "h": "half({}f)", "bf": "bfloat({}f)"}
 
-_SMALL_FLOATS = re.compile(r"\b(?:packed_)?(?:half|bfloat)[234]?\b|\bb?float16_t\b|\bsimdgroup_b?(?:half|float)8x8\b")
+_SMALL_FLOATS = re.compile(
+    r"\b(?:packed_)?(?:half|bfloat)[234]?\b|\bb?float16_t\b|\bsimdgroup_b?(?:half|float)8x8\b"
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,9 @@ def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -
         Convergence(program).mark()
     for source in program.sources:
         _drop_includes(kernel, source)
-    return Translation(program.header.render(), program.body.render(), _BARRIER in names, uses_simd, overloads)
+    return Translation(
+        program.header.render(), program.body.render(), _BARRIER in names, uses_simd, overloads
+    )
 
 
 def may_use_small_floats(signature: Signature) -> bool:
@@ -205,7 +218,11 @@ def _refuse_names(kernel: KernelSource, program: Program) -> None:
             reason = _reason(fragment, index)
             if reason is not None:
                 raise _refusal(kernel, fragment.source, token, f"`{token.text}`: {reason}")
-            if token.text == "namespace" and fragment.text(index + 1) == "metal" and fragment.text(index + 2) == "{":
+            if (
+                token.text == "namespace"
+                and fragment.text(index + 1) == "metal"
+                and fragment.text(index + 2) == "{"
+            ):
                 raise _refusal(
                     kernel,
                     fragment.source,

@@ -11,7 +11,7 @@ from zmlx.launch.check_layout import RawFinding, Waiting
 from zmlx.launch.findings import Access, Finding, ThreadPosition
 from zmlx.launch.records import Triple
 from zmlx.launch.signature import KernelSource
-from zmlx.launch.symbolize import Place, Places
+from zmlx.launch.symbolize import NO_PLACE, Place, Places
 
 _BARRIER = {
     "threadgroup": "threadgroup_barrier(mem_flags::mem_threadgroup)",
@@ -64,7 +64,9 @@ class Storage:
 
     @property
     def described(self) -> str:
-        noun = {"input": "the input", "output": "the output", "threadgroup": "the threadgroup variable"}[self.kind]
+        noun = {"input": "the input", "output": "the output", "threadgroup": "the threadgroup variable"}[
+            self.kind
+        ]
         return f"{noun} {self.name}"
 
 
@@ -118,7 +120,9 @@ class Words:
         place = self.places.at(offset)
         return place if place.line is not None or not line else self.places.line("source", line)
 
-    def _out_of_bounds(self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place) -> Finding:
+    def _out_of_bounds(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
         verb = "writes" if raw.access & layout.WRITE else "reads"
         advice = ADVICE_BOUNDS
         if raw.detail == layout.LOCAL_ARRAY:
@@ -130,13 +134,15 @@ class Words:
         elif raw.detail == layout.STACK_DAMAGED:
             message = "writes beyond the end of one of the thread's own arrays, through a pointer"
             advice = "compare the index with the size of the array that the pointer points into."
-            access = self._mine(raw, "had done so when it returned", Place())
+            access = self._mine(raw, "had done so when it returned", NO_PLACE)
             return replace(finding, message=message, advice=advice, accesses=(access,))
         elif raw.detail == layout.OTHER_THREAD:
             message = f"{verb} the local variables of another thread, through a pointer"
             advice = "a thread's local variables are its own: exchange values through threadgroup memory."
         elif storage is None:
-            message = f"{verb} {raw.size} bytes at address {raw.value:#x}, which is in no array of this launch"
+            message = (
+                f"{verb} {raw.size} bytes at address {raw.value:#x}, which is in no array of this launch"
+            )
             advice = "look for a pointer that has no value yet, or an index that is wrong by very much."
         else:
             name = f"{storage.name}[{finding.index}]"
@@ -170,7 +176,13 @@ class Words:
         parameters = {s.name for s in self.storage.values() if s.kind != "threadgroup"}
         name = _indexed_name(place.text, parameters)
         shared = {s.name: s for s in self.storage.values() if s.kind == "threadgroup"}
-        what = shared[name].described if name in shared else f"the thread's own array {name}" if name else "an array"
+        what = (
+            shared[name].described
+            if name in shared
+            else f"the thread's own array {name}"
+            if name
+            else "an array"
+        )
         shown = f"{name or 'array'}[{index}]"
         message = f"accesses {shown} of {extent[1] if extent else '?'}, outside of {what} ({kind})"
         access = self._mine(raw, f"accesses {shown}", place)
@@ -194,14 +206,20 @@ class Words:
         else:
             message = f"one thread writes {name} and another reads it, and nothing orders them"
         if raw.detail == layout.ACROSS_GROUPS:
-            message = message.replace("two threads", "threads of two threadgroups").replace(
-                "one thread writes", "a thread of one threadgroup writes"
-            ).replace("another reads", "one of another threadgroup reads")
+            message = (
+                message.replace("two threads", "threads of two threadgroups")
+                .replace("one thread writes", "a thread of one threadgroup writes")
+                .replace("another reads", "one of another threadgroup reads")
+            )
             advice = ADVICE_ACROSS
         elif raw.detail in (layout.SAME_SIMDGROUP, layout.AFTER_SIMD_OP):
             message += (
                 "; the code relies on the lanes of a simdgroup running in lockstep, which Metal does not promise"
-                + (" (the simd operation between the two orders no memory)" if raw.detail == layout.AFTER_SIMD_OP else "")
+                + (
+                    " (the simd operation between the two orders no memory)"
+                    if raw.detail == layout.AFTER_SIMD_OP
+                    else ""
+                )
             )
             flags = f"mem_flags::mem_{storage.memory}"
             advice = f"put simdgroup_barrier({flags}) between the two, or threadgroup_barrier({flags})."
@@ -214,7 +232,9 @@ class Words:
         theirs = self._theirs(raw, f"{_past(raw.other_access)} {name}")
         return replace(finding, message=message, advice=advice, accesses=(mine, theirs))
 
-    def _memory_order(self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place) -> Finding:
+    def _memory_order(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
         assert storage is not None
         name = f"{storage.name}[{finding.index}]"
         flag = f"mem_flags::mem_{storage.memory}"
@@ -224,13 +244,18 @@ class Words:
             f"{storage.memory} memory",
             self._place(raw.barrier_pc, raw.barrier_line),
         )
-        message = f"{name} is exchanged through a barrier without {flag}: the other thread need not see what was written"
+        message = (
+            f"{name} is exchanged through a barrier without {flag}: the other thread need not see what was "
+        )
+        message += "written"
         advice = f"give the barrier {flag} (flags are combined with |)."
         mine = self._mine(raw, f"{_verb(raw.access)} {name}", place)
         theirs = self._theirs(raw, f"{_past(raw.other_access)} {name}")
         return replace(finding, message=message, advice=advice, accesses=(barrier, mine, theirs))
 
-    def _uninitialized(self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place) -> Finding:
+    def _uninitialized(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
         assert storage is not None
         name = f"{storage.name}[{finding.index}]"
         if raw.detail == layout.NEVER_WRITTEN:
@@ -247,7 +272,9 @@ class Words:
             advice = "give the call an init_value, or write the element first."
         else:
             message = f"reads {name} before any thread of the threadgroup has written it"
-            advice = "let some thread write it first, with a barrier after that, or read only what is written."
+            advice = (
+                "let some thread write it first, with a barrier after that, or read only what is written."
+            )
         return replace(
             finding, message=message, advice=advice, accesses=(self._mine(raw, f"reads {name}", place),)
         )
@@ -260,7 +287,7 @@ class Words:
             other = self._theirs(raw, "waits here")
         elif raw.detail == layout.HAS_RETURNED:
             message = f"{raw.value} threads of the threadgroup have returned and never reach this barrier"
-            other = Access("has returned", Place(), self.thread(raw.other_thread, raw.other_group))
+            other = Access("has returned", NO_PLACE, self.thread(raw.other_thread, raw.other_group))
         else:
             message = f"only {raw.value} lanes of the simdgroup reach this simdgroup_barrier"
             other = self._theirs(raw, "waits here" if raw.other_pc else "has returned")
@@ -308,7 +335,8 @@ def _indexed_name(line: str, others: set[str]) -> str:
 
 #: ``<kernel> source:3:7: warning: 'v' is used uninitialized``, as g++ and clang say it.
 _UNSET = re.compile(
-    r"(?P<file>[^:]* (?:source|header)):(?P<line>\d+)(?::\d+)?: warning: .*?['\u2018](?P<name>[^'\u2019]+)['\u2019] (?P<how>may|is)\b"
+    r"(?P<file>[^:]* (?:source|header)):(?P<line>\d+)(?::\d+)?: warning: "
+    r".*?['\u2018](?P<name>[^'\u2019]+)['\u2019] (?P<how>may|is)\b"
 )
 
 
@@ -323,7 +351,14 @@ def unset_variables(kernel: KernelSource, warnings: str, places: Places) -> list
         how = "may be" if match["how"] == "may" or "whenever" in line else "is"
         message = f"the variable {match['name']} {how} read before it has a value"
         access = Access(f"reads {match['name']}", place)
-        finding = Finding("uninitialized", kernel.name, message, "give it a value where it is declared.", (access,), match["name"])
+        finding = Finding(
+            "uninitialized",
+            kernel.name,
+            message,
+            "give it a value where it is declared.",
+            (access,),
+            match["name"],
+        )
         if finding not in found:
             found.append(finding)
     return found
@@ -345,7 +380,7 @@ def refine(raws: Sequence[RawFinding], words: Words) -> list[Finding]:
         if kind == "uninitialized" and raw.detail == 0 and (raw.slot, raw.pc) in races:
             continue
         finding = words.word(raw)
-        key = (finding.kind, finding.array, tuple((a.place.part, a.place.line) for a in finding.accesses), raw.detail)
+        key = (finding.identity, raw.detail)
         known = found.get(key)
         found[key] = finding if known is None else replace(known, count=known.count + finding.count)
     return list(found.values())

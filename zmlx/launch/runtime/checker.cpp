@@ -5,112 +5,26 @@
 // names the array that it missed.
 
 #define ZMLX_CHECKER
-#include "checker_shadow.h"
+#include "checker_memory.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <ucontext.h>
-#include <unistd.h>
-
-#if defined(__APPLE__)
-#include <mach-o/loader.h>
-#else
-#include <link.h>
-#endif
 
 namespace zmlx {
 namespace check {
 
 State S;
+uint32_t schedule;
 
 namespace {
-
-constexpr uint32_t SLOTS = MAX_ARRAYS + MAX_VARIABLES;
-// Address space for each slot, the largest that the system grants.
-constexpr uint32_t SHIFTS[] = {36, 34, 32, 30};
 
 sigjmp_buf back;
 pthread_t runner;
 volatile sig_atomic_t running;
 bool listening;
 uint64_t order_seed;
-
-void* reserve(size_t bytes, int protection) {
-  void* at = mmap(nullptr, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return at == MAP_FAILED ? nullptr : at;
-}
-
-uintptr_t page_up(uintptr_t bytes) {
-  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  return (bytes + page - 1) & ~(page - 1);
-}
-
-uint64_t next_random() {
-  S.random += 0x9e3779b97f4a7c15u;
-  uint64_t z = S.random;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-size_t cell_bytes(uint64_t bytes) { return page_up((bytes + 1) * sizeof(Cell)); }
-
-// Two shadow cells a byte, of address space: one a granule becomes memory, the second only where threads share.
-bool open_slot(uint32_t number, uint64_t bytes, uint32_t itemsize, Memory memory, bool shadowed) {
-  Slot& slot = S.slot[number];
-  const uintptr_t start = S.base + (uintptr_t(number) << S.shift);
-  slot.data = start + ((uintptr_t(1) << S.shift) >> 2);
-  slot.bytes = bytes;
-  slot.memory = memory;
-  slot.shift = itemsize >= 4 ? 2 : itemsize == 2 ? 1 : 0;
-  slot.cells = slot.others = nullptr;
-  if (bytes == 0) return true;
-  if (bytes > (uintptr_t(1) << S.shift) >> 1) return false;
-  if (mprotect(reinterpret_cast<void*>(slot.data), page_up(bytes), PROT_READ | PROT_WRITE) != 0) return false;
-  if (shadowed) {
-    slot.cells = static_cast<Cell*>(reserve(cell_bytes(bytes), PROT_READ | PROT_WRITE));
-    slot.others = static_cast<Cell*>(reserve(cell_bytes(bytes), PROT_READ | PROT_WRITE));
-    if (!slot.cells || !slot.others) return false;
-  }
-  return true;
-}
-
-// The library's own constants may be read: tables that the kernel declares.
-void find_image() {
-  Dl_info info{};
-  dladdr(reinterpret_cast<void*>(&S), &info);
-  S.text = S.image = reinterpret_cast<uintptr_t>(info.dli_fbase);
-  S.image_span = 0;
-#if defined(__APPLE__)
-  const auto* header = static_cast<const mach_header_64*>(info.dli_fbase);
-  const auto* command = reinterpret_cast<const load_command*>(header + 1);
-  uintptr_t first = 0;
-  for (uint32_t i = 0; i < header->ncmds; ++i) {
-    if (command->cmd == LC_SEGMENT_64) {
-      const auto* segment = reinterpret_cast<const segment_command_64*>(command);
-      if (S.image_span == 0) first = segment->vmaddr;
-      const uintptr_t end = segment->vmaddr + segment->vmsize - first;
-      if (end > S.image_span) S.image_span = end;
-    }
-    command = reinterpret_cast<const load_command*>(reinterpret_cast<const char*>(command) + command->cmdsize);
-  }
-#else
-  dl_iterate_phdr(
-      [](dl_phdr_info* object, size_t, void*) {
-        if (object->dlpi_addr != S.image) return 0;
-        for (int i = 0; i < object->dlpi_phnum; ++i) {
-          const auto& segment = object->dlpi_phdr[i];
-          if (segment.p_type == PT_LOAD && segment.p_vaddr + segment.p_memsz > S.image_span)
-            S.image_span = segment.p_vaddr + segment.p_memsz;
-        }
-        return 1;
-      },
-      nullptr);
-#endif
-}
 
 bool equal(const Finding& a, const Finding& b) {
   return a.kind == b.kind && a.detail == b.detail && a.pc == b.pc && a.other_pc == b.other_pc && a.slot == b.slot &&
@@ -130,8 +44,8 @@ void take_stock(Check& check, const Group& group) {
     if (thread / SIMD_WIDTH < group.first_simdgroup || !(simd.live & bit))
       now.what = 4;
     else if ((simd.at_simd | simd.at_barrier) & bit) {
-      now.what = S.waits[thread];
-      now.pc = S.wait_pc[thread];
+      now.what = S.wait[thread].what;
+      now.pc = S.wait[thread].pc;
     }
     if (thread == check.stopped_thread) continue;
     bool known = false;
@@ -196,13 +110,13 @@ void begin_group(uint64_t order) {
 }
 
 void divergence(Detail detail, uint32_t thread, uint32_t other_thread, bool other_waits, uint64_t value) {
-  Finding f = start_finding(DIVERGENCE, detail, NO_SLOT, 0, 0, READ, S.wait_pc[thread]);
-  f.line = S.wait_line[thread];
+  Finding f = start_finding(DIVERGENCE, detail, NO_SLOT, 0, 0, READ, S.wait[thread].pc);
+  f.line = S.wait[thread].line;
   f.thread = thread;
   f.other_thread = other_thread;
   if (other_waits) {
-    f.other_pc = S.wait_pc[other_thread];
-    f.other_line = S.wait_line[other_thread];
+    f.other_pc = S.wait[other_thread].pc;
+    f.other_line = S.wait[other_thread].line;
   }
   f.other_group = f.group;
   f.value = value;
@@ -223,7 +137,7 @@ uint32_t tick() {
 uint64_t group_in_order(uint64_t order) {
   const Extent& groups = S.check->launch.groups;
   const uint64_t count = uint64_t(groups.x) * groups.y * groups.z;
-  switch (S.check->schedule) {
+  switch (schedule) {
     case REVERSED:
       return count - 1 - order;
     case RANDOM: {
@@ -303,137 +217,10 @@ void outside(uintptr_t address, size_t size, uint32_t access, uint32_t pc) {
   stop_thread();
 }
 
-// --- what the threadgroup tells ---------------------------------------------------------------------------------
-
-void begins(Fiber* me) {
-  S.group = me->group;
-  resumes(me);
-}
-
-void resumes(Fiber* me) { S.me = at_time(S.time) | Mark(me->index) << THREAD_SHIFT; }
-
-void waits(Fiber* me, Wait what, uint32_t flags, uint32_t line, const void* return_address) {
-  if (S.pending) settle_pending();
-  const uint32_t pc = offset_of(return_address);
-  S.waits[me->index] = what;
-  S.wait_pc[me->index] = pc;
-  S.wait_line[me->index] = line;
-  if (what == SIMD_BARRIER) {
-    S.simd_executed_pc[me->index / SIMD_WIDTH] = pc;
-    S.simd_executed_line[me->index / SIMD_WIDTH] = line;
-  }
-  if (what != BARRIER) return;
-  if (S.arrived_pc == 0) {
-    S.arrived_pc = pc;
-    S.arrived_line = line;
-    S.arrived_flags = flags;
-    S.arrived_thread = me->index;
-  } else if ((pc != S.arrived_pc || line != S.arrived_line) && S.stopped_threads == 0) {
-    divergence(DIFFERENT_BARRIERS, me->index, S.arrived_thread, true, 0);
-  }
-}
-
-void returns(Fiber* me) {
-  if (S.pending) settle_pending();
-  S.returned_thread = me->index;
-  ++S.finished;
-}
-
-// All threads that are left wait at a threadgroup barrier: it opens.
-void releases(Group& group) {
-  if (S.finished != 0 && S.stopped_threads == 0 && S.arrived_pc != 0)
-    divergence(HAS_RETURNED, S.arrived_thread, S.returned_thread, false, S.finished);
-  const uint32_t now = tick();
-  S.executed = now;
-  S.executed_pc = S.arrived_pc;
-  S.executed_line = S.arrived_line;
-  // Flags are those of metal::mem_flags.
-  if (S.arrived_flags & 2u) S.fenced[GROUP_MEMORY_SPACE] = at_time(now);
-  if (S.arrived_flags & 1u) S.fenced[DEVICE_SPACE] = at_time(now);
-  S.arrived_pc = 0;
-  (void)group;
-}
-
-// A simd operation is carried out for the lanes in `mask`.
-void collects(Group& group, Simdgroup& simd, uint32_t mask, uint32_t chosen) {
-  const uint32_t number = simd.first / SIMD_WIDTH, now = tick();
-  S.simd_operated[number] = now;
-  if (S.waits[simd.first + chosen] != SIMD_BARRIER) return;
-  const uint32_t flags = simd.argument[chosen];
-  S.simd_executed[number] = now;
-  if (flags & 2u) S.simd_fenced[GROUP_MEMORY_SPACE][number] = at_time(now);
-  if (flags & 1u) S.simd_fenced[DEVICE_SPACE][number] = at_time(now);
-  const uint32_t lanes = group.threads - simd.first < SIMD_WIDTH ? group.threads - simd.first : SIMD_WIDTH;
-  const uint32_t all = lanes == SIMD_WIDTH ? ~0u : (1u << lanes) - 1;
-  if (mask == all || S.stopped_threads != 0) return;
-  const uint32_t absent = lowest(all & ~mask), other = simd.first + absent;
-  const bool waits_too = (simd.at_simd | simd.at_barrier) >> absent & 1;
-  divergence(PART_OF_SIMDGROUP, simd.first + chosen, other, waits_too,
-             static_cast<uint64_t>(__builtin_popcount(mask)));
-}
-
-uint32_t next_lane(uint32_t runnable, uint32_t above) {
-  switch (S.check->schedule) {
-    case REVERSED:
-      return 31u - static_cast<uint32_t>(__builtin_clz(runnable));
-    case RANDOM: {
-      uint32_t skip = static_cast<uint32_t>(next_random() % static_cast<uint64_t>(__builtin_popcount(runnable)));
-      while (skip--) runnable &= runnable - 1;
-      return lowest(runnable);
-    }
-    default:
-      return lowest(above ? above : runnable);
-  }
-}
-
-uint32_t next_simdgroup(Group& group, uint32_t current, uint32_t proposed) {
-  const uint32_t count = group.simdgroups - group.first_simdgroup;
-  switch (S.check->schedule) {
-    case ONE_SIMDGROUP:
-      return current;
-    case REVERSED:
-      return current == group.first_simdgroup ? group.simdgroups - 1 : current - 1;
-    case RANDOM:
-      return group.first_simdgroup + static_cast<uint32_t>(next_random() % count);
-    default:
-      return proposed;
-  }
-}
-
-char* place(int id, const char* name, size_t bytes, size_t element, size_t columns, size_t planes) {
-  Check& check = *S.check;
-  int32_t& number = S.variable_of[id];
-  if (number == 0) {
-    if (check.variable_count == MAX_VARIABLES) {
-      check.stopped = 3;
-      running = 0;
-      siglongjmp(back, 1);
-    }
-    Variable& variable = check.variables[check.variable_count];
-    size_t length = 0;
-    for (; name[length] && length + 1 < sizeof(variable.name); ++length) variable.name[length] = name[length];
-    variable.name[length] = 0;
-    variable.bytes = static_cast<uint32_t>(bytes);
-    variable.element = static_cast<uint32_t>(element);
-    variable.columns = static_cast<uint32_t>(columns);
-    variable.planes = static_cast<uint32_t>(planes);
-    number = static_cast<int32_t>(FIRST_VARIABLE + check.variable_count++);
-    const uint32_t item = element % 4 == 0 ? 4 : element % 2 == 0 ? 2 : 1;
-    Slot& slot = S.slot[number];
-    slot.writable = true;
-    slot.defined = false;
-    if (!open_slot(static_cast<uint32_t>(number), bytes, item, GROUP_MEMORY_SPACE, true)) {
-      check.stopped = 4;
-      running = 0;
-      siglongjmp(back, 1);
-    }
-  }
-  return reinterpret_cast<char*>(S.slot[number].data);
-}
-
 }  // namespace check
 }  // namespace zmlx
 
+#include "checker_group.h"
 #include "checker_tsan.h"
 
 extern "C" void zmlx_entry(zmlx::Launch* launch, zmlx::Worker* worker, uint64_t begin, uint64_t end);
@@ -446,6 +233,7 @@ ZMLX_EXPORT int zmlx_check_prepare(zmlx::check::Check* check) {
   using namespace zmlx::check;
   __builtin_memset(static_cast<void*>(&S), 0, sizeof S);
   S.check = check;
+  schedule = check->schedule;
   for (uint32_t shift : SHIFTS) {
     S.span = uintptr_t(SLOTS) << shift;
     S.shift = shift;

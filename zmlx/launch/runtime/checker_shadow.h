@@ -84,9 +84,9 @@ struct State {
   uint32_t* group_times;   // when each threadgroup began, in the order of their execution
   uint32_t* group_fences;  // when each last executed an atomic_thread_fence; 0: never
   uint32_t arrived_pc, arrived_line, arrived_flags, arrived_thread;  // first at the barrier that is being awaited
-  uint32_t waits[MAX_GROUP_THREADS];
-  uint32_t wait_pc[MAX_GROUP_THREADS];
-  uint32_t wait_line[MAX_GROUP_THREADS];
+  struct {
+    uint32_t what, pc, line, unused;
+  } wait[MAX_GROUP_THREADS];  // where each thread waits, or did so last
   uint32_t finished, stopped_threads, returned_thread;
   uint64_t all_stopped;  // in all threadgroups
   uint64_t random;

@@ -183,6 +183,14 @@ ZMLX_FETCH(or, atomicOr, zmlx_detail::bits_of<T>, a | b)
 ZMLX_FETCH(xor, atomicXor, zmlx_detail::bits_of<T>, a ^ b)
 #undef ZMLX_FETCH
 
+// The two 64-bit operations of Metal, which return nothing.
+ZMLX_FN void atomic_max_explicit(volatile atomic<ulong>* object, ulong operand, memory_order order) {
+  atomic_fetch_max_explicit(object, operand, order);
+}
+ZMLX_FN void atomic_min_explicit(volatile atomic<ulong>* object, ulong operand, memory_order order) {
+  atomic_fetch_min_explicit(object, operand, order);
+}
+
 ZMLX_FN void atomic_thread_fence(mem_flags, memory_order, thread_scope scope = thread_scope_device) {
   if (scope == thread_scope_device)
     __threadfence();

@@ -24,18 +24,22 @@ ZMLX_FN constexpr mem_flags operator|(mem_flags a, mem_flags b) {
   return static_cast<mem_flags>(static_cast<uint>(a) | static_cast<uint>(b));
 }
 
-class simd_vote {
+// What the lanes of a simdgroup or quadgroup answered: one bit a lane.
+template <class Bits, Bits All>
+class vote_of {
  public:
-  using vote_t = ulong;
-  simd_vote() = default;
-  ZMLX_FN explicit constexpr simd_vote(vote_t bits) : bits_(bits) {}
+  using vote_t = Bits;
+  vote_of() = default;
+  ZMLX_FN explicit constexpr vote_of(vote_t bits) : bits_(bits) {}
   ZMLX_FN explicit constexpr operator vote_t() const { return bits_; }
-  ZMLX_FN constexpr bool all() const { return static_cast<uint>(bits_) == ~0u; }
+  ZMLX_FN constexpr bool all() const { return (bits_ & All) == All; }
   ZMLX_FN constexpr bool any() const { return bits_ != 0; }
 
  private:
   vote_t bits_;
 };
+using simd_vote = vote_of<ulong, 0xffffffffu>;
+using quad_vote = vote_of<uint, 0xfu>;
 
 namespace zmlx_detail {
 
@@ -210,6 +214,23 @@ ZMLX_FN T prefix(T value, int identity) {
   return lane == 0 ? empty : before;
 }
 
+template <class Op, bool Inclusive, class T>
+ZMLX_FN T prefix_quad(T value, int identity) {
+  const uint mask = __activemask(), lane = this_lane();
+  T running = static_cast<T>(identity);
+  bool first = true;
+#pragma unroll
+  for (uint k = 0; k < 4; ++k) {
+    const uint source = (lane & ~3u) + k;
+    const T next = shuffle(mask, value, source);
+    if ((mask >> source & 1u) && (source < lane || (Inclusive && source == lane))) {
+      running = first ? next : Op::join(running, next);
+      first = false;
+    }
+  }
+  return running;
+}
+
 // --- reading other lanes -------------------------------------------------------------------------------------------
 
 struct FromLane { static ZMLX_FN uint lane(uint, uint a) { return a; } };
@@ -262,10 +283,14 @@ ZMLX_REDUCE(or, Or)
 ZMLX_REDUCE(xor, Xor)
 #undef ZMLX_REDUCE
 
-#define ZMLX_PREFIX(name, Op, inclusive, identity)                                 \
-  template <class T>                                                               \
-  ZMLX_FN T simd_prefix_##name(T x) {                                              \
-    return zmlx_detail::prefix<zmlx_detail::Op, inclusive>(x, identity);           \
+#define ZMLX_PREFIX(name, Op, inclusive, identity)                            \
+  template <class T>                                                          \
+  ZMLX_FN T simd_prefix_##name(T x) {                                         \
+    return zmlx_detail::prefix<zmlx_detail::Op, inclusive>(x, identity);      \
+  }                                                                           \
+  template <class T>                                                          \
+  ZMLX_FN T quad_prefix_##name(T x) {                                         \
+    return zmlx_detail::prefix_quad<zmlx_detail::Op, inclusive>(x, identity); \
   }
 ZMLX_PREFIX(inclusive_sum, Sum, true, 0)
 ZMLX_PREFIX(exclusive_sum, Sum, false, 0)
@@ -295,18 +320,19 @@ ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
 #undef ZMLX_READ
 
 // Up: lane l takes data from l - delta, or filling data from the top of the block; down is its mirror image.
-template <class T>
-ZMLX_FN T simd_shuffle_and_fill_up(T data, T filling, uint delta, uint modulo = 32) {
-  const T moved = simd_shuffle_up(data, delta);
-  const T filled = simd_shuffle_down(filling, modulo - delta);
-  return zmlx_detail::this_lane() % modulo >= delta ? moved : filled;
-}
-template <class T>
-ZMLX_FN T simd_shuffle_and_fill_down(T data, T filling, uint delta, uint modulo = 32) {
-  const T moved = simd_shuffle_down(data, delta);
-  const T filled = simd_shuffle_up(filling, modulo - delta);
-  return zmlx_detail::this_lane() % modulo + delta < modulo ? moved : filled;
-}
+#define ZMLX_FILL(name, width, move, fill, condition)                  \
+  template <class T>                                                   \
+  ZMLX_FN T name(T data, T filling, uint delta, uint modulo = width) { \
+    const uint l = zmlx_detail::this_lane() % modulo;                  \
+    const T moved = move(data, delta);                                 \
+    const T filled = fill(filling, modulo - delta);                    \
+    return condition ? moved : filled;                                 \
+  }
+ZMLX_FILL(simd_shuffle_and_fill_up, 32u, simd_shuffle_up, simd_shuffle_down, l >= delta)
+ZMLX_FILL(simd_shuffle_and_fill_down, 32u, simd_shuffle_down, simd_shuffle_up, l + delta < modulo)
+ZMLX_FILL(quad_shuffle_and_fill_up, 4u, quad_shuffle_up, quad_shuffle_down, l >= delta)
+ZMLX_FILL(quad_shuffle_and_fill_down, 4u, quad_shuffle_down, quad_shuffle_up, l + delta < modulo)
+#undef ZMLX_FILL
 
 template <class T>
 ZMLX_FN T simd_broadcast_first(T x) {
@@ -324,6 +350,12 @@ ZMLX_FN simd_vote simd_active_threads_mask() { return simd_vote(__activemask());
 ZMLX_FN bool simd_all(bool expr) { return __all_sync(__activemask(), expr); }
 ZMLX_FN bool simd_any(bool expr) { return __any_sync(__activemask(), expr); }
 ZMLX_FN bool simd_is_first() { return zmlx_detail::lowest(__activemask()) == zmlx_detail::this_lane(); }
+ZMLX_FN quad_vote quad_ballot(bool expr) {
+  return quad_vote(__ballot_sync(__activemask(), expr) >> (zmlx_detail::this_lane() & ~3u) & 0xfu);
+}
+ZMLX_FN quad_vote quad_active_threads_mask() {
+  return quad_vote(__activemask() >> (zmlx_detail::this_lane() & ~3u) & 0xfu);
+}
 ZMLX_FN bool quad_all(bool expr) {
   return zmlx_detail::quad_mask(__ballot_sync(__activemask(), !expr)) == 0;
 }

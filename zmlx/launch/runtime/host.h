@@ -77,16 +77,28 @@ inline void run_loop(Launch* launch, Worker* worker, uint64_t begin, uint64_t en
   }
 }
 
+#if defined(ZMLX_CHECKED)
+// A function of its own, so that it is not instrumented where the kernel is.
+ZMLX_UNCHECKED inline Thread thread_at(const Group& g, uint32_t index) {
+  const Extent local{index % g.size.x, index / g.size.x % g.size.y, index / g.size.x / g.size.y};
+  return Thread{*g.launch, g.position, g.size, local};
+}
+#endif
+
 // Threads that meet: fibers. `WholeGroup`: at threadgroup barriers; else only within a simdgroup, and then 32 fibers
 // are enough at a time.
 template <bool WholeGroup, class Body>
 inline void run_fibers(Launch* launch, Worker* worker, uint64_t begin, uint64_t end, const Body& body) {
   Group group(launch, worker);
   group.closure = &body;
+#if defined(ZMLX_CHECKED)
+  group.body = [](Group& g, uint32_t index) { (*static_cast<const Body*>(g.closure))(g, thread_at(g, index)); };
+#else
   group.body = [](Group& g, uint32_t index) {
     const Extent local{index % g.size.x, index / g.size.x % g.size.y, index / g.size.x / g.size.y};
     (*static_cast<const Body*>(g.closure))(g, Thread{*g.launch, g.position, g.size, local});
   };
+#endif
   for (uint64_t linear = begin; linear < end; ++linear) {
     group.place(GroupPosition(*launch, linear));
     const uint32_t simdgroups = (group.threads + SIMD_WIDTH - 1) / SIMD_WIDTH;

@@ -43,7 +43,11 @@ void resumes(Fiber* me);
 void returns(Fiber* me);
 void releases(Group& group);
 void collects(Group& group, Simdgroup& simd, uint32_t mask, uint32_t chosen);
-uint32_t next_lane(uint32_t runnable, uint32_t above);
+
+// The order of threads: 0 is that of ordinary launches.
+extern __attribute__((visibility("hidden"))) uint32_t schedule;
+uint32_t first_thread(uint32_t count);
+uint32_t next_lane(uint32_t runnable);
 uint32_t next_simdgroup(Group& group, uint32_t current, uint32_t proposed);
 
 // A threadgroup variable of `bytes` bytes, whose elements have `element`; extents of a two- or three-dimensional one.

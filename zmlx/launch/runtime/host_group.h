@@ -60,11 +60,19 @@ struct Simdgroup {
   const Path* path[SIMD_WIDTH];
   Collective collective[SIMD_WIDTH];
   uint32_t argument[SIMD_WIDTH];
-  alignas(64) unsigned char deposit[SIMD_WIDTH * MAX_LANE_BYTES];
+  alignas(64) unsigned char deposit[SIMD_WIDTH * (2 * MAX_LANE_BYTES - 1)];
   alignas(64) unsigned char result[SIMD_WIDTH * MAX_LANE_BYTES];
 
   ZMLX_UNCHECKED uint32_t runnable() const { return live & ~at_simd & ~at_barrier; }
   ZMLX_UNCHECKED int compare(uint32_t lane, uint32_t other) const;
+
+  // What the lanes bring, an array for each size of value: diverged lanes may wait with values of different types.
+  template <class T>
+  ZMLX_UNCHECKED T* deposits() {
+    static_assert(sizeof(T) <= MAX_LANE_BYTES, "a simd operation exchanges values of at most 32 bytes");
+    static_assert((sizeof(T) & (sizeof(T) - 1)) == 0, "a simd operation exchanges no packed vectors of three");
+    return reinterpret_cast<T*>(deposit + SIMD_WIDTH * (sizeof(T) - 1));
+  }
 };
 
 // Whether a lane waits before (-1), in (0) or behind (1) the operation that another lane waits in.
@@ -78,14 +86,17 @@ ZMLX_UNCHECKED inline int Simdgroup::compare(uint32_t lane, uint32_t other) cons
   return step_a == step_b ? 0 : step_a < step_b ? -1 : 1;
 }
 
-inline uint32_t lowest(uint32_t mask) { return static_cast<uint32_t>(__builtin_ctz(mask)); }
+ZMLX_UNCHECKED inline uint32_t lowest(uint32_t mask) { return static_cast<uint32_t>(__builtin_ctz(mask)); }
 
 // Who goes on next. Checked runs try other orders too.
 #if defined(ZMLX_CHECKED)
-#define ZMLX_CHOOSE(runnable, above) check::next_lane(runnable, above)
+#define ZMLX_CHOOSE(runnable, above) \
+  (check::schedule == 0 ? lowest((above) ? (above) : (runnable)) : check::next_lane(runnable))
 #define ZMLX_PREFER(from, proposed) \
   check::next_simdgroup(*this, static_cast<uint32_t>((from)->simdgroup - simdgroup), proposed)
+#define ZMLX_FIRST(live) check::first_thread(live)
 #else
+#define ZMLX_FIRST(live) 0
 #define ZMLX_CHOOSE(runnable, above) lowest((above) ? (above) : (runnable))
 #define ZMLX_PREFER(from, proposed) (proposed)
 #endif
@@ -218,7 +229,7 @@ ZMLX_UNCHECKED inline void Group::run_simdgroups(uint32_t first, uint32_t count)
   }
   MainContext main;
   scheduler = main.context();
-  switch_context(scheduler, context[0]);
+  switch_context(scheduler, context[ZMLX_FIRST(live)]);
 }
 
 inline __attribute__((always_inline)) void Group::go(Fiber* from, Simdgroup& to, uint32_t lane) {
@@ -315,16 +326,15 @@ ZMLX_NOINLINE_IF_CHECKED inline void checked_barrier(uint32_t flags, uint32_t li
 // out, argument, mask)` sees the lanes that execute this operation together.
 template <class Op, class T>
 ZMLX_UNCHECKED void run_collective(Simdgroup& simd, uint32_t mask) {
-  Op::run(reinterpret_cast<const T*>(simd.deposit), reinterpret_cast<T*>(simd.result), simd.argument, mask);
+  Op::run(static_cast<const T*>(simd.deposits<T>()), reinterpret_cast<T*>(simd.result), simd.argument, mask);
 }
 
 template <class Op, class T>
 ZMLX_NOINLINE_IF_CHECKED inline T collective(T value, uint32_t argument, Site site) {
-  static_assert(sizeof(T) <= MAX_LANE_BYTES, "a simd operation exchanges values of at most 32 bytes");
   Fiber* me = self();
   Simdgroup& simd = *me->simdgroup;
   const uint32_t lane = me->lane;
-  reinterpret_cast<T*>(simd.deposit)[lane] = value;
+  simd.deposits<T>()[lane] = value;
   simd.argument[lane] = argument;
   simd.site[lane] = site.id;
   simd.path[lane] = &me->path;

@@ -67,12 +67,19 @@ void on_signal(int signal, siginfo_t* info, void*) {
   // On return the instruction runs again and the signal goes where it went before.
 }
 
+// Looks again at every launch: Python's faulthandler, which pytest turns on and off, puts its own handlers here.
 void catch_signals() {
   struct sigaction action {};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
-  for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i) sigaction(SIGNALS[i], &action, &previous[i]);
+  for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i) {
+    struct sigaction now {};
+    sigaction(SIGNALS[i], nullptr, &now);
+    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_signal) continue;
+    previous[i] = now;
+    sigaction(SIGNALS[i], &action, nullptr);
+  }
 }
 
 // A handler cannot run on the stack that has just overflowed.
@@ -195,7 +202,7 @@ Pool& the_pool(unsigned threads) {
   std::lock_guard<std::mutex> lock(pool_mutex);
   // After a fork the workers are gone with the parent: start new ones, and leave the old pool alone, since its
   // locks may have been held. The pool is never destroyed: workers may outlive the interpreter's last moments.
-  if (pool == nullptr) catch_signals();
+  catch_signals();
   if (pool == nullptr || !pool->belongs_here()) pool = new Pool(threads);
   return *pool;
 }

@@ -180,6 +180,22 @@ ZMLX_FN constexpr half::half(bfloat value) : half(static_cast<float>(value)) {}
 ZMLX_SMALL_FLOAT_OPERATORS(half)
 ZMLX_SMALL_FLOAT_OPERATORS(bfloat)
 #undef ZMLX_SMALL_FLOAT_OPERATORS
+
+// `n += h` for an integer n computes as half, as `n = n + h` does.
+#define ZMLX_INTEGER_COMPOUND(H, op)                             \
+  template <class T, detail::if_integer<T> = 0>                  \
+  ZMLX_FN constexpr T& operator op##=(T& a, H b) {               \
+    return a = static_cast<T>(static_cast<float>(a op b));       \
+  }
+#define ZMLX_INTEGER_COMPOUNDS(H) \
+  ZMLX_INTEGER_COMPOUND(H, +)     \
+  ZMLX_INTEGER_COMPOUND(H, -)     \
+  ZMLX_INTEGER_COMPOUND(H, *)     \
+  ZMLX_INTEGER_COMPOUND(H, /)
+ZMLX_INTEGER_COMPOUNDS(half)
+ZMLX_INTEGER_COMPOUNDS(bfloat)
+#undef ZMLX_INTEGER_COMPOUNDS
+#undef ZMLX_INTEGER_COMPOUND
 #undef ZMLX_MIXED
 
 static_assert(sizeof(half) == 2 && alignof(half) == 2 && sizeof(bfloat) == 2, "16-bit floats have two bytes");

@@ -14,7 +14,8 @@ struct vec;
 template <class T, int N>
 struct packed_vec;
 
-// The components that a swizzle names: v.zyx is v.swizzle(swz<2, 1, 0>()).
+// The components that a swizzle names: v.zyx is v.swizzle(swz<2, 1, 0>()). It is const, so that what Metal's
+// v.xy.x = 1 or ++v.xy would change does not go lost in a copy without a word.
 template <int... I>
 struct swz {};
 
@@ -171,7 +172,7 @@ constexpr size_t alignment(size_t metal) {
     ZMLX_FN constexpr T& operator[](size_t i) { return zmlx_data[i]; }                                \
     ZMLX_FN constexpr const T& operator[](size_t i) const { return zmlx_data[i]; }                    \
     template <int... I>                                                                               \
-    ZMLX_FN constexpr vec<T, sizeof...(I)> swizzle(swz<I...>) const {                                 \
+    ZMLX_FN constexpr const vec<T, sizeof...(I)> swizzle(swz<I...>) const {                           \
       static_assert(((I < N) && ...), "the vector has no component of that name");                    \
       return vec<T, sizeof...(I)>(detail::lane<I>(*this)...);                                         \
     }                                                                                                 \

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from zmlx.testing.op_db._shared import CANCELLING, ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
+from zmlx.testing.op_db._shared import (
+    CANCELLING,
+    ITEMSIZE,
+    SPECIAL,
+    Float64Array,
+    kernel,
+    quiet,
+    rejected_arrays,
+)
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 
 
