@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import zmlx
+from zmlx.launch import current_backend
 from zmlx.launch.signature import KernelSource
 from zmlx.launch.translate import translate
 
@@ -116,6 +117,8 @@ def test_lambdas():
 
 
 def test_loops_in_functions_called_in_loops():
+    if current_backend() != "cpu":
+        pytest.skip("where lanes meet in a function that diverged loops call is the GPU compiler's choice")
     header = """
         int rounds(uint n) {
             int v = 0;

@@ -74,8 +74,10 @@ def test_creation_errors_are_those_of_mlx(changes, message):
         ),
         (
             {"threadgroup": (32, 32, 2)},
-            ("[metal_kernel] Thread group size (2048) is greater than the maximum allowed threads per threadgroup "
-            "(1024)."),
+            (
+                "[metal_kernel] Thread group size (2048) is greater than the maximum allowed threads per threadgroup "
+                "(1024)."
+            ),
         ),
         (
             {"threadgroup": (0, 1, 1)},
