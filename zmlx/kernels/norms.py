@@ -328,14 +328,16 @@ def _reference_rmsnorm_vjp(inputs: list[mx.array], template: Mapping[str, Any]) 
 
 def _reference_layernorm_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
     x, g, gamma, eps = inputs
-    weights = [gamma.astype(mx.float32), mx.zeros_like(gamma, dtype=mx.float32)]
+    weights = [gamma.astype(mx.float32), mx.zeros(gamma.shape, mx.float32)]
     dx, dgamma, dbeta = mx.vjp(lambda x, a, b: _layernorm_reference(x, a, b, eps), [x, *weights], [g])[1]
     return [dx, _one_partial(mx.concatenate([dgamma, dbeta]), x.shape[0])]
 
 
 def _one_partial(total: mx.array, rows: int) -> mx.array:
     """A whole sum in the shape of the kernels' partial ones: all of it in the first line."""
-    return mx.pad(total[None], [(0, _rows.partials(rows) - 1), (0, 0)])
+    # MLX 0.30 has no vmap for mx.pad.
+    rest = mx.zeros((_rows.partials(rows) - 1, *total.shape), total.dtype)
+    return mx.concatenate([total[None], rest])
 
 
 _RMSNORM_KERNEL = metal_kernel(
