@@ -14,7 +14,7 @@ from zmlx.launch.check_worker import run_guarded
 from zmlx.launch.checked_build import CheckedProgram, load_checked
 from zmlx.launch.errors import KernelRuntimeError
 from zmlx.launch.findings import Access, Finding
-from zmlx.launch.records import Triple
+from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Signature
 from zmlx.launch.symbolize import Places
 from zmlx.launch.wording import Storage, Words
@@ -102,7 +102,7 @@ class _Run:
         contiguous = signature.kernel.ensure_row_contiguous
         self.inputs = [host._view(x, contiguous, self._held) for x in call.inputs]
         self.targets = [host._view(x, False, self._held) for x in outputs]
-        self.group = host._group(call)
+        self.group = launched_group(call.grid, call.threadgroup)
         self.threads = host._threads(call.grid)
         self.groups: Triple = tuple(
             -(-n // g) if g else 0 for n, g in zip(call.grid, self.group, strict=True)

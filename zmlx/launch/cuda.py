@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zmlx.launch.cache import cached, digest
 from zmlx.launch.compiler import RUNTIME, compile_error
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
-from zmlx.launch.records import Triple
+from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Parameter, Signature
 from zmlx.launch.translate import cpp_function
 
@@ -103,7 +103,7 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
 
 def make_plan(grid: Triple, threadgroup: Triple, device: int = 0) -> Plan:
     """The plan for a launch of ``grid`` threads, none of its extents 0, in groups of ``threadgroup``."""
-    group = _group(grid, threadgroup)
+    group = launched_group(grid, threadgroup)
     groups = _groups(grid, group)
     threads = math.prod(group)
     bound = next(bound for bound in _BOUNDS if threads <= bound)
@@ -116,12 +116,6 @@ def make_plan(grid: Triple, threadgroup: Triple, device: int = 0) -> Plan:
     return Plan("FLAT" if group[1] == group[2] == 1 else "BLOCK", bound, device)
 
 
-def _group(grid: Triple, threadgroup: Triple) -> Triple:
-    """Metal launches groups no larger than the grid."""
-    x, y, z = (min(threads, size) for threads, size in zip(grid, threadgroup, strict=True))
-    return x, y, z
-
-
 def _groups(grid: Triple, group: Triple) -> Triple:
     x, y, z = (-(-threads // size) for threads, size in zip(grid, group, strict=True))
     return x, y, z
@@ -129,7 +123,7 @@ def _groups(grid: Triple, group: Triple) -> Triple:
 
 def _blocks(plan: Plan, call: Call) -> tuple[Triple, Triple]:
     """Grid and block in CUDA's threads, as MLX takes them."""
-    group = _group(call.grid, call.threadgroup)
+    group = launched_group(call.grid, call.threadgroup)
     if plan.layout != "LINEAR":
         return call.grid, group
     threads, blocks = math.prod(group), math.prod(_groups(call.grid, group))
@@ -145,7 +139,7 @@ def _arguments(signature: Signature, plan: Plan, call: Call) -> tuple[list[mx.ar
     inputs = list(call.inputs)
     words = list(call.grid)
     if plan.layout == "LINEAR":
-        words += _group(call.grid, call.threadgroup)
+        words += launched_group(call.grid, call.threadgroup)
     for parameter in signature.parameters:
         index = parameter.array
         if parameter.role == "shape":

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import compiler
 from zmlx.launch.errors import KernelRuntimeError
-from zmlx.launch.records import Triple
+from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Signature
 from zmlx.launch.translate import cpp_function, translate
 
@@ -108,7 +108,7 @@ class Program:
 
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
-    group = _group(call)
+    group = launched_group(call.grid, call.threadgroup)
     program = load(signature, single=_threads(group) == 1)
     contiguous = signature.kernel.ensure_row_contiguous
     outputs = _allocate(call)
@@ -304,12 +304,6 @@ def _allocate(call: Call) -> list[mx.array]:
             outputs.append(mx.zeros(shape, dtype, stream=mx.cpu))
     mx.eval(outputs)
     return outputs
-
-
-def _group(call: Call) -> Triple:
-    """Metal launches groups no larger than the grid."""
-    x, y, z = (min(g, n) for g, n in zip(call.threadgroup, call.grid, strict=True))
-    return x, y, z
 
 
 def _threads(extent: Triple) -> int:

@@ -14,6 +14,12 @@ from zmlx.launch.signature import KernelSource, Signature
 Triple = tuple[int, int, int]
 
 
+def launched_group(grid: Triple, threadgroup: Triple) -> Triple:
+    """Metal launches groups no larger than the grid."""
+    x, y, z = (min(threads, size) for threads, size in zip(grid, threadgroup, strict=True))
+    return x, y, z
+
+
 class LaunchKey(NamedTuple):
     """What launches are counted by.
 
