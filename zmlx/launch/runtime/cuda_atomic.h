@@ -2,27 +2,9 @@
 // threadgroup memory alike.
 #pragma once
 
+#include "msl_sync.h"
+
 namespace metal {
-
-enum memory_order {
-  memory_order_relaxed,
-  memory_order_acquire,
-  memory_order_release,
-  memory_order_acq_rel,
-  memory_order_seq_cst,
-};
-enum thread_scope { thread_scope_thread, thread_scope_simdgroup, thread_scope_threadgroup, thread_scope_device };
-
-template <class T>
-struct atomic {
-  static_assert(sizeof(T) <= 8, "an atomic holds at most 64 bits");
-  T value;
-};
-using atomic_int = atomic<int>;
-using atomic_uint = atomic<uint>;
-using atomic_bool = atomic<bool>;
-using atomic_float = atomic<float>;
-using atomic_ulong = atomic<ulong>;
 
 namespace zmlx_detail {
 

@@ -10,36 +10,9 @@
 // branches meeting in one operation is as undefined here as it is in Metal.
 #pragma once
 
+#include "msl_sync.h"
+
 namespace metal {
-
-enum class mem_flags : uint {
-  mem_none = 0,
-  mem_device = 1,
-  mem_threadgroup = 2,
-  mem_texture = 4,
-  mem_threadgroup_imageblock = 8,
-  mem_object_data = 16,
-};
-ZMLX_FN constexpr mem_flags operator|(mem_flags a, mem_flags b) {
-  return static_cast<mem_flags>(static_cast<uint>(a) | static_cast<uint>(b));
-}
-
-// What the lanes of a simdgroup or quadgroup answered: one bit a lane.
-template <class Bits, Bits All>
-class vote_of {
- public:
-  using vote_t = Bits;
-  vote_of() = default;
-  ZMLX_FN explicit constexpr vote_of(vote_t bits) : bits_(bits) {}
-  ZMLX_FN explicit constexpr operator vote_t() const { return bits_; }
-  ZMLX_FN constexpr bool all() const { return (bits_ & All) == All; }
-  ZMLX_FN constexpr bool any() const { return bits_ != 0; }
-
- private:
-  vote_t bits_;
-};
-using simd_vote = vote_of<ulong, 0xffffffffu>;
-using quad_vote = vote_of<uint, 0xfu>;
 
 namespace zmlx_detail {
 
@@ -233,22 +206,6 @@ ZMLX_FN T prefix_quad(T value, int identity) {
 
 // --- reading other lanes -------------------------------------------------------------------------------------------
 
-struct FromLane { static ZMLX_FN uint lane(uint, uint a) { return a; } };
-struct FromUp { static ZMLX_FN uint lane(uint l, uint a) { return l - a; } };
-struct FromDown { static ZMLX_FN uint lane(uint l, uint a) { return l + a; } };
-struct FromXor { static ZMLX_FN uint lane(uint l, uint a) { return l ^ a; } };
-struct FromRotateUp { static ZMLX_FN uint lane(uint l, uint a) { return (l - a) & 31u; } };
-struct FromRotateDown { static ZMLX_FN uint lane(uint l, uint a) { return (l + a) & 31u; } };
-template <class Source>
-struct InQuad {
-  static ZMLX_FN uint lane(uint l, uint a) {
-    const uint in_quad = Source::lane(l & 3u, a);
-    return in_quad < 4u ? (l & ~3u) + in_quad : SIMD_WIDTH;
-  }
-};
-struct QuadRotateUp { static ZMLX_FN uint lane(uint l, uint a) { return (l & ~3u) + ((l - a) & 3u); } };
-struct QuadRotateDown { static ZMLX_FN uint lane(uint l, uint a) { return (l & ~3u) + ((l + a) & 3u); } };
-
 template <class Source, class T>
 ZMLX_FN T read(T value, uint argument) {
   const uint mask = __activemask();
@@ -274,14 +231,6 @@ ZMLX_FN void simdgroup_barrier(mem_flags) { __syncwarp(); }
   ZMLX_FN T quad_##name(T x) {                                         \
     return zmlx_detail::reduce<zmlx_detail::Op, 4>(x);                 \
   }
-ZMLX_REDUCE(sum, Sum)
-ZMLX_REDUCE(product, Product)
-ZMLX_REDUCE(min, Min)
-ZMLX_REDUCE(max, Max)
-ZMLX_REDUCE(and, And)
-ZMLX_REDUCE(or, Or)
-ZMLX_REDUCE(xor, Xor)
-#undef ZMLX_REDUCE
 
 #define ZMLX_PREFIX(name, Op, inclusive, identity)                            \
   template <class T>                                                          \
@@ -292,34 +241,13 @@ ZMLX_REDUCE(xor, Xor)
   ZMLX_FN T quad_prefix_##name(T x) {                                         \
     return zmlx_detail::prefix_quad<zmlx_detail::Op, inclusive>(x, identity); \
   }
-ZMLX_PREFIX(inclusive_sum, Sum, true, 0)
-ZMLX_PREFIX(exclusive_sum, Sum, false, 0)
-ZMLX_PREFIX(inclusive_product, Product, true, 1)
-ZMLX_PREFIX(exclusive_product, Product, false, 1)
-#undef ZMLX_PREFIX
 
 #define ZMLX_READ(name, Source)                                        \
   template <class T>                                                   \
   ZMLX_FN T name(T x, uint argument) {                                 \
     return zmlx_detail::read<zmlx_detail::Source>(x, argument);        \
   }
-ZMLX_READ(simd_broadcast, FromLane)
-ZMLX_READ(simd_shuffle, FromLane)
-ZMLX_READ(simd_shuffle_up, FromUp)
-ZMLX_READ(simd_shuffle_down, FromDown)
-ZMLX_READ(simd_shuffle_xor, FromXor)
-ZMLX_READ(simd_shuffle_rotate_up, FromRotateUp)
-ZMLX_READ(simd_shuffle_rotate_down, FromRotateDown)
-ZMLX_READ(quad_broadcast, InQuad<zmlx_detail::FromLane>)
-ZMLX_READ(quad_shuffle, InQuad<zmlx_detail::FromLane>)
-ZMLX_READ(quad_shuffle_up, InQuad<zmlx_detail::FromUp>)
-ZMLX_READ(quad_shuffle_down, InQuad<zmlx_detail::FromDown>)
-ZMLX_READ(quad_shuffle_xor, InQuad<zmlx_detail::FromXor>)
-ZMLX_READ(quad_shuffle_rotate_up, QuadRotateUp)
-ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
-#undef ZMLX_READ
 
-// Up: lane l takes data from l - delta, or filling data from the top of the block; down is its mirror image.
 #define ZMLX_FILL(name, width, move, fill, condition)                  \
   template <class T>                                                   \
   ZMLX_FN T name(T data, T filling, uint delta, uint modulo = width) { \
@@ -328,11 +256,8 @@ ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
     const T filled = fill(filling, modulo - delta);                    \
     return condition ? moved : filled;                                 \
   }
-ZMLX_FILL(simd_shuffle_and_fill_up, 32u, simd_shuffle_up, simd_shuffle_down, l >= delta)
-ZMLX_FILL(simd_shuffle_and_fill_down, 32u, simd_shuffle_down, simd_shuffle_up, l + delta < modulo)
-ZMLX_FILL(quad_shuffle_and_fill_up, 4u, quad_shuffle_up, quad_shuffle_down, l >= delta)
-ZMLX_FILL(quad_shuffle_and_fill_down, 4u, quad_shuffle_down, quad_shuffle_up, l + delta < modulo)
-#undef ZMLX_FILL
+
+#include "msl_simd_table.h"
 
 template <class T>
 ZMLX_FN T simd_broadcast_first(T x) {

@@ -8,37 +8,9 @@
 #pragma once
 
 #include "host_group.h"
+#include "msl_sync.h"
 
 namespace metal {
-
-enum class mem_flags : uint32_t {
-  mem_none = 0,
-  mem_device = 1,
-  mem_threadgroup = 2,
-  mem_texture = 4,
-  mem_threadgroup_imageblock = 8,
-  mem_object_data = 16,
-};
-constexpr mem_flags operator|(mem_flags a, mem_flags b) {
-  return static_cast<mem_flags>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
-}
-
-// What the lanes of a simdgroup or quadgroup answered: one bit a lane.
-template <class Bits, Bits All>
-class vote_of {
- public:
-  using vote_t = Bits;
-  vote_of() = default;
-  explicit constexpr vote_of(vote_t bits) : bits_(bits) {}
-  explicit constexpr operator vote_t() const { return bits_; }
-  constexpr bool all() const { return (bits_ & All) == All; }
-  constexpr bool any() const { return bits_ != 0; }
-
- private:
-  vote_t bits_;
-};
-using simd_vote = vote_of<uint64_t, 0xffffffffu>;
-using quad_vote = vote_of<uint32_t, 0xfu>;
 
 namespace zmlx_detail {
 
@@ -146,21 +118,6 @@ struct Read {
     });
   }
 };
-struct FromLane { static uint32_t lane(uint32_t, uint32_t a) { return a; } };
-struct FromUp { static uint32_t lane(uint32_t l, uint32_t a) { return l - a; } };
-struct FromDown { static uint32_t lane(uint32_t l, uint32_t a) { return l + a; } };
-struct FromXor { static uint32_t lane(uint32_t l, uint32_t a) { return l ^ a; } };
-struct FromRotateUp { static uint32_t lane(uint32_t l, uint32_t a) { return (l - a) & 31u; } };
-struct FromRotateDown { static uint32_t lane(uint32_t l, uint32_t a) { return (l + a) & 31u; } };
-template <class Source>
-struct InQuad {
-  static uint32_t lane(uint32_t l, uint32_t a) {
-    uint32_t in_quad = Source::lane(l & 3u, a);
-    return in_quad < 4u ? (l & ~3u) + in_quad : 32u;
-  }
-};
-struct QuadRotateUp { static uint32_t lane(uint32_t l, uint32_t a) { return (l & ~3u) + ((l - a) & 3u); } };
-struct QuadRotateDown { static uint32_t lane(uint32_t l, uint32_t a) { return (l & ~3u) + ((l + a) & 3u); } };
 
 template <uint32_t Width>
 struct ReadFirst {
@@ -227,14 +184,6 @@ ZMLX_INLINE void simdgroup_barrier(mem_flags, ZMLX_SITE) { zmlx_detail::meet<zml
   ZMLX_INLINE T quad_##name(T x, ZMLX_SITE) {                                                 \
     return zmlx_detail::meet<zmlx_detail::Reduce<zmlx_detail::Op, 4>>(x, 0u, site);      \
   }
-ZMLX_REDUCE(sum, Sum)
-ZMLX_REDUCE(product, Product)
-ZMLX_REDUCE(min, Min)
-ZMLX_REDUCE(max, Max)
-ZMLX_REDUCE(and, And)
-ZMLX_REDUCE(or, Or)
-ZMLX_REDUCE(xor, Xor)
-#undef ZMLX_REDUCE
 
 #define ZMLX_PREFIX(name, Op, inclusive, identity)                                                    \
   template <class T>                                                                                  \
@@ -245,34 +194,13 @@ ZMLX_REDUCE(xor, Xor)
   ZMLX_INLINE T quad_prefix_##name(T x, ZMLX_SITE) {                                                  \
     return zmlx_detail::meet<zmlx_detail::Prefix<zmlx_detail::Op, inclusive, 4>>(x, identity, site);  \
   }
-ZMLX_PREFIX(inclusive_sum, Sum, true, 0u)
-ZMLX_PREFIX(exclusive_sum, Sum, false, 0u)
-ZMLX_PREFIX(inclusive_product, Product, true, 1u)
-ZMLX_PREFIX(exclusive_product, Product, false, 1u)
-#undef ZMLX_PREFIX
 
 #define ZMLX_READ(name, Source)                                                                       \
   template <class T>                                                                                  \
   ZMLX_INLINE T name(T x, uint32_t argument, ZMLX_SITE) {                                                  \
     return zmlx_detail::meet<zmlx_detail::Read<zmlx_detail::Source>>(x, argument, site);              \
   }
-ZMLX_READ(simd_broadcast, FromLane)
-ZMLX_READ(simd_shuffle, FromLane)
-ZMLX_READ(simd_shuffle_up, FromUp)
-ZMLX_READ(simd_shuffle_down, FromDown)
-ZMLX_READ(simd_shuffle_xor, FromXor)
-ZMLX_READ(simd_shuffle_rotate_up, FromRotateUp)
-ZMLX_READ(simd_shuffle_rotate_down, FromRotateDown)
-ZMLX_READ(quad_broadcast, InQuad<zmlx_detail::FromLane>)
-ZMLX_READ(quad_shuffle, InQuad<zmlx_detail::FromLane>)
-ZMLX_READ(quad_shuffle_up, InQuad<zmlx_detail::FromUp>)
-ZMLX_READ(quad_shuffle_down, InQuad<zmlx_detail::FromDown>)
-ZMLX_READ(quad_shuffle_xor, InQuad<zmlx_detail::FromXor>)
-ZMLX_READ(quad_shuffle_rotate_up, QuadRotateUp)
-ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
-#undef ZMLX_READ
 
-// Up: lane l takes data from l - delta, or filling data from the top of the block; down is its mirror image.
 #define ZMLX_FILL(name, width, move, fill, condition)                                                 \
   template <class T>                                                                                  \
   ZMLX_INLINE T name(T data, T filling, uint32_t delta, uint32_t modulo, ZMLX_SITE) {                 \
@@ -285,11 +213,8 @@ ZMLX_READ(quad_shuffle_rotate_down, QuadRotateDown)
   ZMLX_INLINE T name(T data, T filling, uint32_t delta, ZMLX_SITE) {                                  \
     return name(data, filling, delta, width, site);                                                   \
   }
-ZMLX_FILL(simd_shuffle_and_fill_up, 32u, simd_shuffle_up, simd_shuffle_down, l >= delta)
-ZMLX_FILL(simd_shuffle_and_fill_down, 32u, simd_shuffle_down, simd_shuffle_up, l + delta < modulo)
-ZMLX_FILL(quad_shuffle_and_fill_up, 4u, quad_shuffle_up, quad_shuffle_down, l >= delta)
-ZMLX_FILL(quad_shuffle_and_fill_down, 4u, quad_shuffle_down, quad_shuffle_up, l + delta < modulo)
-#undef ZMLX_FILL
+
+#include "msl_simd_table.h"
 
 template <class T>
 ZMLX_INLINE T simd_broadcast_first(T x, ZMLX_SITE) {

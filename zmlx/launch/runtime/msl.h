@@ -1,6 +1,7 @@
 // The Metal Shading Language as kernels see it: types, vectors, maths, integers and MLX's prelude.
 //
-// simd functions, atomics and barriers depend on how threads are run; host_*.h and cuda_*.h add them.
+// simd functions, atomics and barriers depend on how threads are run; host_*.h and cuda_*.h add them to what msl_sync.h
+// declares.
 #pragma once
 
 #include "msl_config.h"
