@@ -10,6 +10,19 @@ import tempfile
 import pytest
 
 
+@pytest.fixture(params=["regions", "fibers"])
+def meeting_path(request, monkeypatch):
+    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name."""
+    from zmlx.launch import host
+
+    if request.param == "fibers":
+        monkeypatch.setenv(host.FIBERS_VARIABLE, "1")
+    host.forget_programs()
+    yield request.param
+    monkeypatch.undo()
+    host.forget_programs()
+
+
 @pytest.fixture
 def mlx_text():
     """``mlx_text(kernel_source, inputs, output_dtypes, template)``: the Metal text that MLX writes for a call.

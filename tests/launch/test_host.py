@@ -1,4 +1,4 @@
-"""The CPU launcher: loops, fibers, memory, and what happens when a kernel goes wrong."""
+"""The CPU launcher: the ways it runs threads, memory, and what happens when a kernel goes wrong."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ ROW_SUM = """
 
 
 @pytest.mark.parametrize("width", [1, 2, 31, 32, 33, 64, 100, 256, 1024])
-def test_a_row_sum_at_every_width(width):
+def test_a_row_sum_at_every_width(width, meeting_path):
     import mlx.core as mx
 
     x = np.random.default_rng(width).standard_normal((13, 517)).astype(np.float32)
     reset_launch_counts()
     out = run(ROW_SUM, [mx.array(x)], (13,), "float32", (13 * width, 1, 1), (width, 1, 1))
     np.testing.assert_allclose(out, x.astype(np.float64).sum(1), rtol=2e-5, atol=2e-5)
-    path = "loop" if width == 1 else "fibers"
+    path = "loop" if width == 1 else meeting_path
     assert launch_counts() == {LaunchKey("host_test", "cpu", path): 1}
 
 
-def test_partial_groups_in_three_dimensions():
+def test_partial_groups_in_three_dimensions(meeting_path):
     """Every thread of a 5 x 7 x 3 grid in groups of 4 x 4 x 2 sees the true size of its own group."""
     source = """
         uint3 p = thread_position_in_grid, g = threads_per_grid, s = threads_per_threadgroup;
@@ -89,7 +89,7 @@ def test_a_group_larger_than_the_grid_is_cut():
     assert run(source, grid=(3, 1, 1), threadgroup=(256, 1, 1))[0] == 303
 
 
-def test_threads_that_returned_do_not_hold_up_a_barrier():
+def test_threads_that_returned_do_not_hold_up_a_barrier(meeting_path):
     source = """
         threadgroup int s[64];
         uint t = thread_position_in_threadgroup.x;
@@ -102,7 +102,7 @@ def test_threads_that_returned_do_not_hold_up_a_barrier():
     np.testing.assert_array_equal(out, np.arange(40)[::-1])
 
 
-def test_diverged_lanes_meet_again():
+def test_diverged_lanes_meet_again(meeting_path):
     source = """
         uint t = thread_index_in_simdgroup;
         int v = 0;
@@ -256,9 +256,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("prefix", ["", "simd_sum(1); "], ids=["loop", "fibers"])
+@pytest.mark.parametrize("prefix", ["", "simd_sum(1); "], ids=["alone", "meeting"])
 @pytest.mark.parametrize("case", WRONG)
-def test_a_kernel_that_goes_wrong_is_an_error_and_the_process_lives(case, prefix):
+def test_a_kernel_that_goes_wrong_is_an_error_and_the_process_lives(case, prefix, meeting_path):
     import mlx.core as mx
 
     source, message = WRONG[case]
@@ -287,7 +287,10 @@ def test_a_fault_is_caught_after_faulthandler_took_the_signals():
             faulthandler.disable()
 
 
-def test_a_stack_overflow_is_an_error_and_the_process_lives():
+@pytest.mark.parametrize("argument", ["a[0]", "simd_sum(1)"], ids=["alone", "meeting"])
+def test_a_stack_overflow_is_an_error_and_the_process_lives(argument, meeting_path):
+    import mlx.core as mx
+
     header = """
         __attribute__((noinline)) int deep(int n) {
             volatile int frame[256];
@@ -295,8 +298,9 @@ def test_a_stack_overflow_is_an_error_and_the_process_lives():
             return n < 0 ? 0 : deep(n + 1) + frame[n & 255];
         }
     """
-    with pytest.raises(KernelRuntimeError, match="overflowed a thread's stack of 192 KB"):
-        run("out[0] = deep(simd_sum(1));", grid=(32, 1, 1), threadgroup=(32, 1, 1), header=header)
+    ones = mx.ones((4,), mx.int32)
+    with pytest.raises(KernelRuntimeError, match="overflowed its stack: it recurses"):
+        run(f"out[0] = deep({argument});", [ones], grid=(32, 1, 1), threadgroup=(32, 1, 1), header=header)
     assert run("out[0] = 5;")[0] == 5
 
 

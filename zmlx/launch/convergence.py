@@ -57,44 +57,44 @@ def uses_lanes(name: str) -> bool:
     return name in SITED_FUNCTIONS or name in _LANE_FUNCTIONS or bool(_LANE_TYPES.fullmatch(name))
 
 
+def reaching(program: Program, functions: frozenset[str]) -> frozenset[str]:
+    """``functions``, and the program's own functions, lambdas and macros in which one of them is used."""
+    found = set(functions)
+    uses = [(name, set(names)) for name, names in _definitions(program)]
+    grown = True
+    while grown:
+        new = {name for name, names in uses if names & found} - found
+        found |= new
+        grown = bool(new)
+    return frozenset(found)
+
+
+def _definitions(program: Program) -> Iterator[tuple[str, Iterator[str]]]:
+    """Name and names used, of all that can be called."""
+    for macro in program.macros.values():
+        yield macro.name, _names(macro.body, 0, len(macro.body) - 1)
+    for declaration in declarations(program.header.main):
+        if declaration.kind == "function" and not declaration.name.startswith("operator"):
+            yield declaration.name, _names(program.header.main, *declaration.body)
+    for fragment in program.fragments:
+        for index in range(len(fragment)):
+            # auto name = [&](…) { … };
+            if fragment.is_name(index) and (fragment.text(index + 1), fragment.text(index + 2)) == ("=", "["):
+                yield fragment.text(index), _names(fragment, index + 2, fragment.statement_end(index))
+
+
 class Convergence:
     """Puts the marks into a program."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.loops = 0
-        self.meeting = set(SITED_FUNCTIONS)
-        self._find_meeting()
+        self.meeting = reaching(program, SITED_FUNCTIONS)
 
     def mark(self) -> None:
         for fragment in self.program.fragments:
             for first, last in self._bodies(fragment):
                 self._mark_range(fragment, first, last)
-
-    def _find_meeting(self) -> None:
-        """Close the set of meeting functions over the program's own functions, lambdas and macros."""
-        uses = [(name, set(names)) for name, names in self._definitions()]
-        grown = True
-        while grown:
-            found = {name for name, names in uses if names & self.meeting} - self.meeting
-            self.meeting |= found
-            grown = bool(found)
-
-    def _definitions(self) -> Iterator[tuple[str, Iterator[str]]]:
-        """Name and names used, of all that can be called."""
-        for macro in self.program.macros.values():
-            yield macro.name, _names(macro.body, 0, len(macro.body) - 1)
-        for declaration in declarations(self.program.header.main):
-            if declaration.kind == "function" and not declaration.name.startswith("operator"):
-                yield declaration.name, _names(self.program.header.main, *declaration.body)
-        for fragment in self.program.fragments:
-            for index in range(len(fragment)):
-                # auto name = [&](…) { … };
-                if fragment.is_name(index) and (fragment.text(index + 1), fragment.text(index + 2)) == (
-                    "=",
-                    "[",
-                ):
-                    yield fragment.text(index), _names(fragment, index + 2, fragment.statement_end(index))
 
     def _bodies(self, fragment: Fragment) -> Iterator[tuple[int, int]]:
         """The ranges that hold statements: functions of the header, macros, and the whole of the kernel's body."""
@@ -165,7 +165,7 @@ class Convergence:
             token = fragment.code[closed]
             token.before = token.before + (site if closed == opened + 1 else f", {site}")
         elif name not in self.program.macros:
-            start = _call_start(fragment, index)
+            start = call_start(fragment, index)
             before = fragment.text(start - 1)
             if fragment.is_name(start - 1) and before not in ("return", "else", "do", "case"):
                 return  # a declaration
@@ -190,7 +190,7 @@ def _surround(fragment: Fragment, first: int, last: int, before: str, after: str
     fragment.code[last].after = after + fragment.code[last].after
 
 
-def _call_start(fragment: Fragment, index: int) -> int:
+def call_start(fragment: Fragment, index: int) -> int:
     """Where the expression that ends in the callee at ``index`` begins: ``a[i].b`` of ``a[i].b.f(…)``."""
     while fragment.text(index - 1) in ("::", ".", "->"):
         index -= 2

@@ -1,18 +1,20 @@
 """The CPU launcher: translate, compile with the host's C++ compiler, run on all cores.
 
-Three ways, chosen for each launch:
+Ways to run, chosen for each launch:
 
 =====================================  =====================================================
 the kernel                             how its threads run
 =====================================  =====================================================
 neither barrier nor simd operation     a plain loop over threads, which the compiler vectorises
 threadgroups of one thread             the same; barriers and simd operations do nothing
-barriers or simd operations            one fiber a thread (``runtime/host_group.h``)
+barriers or simd operations            loops over threads from one to the next (regions.py)
+the same, in a form not taken apart    one fiber a thread (``runtime/host_group.h``)
 =====================================  =====================================================
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -21,10 +23,11 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import compiler
-from zmlx.launch.errors import KernelRuntimeError
+from zmlx.launch.errors import KernelCompileError, KernelRuntimeError
 from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Signature
-from zmlx.launch.translate import cpp_function, translate
+from zmlx.launch.statements import Unclear
+from zmlx.launch.translate import cpp_function, cpp_group_function, translate
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -39,13 +42,16 @@ MSG_NO_GRADIENT = (
     "custom kernel."
 )
 
+#: Set to anything: kernels whose threads meet run as fibers, also where loops over the threads would do.
+FIBERS_VARIABLE = "ZMLX_FIBERS"
+
 #: What ended a launch (``zmlx::Error``), as the rest of "Kernel … ".
 _FAILURES = {
     1: "declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup.",
     2: "divided an integer by zero, which Metal leaves undefined. Guard the division.",
     3: "read or wrote memory outside of its arrays. Check its indices against the arrays' sizes, also for the threads "
     "at the edge of the grid.",
-    4: "overflowed a thread's stack of 192 KB: it recurses, or its local arrays are too large for any GPU.",
+    4: "overflowed its stack: it recurses, or its local arrays are too large for any GPU.",
 }
 
 #: Attributes that tell threads of one row of the grid apart only by their position in the grid.
@@ -99,7 +105,7 @@ _release_buffer.argtypes = (ctypes.POINTER(_Buffer),)
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled kernel. ``path`` is ``"loop"`` or ``"fibers"``."""
+    """A compiled kernel. ``path`` is ``"loop"``, ``"regions"`` or ``"fibers"``."""
 
     library: ctypes.CDLL
     entry: int
@@ -131,14 +137,26 @@ def load(signature: Signature, single: bool) -> Program:
 
 @cache
 def _load(signature: Signature, single: bool) -> Program:
-    text = host_text(signature, single)
-    defines = ("-DZMLX_SINGLE_THREAD",) if single else ()
-    path = compiler.compile_host(signature.kernel, text, defines)
-    library = ctypes.CDLL(str(path))
+    if single or not translate(signature.kernel, "host").uses_sync:
+        defines = ("-DZMLX_SINGLE_THREAD",) if single else ()
+        return _compiled(signature, host_text(signature, single), "loop", defines)
+    if not os.environ.get(FIBERS_VARIABLE):
+        # What is said of the author's text, the compiler says of the text below: line by line.
+        with contextlib.suppress(Unclear, KernelCompileError):
+            return _compiled(signature, region_text(signature), "regions")
+    return _compiled(signature, host_text(signature, single), "fibers")
+
+
+def forget_programs() -> None:
+    """Look again at how to run each kernel, as after a change of ``$ZMLX_FIBERS``."""
+    _load.cache_clear()
+
+
+def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ...] = ()) -> Program:
+    library = ctypes.CDLL(str(compiler.compile_host(signature.kernel, text, defines)))
     entry = ctypes.cast(library.zmlx_entry, ctypes.c_void_p).value
     assert entry is not None
-    fibers = translate(signature.kernel, "host").uses_sync and not single
-    return Program(library, entry, "fibers" if fibers else "loop")
+    return Program(library, entry, path)
 
 
 #: As for Metal's vectors in ``runtime/msl_vector.h``: MLX's CPU arrays begin 8 bytes past a multiple of 16.
@@ -158,17 +176,36 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
         run = f"run_fibers<{_flag(translation.uses_barrier)}>"
     else:
         run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
+    function = cpp_function(signature, "host", "zmlx_kernel_function", "zmlx::Group& zmlx_group")
+    attributes = [f"thread.{name}()" for name, _ in kernel.attributes]
+    return _entry(signature, function, run, "zmlx::Group& group, const zmlx::Thread& thread", attributes)
+
+
+def region_text(signature: Signature) -> str:
+    """The translation unit for a signature whose threads meet, as loops over the threads between meetings.
+
+    Raises
+    ------
+    Unclear
+        The kernel cannot be taken apart.
+    """
+    function = cpp_group_function(signature, "zmlx_kernel_function", "zmlx::Region& zmlx_group")
+    run = f"run_regions<{_flag(translate(signature.kernel, 'host').uses_barrier)}>"
+    return _entry(signature, function, run, "zmlx::Region& group", [])
+
+
+def _entry(signature: Signature, function: str, run: str, parameters: str, attributes: list[str]) -> str:
+    """A kernel's function and the entry that runs it for some threadgroups of a launch."""
     unpack, arguments = _unpack(signature)
-    arguments += [f"thread.{name}()" for name, _ in kernel.attributes]
-    arguments = ["group", *arguments]
+    arguments = ["group", *arguments, *attributes]
     return (
-        f"{_CAP_ALIGNMENT}{cpp_function(signature, 'host', 'zmlx_kernel_function', 'zmlx::Group& zmlx_group')}"
+        f"{_CAP_ALIGNMENT}{function}"
         '#line 1 "zmlx entry"\n'
         "using namespace metal;\n"
         'extern "C" __attribute__((visibility("default"))) void zmlx_entry(\n'
         "    zmlx::Launch* launch, zmlx::Worker* worker, uint64_t begin, uint64_t end) {\n"
         f"{unpack}"
-        f"  zmlx::{run}(launch, worker, begin, end, [=](zmlx::Group& group, const zmlx::Thread& thread) {{\n"
+        f"  zmlx::{run}(launch, worker, begin, end, [=]({parameters}) {{\n"
         f"    metal::zmlx_kernel::zmlx_kernel_function{signature.template_arguments}({', '.join(arguments)});\n"
         "  });\n"
         "}\n"
@@ -261,7 +298,7 @@ def _run(
     addresses = [a if isinstance(a, int) or a is None else ctypes.addressof(a) for a in arguments]
     buffers = (ctypes.c_void_p * len(addresses))(*addresses)
     launch = _Launch(ctypes.addressof(buffers), _Extent(*grid), _Extent(*group), _Extent(*groups), 0, 0)
-    failed = _runtime().zmlx_run(program.entry, ctypes.byref(launch), program.path == "fibers", num_threads())
+    failed = _runtime().zmlx_run(program.entry, ctypes.byref(launch), program.path != "loop", num_threads())
     if failed:
         raise MemoryError(
             f"[metal_kernel] No memory for the threads of {signature.kernel.name!r} on the CPU."

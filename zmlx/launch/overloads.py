@@ -122,21 +122,9 @@ def _parameter_names(fragment: Fragment, declaration: Declaration) -> list[str]:
     return list(_last_names(fragment, opened + 1, closed - 1)) if opened >= 0 else []
 
 
-def _pieces(fragment: Fragment, first: int, last: int) -> Iterator[tuple[int, int]]:
-    """The ranges between the commas."""
-    start = i = first
-    while i <= last:
-        if fragment.text(i) == ",":
-            yield start, i - 1
-            start = i + 1
-        i = fragment.skip_group(i)
-    if start <= last:
-        yield start, last
-
-
 def _last_names(fragment: Fragment, first: int, last: int) -> Iterator[str]:
     """The declared name of each parameter that has one: the last name before a default or an extent."""
-    for start, end in _pieces(fragment, first, last):
+    for start, end in fragment.pieces(first, last):
         names = []
         i = start
         while i <= end and fragment.text(i) not in ("=", "["):
@@ -155,7 +143,7 @@ def _is_general(fragment: Fragment, declaration: Declaration) -> bool:
     """Whether it is a template that takes any type: then it stands for the library's function everywhere."""
     templates = set(_template_names(fragment, declaration))
     opened, closed = declaration.parameters
-    pieces = _pieces(fragment, opened + 1, closed - 1)
+    pieces = fragment.pieces(opened + 1, closed - 1)
     return bool(templates) and all(
         any(fragment.text(i) in templates for i in range(start, end + 1))
         and not any(fragment.text(i) in ("<", "*") for i in range(start, end + 1))

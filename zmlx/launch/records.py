@@ -23,8 +23,8 @@ def launched_group(grid: Triple, threadgroup: Triple) -> Triple:
 class LaunchKey(NamedTuple):
     """What launches are counted by.
 
-    ``path`` is ``"metal"``, ``"cuda"``, ``"loop"`` or ``"fibers"`` (the two ways of the host), or ``"reference"``
-    where tracing made MLX operations stand in for the kernel.
+    ``path`` is ``"metal"``, ``"cuda"``, ``"loop"``, ``"regions"`` or ``"fibers"`` (the ways of the host, see
+    host.py), ``"checked"``, or ``"reference"`` where tracing made MLX operations stand in for the kernel.
     """
 
     kernel: str

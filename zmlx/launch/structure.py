@@ -144,6 +144,17 @@ class Fragment:
             i = self.partner(i) + 1 if self.text(i) in _OPENERS and self.partner(i) > i else i + 1
         return min(i, len(self.code) - 1)
 
+    def pieces(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The ranges between the commas from ``first`` to ``last`` that stand in no bracket."""
+        start = i = first
+        while i <= last:
+            if self.text(i) == ",":
+                yield start, i - 1
+                start = i + 1
+            i = self.skip_group(i)
+        if start <= last:
+            yield start, last
+
     def tokens(self, first: int, last: int) -> list[Token]:
         """All tokens, spaces and comments included, from code token ``first`` to ``last``."""
         return self.source.tokens[self.positions[first] : self.positions[last] + 1]
@@ -151,6 +162,11 @@ class Fragment:
     def render(self, first: int, last: int) -> str:
         """The code from ``first`` to ``last`` as translated so far, on one line."""
         return one_line(self.tokens(first, last)) if first <= last else ""
+
+    def replace(self, first: int, last: int, text: str) -> None:
+        """Put ``text`` in the place of the code from ``first`` to ``last``."""
+        self.erase(first, last)
+        self.code[first].text = text
 
     def erase(self, first: int, last: int) -> None:
         """Remove the code from ``first`` to ``last``, but not its line breaks."""

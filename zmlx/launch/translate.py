@@ -27,14 +27,12 @@ from zmlx.launch.declarations import used_names
 from zmlx.launch.errors import TranslationError
 from zmlx.launch.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.launch.overloads import merge_overloads, overloaded_functions
+from zmlx.launch.regions import GROUP_BARRIER, region_body
 from zmlx.launch.signature import KernelSource, Parameter, Signature
 from zmlx.launch.structure import Fragment, Program, Source
 from zmlx.launch.tokens import Token, join
 
 Target = Literal["host", "cuda"]
-
-#: What makes all threads of a threadgroup meet.
-_BARRIER = "threadgroup_barrier"
 
 _TEXTURES = "textures exist only on Metal; pass an array instead"
 _TABLES = "function tables exist only on Metal; call the function by its name"
@@ -127,6 +125,30 @@ def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -
     TranslationError
         The source uses something that exists only on Metal.
     """
+    program, names = _rewrite(kernel, target, small_floats)
+    uses_simd = any(uses_lanes(name) for name in names)
+    if target == "host" and uses_simd:
+        Convergence(program).mark()
+    return _rendered(program, names, program.body.render())
+
+
+@lru_cache(maxsize=4096)
+def translate_regions(kernel: KernelSource, small_floats: bool = True) -> Translation:
+    """Rewrite a kernel whose threads meet for the host, with a body for the whole threadgroup: see regions.py.
+
+    Raises
+    ------
+    Unclear
+        The kernel cannot be taken apart; as fibers it may run all the same.
+    TranslationError
+        The source uses something that exists only on Metal.
+    """
+    program, names = _rewrite(kernel, "host", small_floats)
+    return _rendered(program, names, region_body(kernel, program))
+
+
+def _rewrite(kernel: KernelSource, target: Target, small_floats: bool) -> tuple[Program, frozenset[str]]:
+    """The program with all that a target needs rewritten, but for how threads meet, and the names it uses."""
     program = Program(kernel.header, kernel.source)
     names = used_names(program)
     _refuse_names(kernel, program)
@@ -142,15 +164,15 @@ def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -
         for fragment in program.fragments:
             rewrite_conditionals(fragment)
     merge_overloads(program.header.main, spaces)
-    overloads = tuple(overloaded_functions(program.header.main))
-    uses_simd = any(uses_lanes(name) for name in names)
-    if target == "host" and uses_simd:
-        Convergence(program).mark()
     for source in program.sources:
         _drop_includes(kernel, source)
-    return Translation(
-        program.header.render(), program.body.render(), _BARRIER in names, uses_simd, overloads
-    )
+    return program, names
+
+
+def _rendered(program: Program, names: frozenset[str], body: str) -> Translation:
+    overloads = tuple(overloaded_functions(program.header.main))
+    uses_simd = any(uses_lanes(name) for name in names)
+    return Translation(program.header.render(), body, GROUP_BARRIER in names, uses_simd, overloads)
 
 
 def may_use_small_floats(signature: Signature) -> bool:
@@ -183,11 +205,30 @@ def cpp_function(signature: Signature, target: Target, function: str, hidden: st
 
     ``hidden`` is a parameter declaration that a launcher puts before those of the signature.
     """
+    translation = translate(signature.kernel, target, may_use_small_floats(signature))
+    attributes = [f"{kind} {name}" for name, kind in signature.kernel.attributes]
+    return _function(signature, translation, function, hidden, attributes)
+
+
+def cpp_group_function(signature: Signature, function: str, hidden: str) -> str:
+    """The same for a whole threadgroup on the host, whose threads have the attributes: see regions.py.
+
+    Raises
+    ------
+    Unclear
+        The kernel cannot be taken apart.
+    """
+    translation = translate_regions(signature.kernel, may_use_small_floats(signature))
+    return _function(signature, translation, function, hidden, [])
+
+
+def _function(
+    signature: Signature, translation: Translation, function: str, hidden: str, attributes: list[str]
+) -> str:
     kernel = signature.kernel
-    translation = translate(kernel, target, may_use_small_floats(signature))
     parameters = [hidden] if hidden else []
     parameters += [cpp_parameter(p) for p in signature.parameters]
-    parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
+    parameters += attributes
     return (
         "namespace metal { namespace zmlx_kernel { namespace {\n"
         f"{''.join(f'using {name};' for name in translation.overloads)}\n"

@@ -50,6 +50,12 @@ struct Thread {
   ZMLX_UNCHECKED static uint32_t up(Extent e, uint32_t width) { return (e.x * e.y * e.z + width - 1) / width; }
 };
 
+}  // namespace zmlx
+
+#include "host_regions.h"
+
+namespace zmlx {
+
 // Threads that never meet: a plain loop, innermost along x, which the compiler vectorises. Threads of a grid have
 // no order, so the loop carries no dependence that a correct kernel could rely on.
 //

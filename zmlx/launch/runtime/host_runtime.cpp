@@ -3,6 +3,7 @@
 #include "host_fiber.h"
 #include "host_launch.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -11,7 +12,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 namespace zmlx {
@@ -22,6 +22,12 @@ char* reserve(size_t bytes, size_t alignment) {
   if (at == MAP_FAILED) return nullptr;
   return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(at) + alignment - 1) & ~(alignment - 1));
 }
+
+// A worker's own stack holds the variables of all threads of a threadgroup (host_regions.h); the system's default is
+// half a megabyte on macOS.
+constexpr size_t WORKER_STACK = 16 * 1024 * 1024;
+// How far from the stack pointer a function's first access to its frame may be.
+constexpr ptrdiff_t MAX_FRAME = 64 * 1024;
 
 // Address space only: a page costs memory when a fiber first touches it.
 bool prepare(Worker& worker, bool fibers) {
@@ -49,17 +55,34 @@ thread_local Guard* guard = nullptr;
 constexpr int SIGNALS[] = {SIGFPE, SIGSEGV, SIGBUS};
 struct sigaction previous[sizeof(SIGNALS) / sizeof(*SIGNALS)];
 
-Error cause(int signal, const void* address) {
+// The stack pointer at the time of a signal; null where this is not known.
+const char* stack_pointer(const void* context) {
+#if defined(__linux__) && defined(__x86_64__)
+  return reinterpret_cast<const char*>(static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_RSP]);
+#elif defined(__linux__) && defined(__aarch64__)
+  return reinterpret_cast<const char*>(static_cast<const ucontext_t*>(context)->uc_mcontext.sp);
+#elif defined(__APPLE__) && defined(__aarch64__)
+  return reinterpret_cast<const char*>(static_cast<const ucontext_t*>(context)->uc_mcontext->__ss.__sp);
+#else
+  (void)context;
+  return nullptr;
+#endif
+}
+
+Error cause(int signal, const void* address, const void* context) {
   if (signal == SIGFPE) return ARITHMETIC;
   const char* at = static_cast<const char*>(address);
   const char* stacks = guard->worker->stacks;
-  const bool on_stack = stacks && at >= stacks && at < stacks + size_t(MAX_GROUP_THREADS) * STACK_SIZE;
-  return on_stack ? STACK : ACCESS;
+  const bool on_fiber = stacks && at >= stacks && at < stacks + size_t(MAX_GROUP_THREADS) * STACK_SIZE;
+  // The worker's own stack: what does not fit there faults where the stack ends.
+  const char* top = stack_pointer(context);
+  const bool at_top = top && at > top - MAX_FRAME && at < top + MAX_FRAME;
+  return on_fiber || at_top ? STACK : ACCESS;
 }
 
-void on_signal(int signal, siginfo_t* info, void*) {
+void on_signal(int signal, siginfo_t* info, void* context) {
   if (guard) {
-    __atomic_store_n(&guard->launch->error, cause(signal, info->si_addr), __ATOMIC_RELAXED);
+    __atomic_store_n(&guard->launch->error, cause(signal, info->si_addr, context), __ATOMIC_RELAXED);
     siglongjmp(guard->back, 1);
   }
   for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i)
@@ -130,8 +153,17 @@ struct Job {
 class Pool {
  public:
   explicit Pool(unsigned threads) : owner_(getpid()) {
-    for (unsigned i = 1; i < threads; ++i) std::thread([this] { serve(); }).detach();
-    helpers_ = threads - 1;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WORKER_STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    for (unsigned i = 1; i < threads; ++i) {
+      pthread_t id;
+      if (pthread_create(&id, &attributes, [](void* p) -> void* { static_cast<Pool*>(p)->serve(); return nullptr; }, this))
+        break;  // the system has no more threads: those that there are do the work
+      ++helpers_;
+    }
+    pthread_attr_destroy(&attributes);
   }
 
   bool belongs_here() const { return owner_ == getpid(); }
@@ -184,7 +216,7 @@ class Pool {
   }
 
   const pid_t owner_;
-  unsigned helpers_;
+  unsigned helpers_ = 0;
   Worker caller_{};
   std::mutex turn_;
   std::mutex mutex_;

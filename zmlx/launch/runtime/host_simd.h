@@ -66,22 +66,33 @@ struct Reduce {
       uint32_t alive = mask >> base;
       if (Width < 32) alive &= (1u << (Width & 31)) - 1;
       if (!alive) continue;
-      for (uint32_t i = 0; i < Width; ++i)
-        if (alive >> i & 1) value[i] = in[base + i];
-      for (uint32_t step = Width / 2; step; step /= 2) {
-        for (uint32_t i = 0; i < step; ++i) {
-          bool low = alive >> i & 1, high = alive >> (i + step) & 1;
-          if (low && high)
-            value[i] = Op::join(value[i], value[i + step]);
-          else if (high)
-            value[i] = value[i + step];
-          if (high) alive |= 1u << i;
-        }
+      if (mask == ~0u) {  // the usual case, without a question for each lane
+        for (uint32_t i = 0; i < Width; ++i) value[i] = in[base + i];
+        for (uint32_t step = Width / 2; step; step /= 2)
+          for (uint32_t i = 0; i < step; ++i) value[i] = Op::join(value[i], value[i + step]);
+      } else {
+        join_alive(in + base, value, alive);
       }
       const T result = value[0];
       for (uint32_t i = 0; i < Width; ++i) out[base + i] = result;
     }
 #endif
+  }
+
+  template <class T>
+  static void join_alive(const T* in, T* value, uint32_t alive) {
+    for (uint32_t i = 0; i < Width; ++i)
+      if (alive >> i & 1) value[i] = in[i];
+    for (uint32_t step = Width / 2; step; step /= 2) {
+      for (uint32_t i = 0; i < step; ++i) {
+        const bool low = alive >> i & 1, high = alive >> (i + step) & 1;
+        if (low && high)
+          value[i] = Op::join(value[i], value[i + step]);
+        else if (high)
+          value[i] = value[i + step];
+        if (high) alive |= 1u << i;
+      }
+    }
   }
 };
 
@@ -139,8 +150,6 @@ struct Vote {
 };
 
 ZMLX_INLINE uint64_t vote(bool yes, zmlx::Site site) { return meet<Vote>(uint64_t(0), yes ? 1u : 0u, site); }
-inline uint32_t voted(uint64_t v) { return static_cast<uint32_t>(v); }
-inline uint32_t active(uint64_t v) { return static_cast<uint32_t>(v >> 32); }
 
 struct Fence {
   static constexpr bool is_fence = true;
@@ -154,9 +163,6 @@ inline uint32_t this_lane() {
   return zmlx::self()->lane;
 #endif
 }
-
-// The four bits of this lane's quad.
-inline uint32_t of_quad(uint32_t mask) { return mask >> (this_lane() & ~3u) & 0xfu; }
 
 }  // namespace zmlx_detail
 
@@ -225,41 +231,18 @@ ZMLX_INLINE T quad_broadcast_first(T x, ZMLX_SITE) {
   return zmlx_detail::meet<zmlx_detail::ReadFirst<4>>(x, 0u, site);
 }
 
-ZMLX_INLINE simd_vote simd_ballot(bool expr, ZMLX_SITE) {
-  return simd_vote(zmlx_detail::voted(zmlx_detail::vote(expr, site)));
-}
-ZMLX_INLINE simd_vote simd_active_threads_mask(ZMLX_SITE) {
-  return simd_vote(zmlx_detail::active(zmlx_detail::vote(true, site)));
-}
-ZMLX_INLINE bool simd_all(bool expr, ZMLX_SITE) {
-  const uint64_t v = zmlx_detail::vote(expr, site);
-  return zmlx_detail::voted(v) == zmlx_detail::active(v);
-}
-ZMLX_INLINE bool simd_any(bool expr, ZMLX_SITE) { return zmlx_detail::voted(zmlx_detail::vote(expr, site)) != 0; }
-ZMLX_INLINE bool simd_is_first(ZMLX_SITE) {
-  const uint32_t mask = zmlx_detail::active(zmlx_detail::vote(true, site));
-  return zmlx::lowest(mask) == zmlx_detail::this_lane();
-}
-ZMLX_INLINE quad_vote quad_ballot(bool expr, ZMLX_SITE) {
-  return quad_vote(zmlx_detail::of_quad(zmlx_detail::voted(zmlx_detail::vote(expr, site))));
-}
-ZMLX_INLINE quad_vote quad_active_threads_mask(ZMLX_SITE) {
-  return quad_vote(zmlx_detail::of_quad(zmlx_detail::active(zmlx_detail::vote(true, site))));
-}
-ZMLX_INLINE bool quad_all(bool expr, ZMLX_SITE) {
-  const uint64_t v = zmlx_detail::vote(expr, site);
-  const uint32_t lane = zmlx_detail::this_lane();
-  return zmlx_detail::quad_mask(lane, zmlx_detail::voted(v)) == zmlx_detail::quad_mask(lane, zmlx_detail::active(v));
-}
-ZMLX_INLINE bool quad_any(bool expr, ZMLX_SITE) {
-  const uint64_t v = zmlx_detail::vote(expr, site);
-  return zmlx_detail::quad_mask(zmlx_detail::this_lane(), zmlx_detail::voted(v)) != 0;
-}
-ZMLX_INLINE bool quad_is_first(ZMLX_SITE) {
-  const uint32_t mask = zmlx_detail::active(zmlx_detail::vote(true, site));
-  const uint32_t lane = zmlx_detail::this_lane();
-  return zmlx::lowest(zmlx_detail::quad_mask(lane, mask)) == lane;
-}
+#define ZMLX_ANSWER(expr, answer)                                              \
+  const uint64_t v = zmlx_detail::vote(expr, site);                                  \
+  const uint32_t l = zmlx_detail::this_lane(), yes = static_cast<uint32_t>(v);       \
+  const uint32_t active = static_cast<uint32_t>(v >> 32);                            \
+  (void)l, (void)yes, (void)active;                                                  \
+  return answer;
+#define ZMLX_ASK(name, type, answer) \
+  ZMLX_INLINE type name(bool expr, ZMLX_SITE) { ZMLX_ANSWER(expr, answer) }
+#define ZMLX_COUNT(name, type, answer) \
+  ZMLX_INLINE type name(ZMLX_SITE) { ZMLX_ANSWER(true, answer) }
+#include "host_vote_table.h"
+#undef ZMLX_ANSWER
 
 #undef ZMLX_SITE
 
