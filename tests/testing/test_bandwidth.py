@@ -1,13 +1,15 @@
 """Copies: every way of this session's back end copies, and says how long one copy took."""
 
 import ctypes
+import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from zmlx import _compat
 from zmlx.testing import bandwidth
-from zmlx.testing.bandwidth import WAYS, CudaDriverError, driver_copy, host_copy
+from zmlx.testing.bandwidth import WAYS, CudaDriverError, driver_copy, host_copy, mlx_copy
 
 pytestmark = pytest.mark.cpu
 
@@ -31,6 +33,14 @@ def test_the_host_copies_all_bytes(monkeypatch):
         once()
     assert sum(target for target, _ in copied) == 3003
     assert all(target == source for target, source in copied)
+
+
+@pytest.mark.parametrize("way", [host_copy, mlx_copy])
+def test_the_time_is_that_of_one_copy(way, monkeypatch, mx_device):
+    clock = itertools.count()
+    monkeypatch.setattr(bandwidth, "time", SimpleNamespace(perf_counter=lambda: 10.0 * next(clock)))
+    with way(100, 1, 4) as once:
+        assert once() == 2.5
 
 
 class FakeDriver:

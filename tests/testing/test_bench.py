@@ -1,5 +1,6 @@
 """Benchmarks: what is selected, what is checked, what fails. No number is asserted that a machine could miss."""
 
+import contextlib
 import itertools
 import os
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 import zmlx
 from zmlx import _compat
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
+from zmlx.testing import bench as bench_module
 from zmlx.testing import bench_engine, measurement
 from zmlx.testing.bench import BenchError, _arguments, bench, measure_kernel, select
 from zmlx.testing.bench_engine import ENGINE, EngineCase, fresh_cache
@@ -68,6 +70,41 @@ def test_a_kernel_is_timed_against_its_rivals_and_a_copy(backend, mx_device):
     assert [(v.column, v.name) for v in found.versus] == [(MLX, "operations"), (COMPILED, "mx.compile")]
     for versus in found.versus:
         assert versus.ratio == versus.timing.times_slower_than(found.timing)
+
+
+def test_ratios_are_above_one_where_the_kernel_is_faster(backend, mx_device, monkeypatch):
+    asked = []
+    seconds = iter([4.0, 8.0, 6.0])  # of the kernel, the operations and mx.compile
+
+    def stopwatch(call, batch, lazy):
+        asked.append((batch, lazy))
+        taken = next(seconds)
+        return lambda: taken
+
+    def copying(taken):
+        @contextlib.contextmanager
+        def way(*sizes):
+            asked.append(sizes)
+            yield lambda: taken
+
+        return way
+
+    monkeypatch.setattr(bench_module, "mlx_stopwatch", stopwatch)
+    monkeypatch.setattr(bench_module, "WAYS", {backend: {"slow": copying(3.0), "fast": copying(1.0)}})
+    plan = replace(tiny(backend), traffic=5000, distinct=3000, lazy=True)
+    found = measure_kernel(make(), "float32", backend, plan)
+    assert [versus.ratio for versus in found.versus] == [2.0, 1.5]
+    assert found.of_copy == 0.25
+    # 2048 bytes move: half of them are read. Three launches move 5000, three copies of the input have 3000.
+    assert found.work == 2048
+    assert asked == [(3, True)] * 3 + [(1024, 3, 3)] * 2
+
+
+def test_a_timing_has_as_many_launches_as_its_traffic_takes():
+    plan = replace(PLANS["cuda"], traffic=1000, distinct=70)
+    assert [plan.batch(moved) for moved in (1, 300, 1000, 9999)] == [1000, 4, 1, 1]
+    assert [plan.copies(nbytes) for nbytes in (1, 30, 70, 71)] == [70, 3, 1, 1]
+    assert quick(plan).batch(1) == quick(plan).copies(1) == 1
 
 
 @pytest.mark.parametrize(
