@@ -34,6 +34,7 @@ nox.options.sessions = ["lint", "typecheck", "cpu", "golden-cmp"]
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 REPORT_DIR = "build/report"
+BENCH_DIR = "build/bench"
 
 # The lower bounds of pyproject.toml, exactly. NumPy has no 2.0 wheels for Python 3.13 and newer.
 OLDEST = ("mlx==0.30.4", "numpy==2.0.*; python_version < '3.13'")
@@ -460,6 +461,20 @@ def check(session: nox.Session) -> None:
     if not session.posargs:
         known = "--zmlx-check-suppressions=tests/clients/known_findings.ini"
         pytest(session, "cpu", [], "--zmlx-check", known, "tests/clients")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the kernels against MLX's own operations and the memory's bandwidth; write build/bench."""
+    with usage_errors(session):
+        backend, posargs = choose_backend(session.posargs, this_host())
+    set_up(session, backend)
+    arguments = [argument for argument in posargs if argument != "--require-backend"]
+    place = ["--output-dir", BENCH_DIR]
+    try:
+        python(session, "-m", "zmlx", "bench", "--backend", backend, *place, *arguments)
+    finally:
+        add_step_summary(ROOT / BENCH_DIR)
 
 
 @nox.session

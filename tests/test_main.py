@@ -13,9 +13,10 @@ import zmlx
 from zmlx import __main__ as command_line
 from zmlx import _compat, doctor
 from zmlx.__main__ import README_BEGIN, README_END, main, update_readme
-from zmlx.testing import golden, report, verify
+from zmlx.testing import bench, bench_table, golden, report, verify
 from zmlx.testing.comparison import CaseResult, Comparison, Finding
 from zmlx.testing.golden_file import GoldenError, GoldenFile
+from zmlx.testing.measurement import PLANS, Measurement
 
 pytestmark = pytest.mark.cpu
 
@@ -44,11 +45,13 @@ def test_help_teaches_with_examples_and_does_not_import_mlx() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, check=False
     )
     assert found.returncode == 0
-    for command in ("doctor", "verify", "golden compare", "golden record", "report"):
+    for command in ("doctor", "verify", "golden compare", "golden record", "report", "bench"):
         assert f"python -m zmlx {command}" in found.stdout
 
 
-@pytest.mark.parametrize("command", [["doctor"], ["verify"], ["golden"], ["golden", "record"], ["report"]])
+@pytest.mark.parametrize(
+    "command", [["doctor"], ["verify"], ["golden"], ["golden", "record"], ["report"], ["bench"]]
+)
 def test_every_command_has_a_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])
@@ -58,9 +61,15 @@ def test_every_command_has_a_help(command: list[str], capsys: pytest.CaptureFixt
 
 def test_the_examples_of_the_help_parse() -> None:
     parser = command_line.build_parser()
-    texts = (command_line.EXAMPLES, command_line.VERIFY, command_line.GOLDEN, command_line.REPORT)
+    texts = (
+        command_line.EXAMPLES,
+        command_line.VERIFY,
+        command_line.GOLDEN,
+        command_line.REPORT,
+        command_line.BENCH,
+    )
     lines = [line for text in texts for line in text.splitlines() if line.startswith("  python -m zmlx ")]
-    assert len(lines) >= 15
+    assert len(lines) >= 20
     for line in lines:
         words = line.split("  ")[1].replace("'", "").split()
         assert parser.parse_args(words[3:]).run
@@ -78,6 +87,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         pytest.param([], "the following arguments are required: COMMAND", id="nothing"),
         pytest.param(["golden"], "the following arguments are required: ACTION", id="no-action"),
         pytest.param(["verify", "--backend", "tpu"], "invalid choice: 'tpu'", id="back-end"),
+        pytest.param(["bench", "--backend", "tpu"], "invalid choice: 'tpu'", id="bench-back-end"),
         pytest.param(["frobnicate"], "invalid choice: 'frobnicate'", id="command"),
     ],
 )
@@ -162,6 +172,42 @@ def test_verify_passes_its_selection_on(
     assert main([*wanted, "--json"] if json_wanted else wanted) == 0
     assert asked == [("cpu", "g*", "float16")]
     assert capsys.readouterr().out.strip() == (found.to_json() if json_wanted else found.text())
+
+
+@pytest.mark.parametrize(("failure", "status"), [("", 0), ("f.g/float16: wrong", 1)], ids=["well", "failed"])
+def test_bench_prints_and_writes_either_way(
+    failure: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    asked: list[Any] = []
+    line = Measurement("f.g", "float16", failure=failure)
+    about = {"device": "a CPU", "mlx": "0.32.4", "date": "2026-01-02"}
+    found = bench.Benchmark("cpu", about, PLANS["cpu"], (line,))
+
+    def fake(*selection: Any, small: bool, progress: Any) -> bench.Benchmark:
+        asked.append((*selection, small))
+        return found
+
+    monkeypatch.setattr(bench, "bench", fake)
+    wanted = ["bench", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16", "--quick"]
+    assert main([*wanted, "--output-dir", str(tmp_path)]) == status
+    shown = capsys.readouterr()
+    assert shown.out.strip() == bench_table.render_terminal(found).strip()
+    assert shown.err == f"wrote {tmp_path / 'cpu.md'}\nwrote {tmp_path / 'cpu.json'}\n"
+    assert json.loads((tmp_path / "cpu.json").read_text())["ok"] is (status == 0)
+    assert main(["bench", "--json"]) == status
+    assert json.loads(capsys.readouterr().out)["backend"] == "cpu"
+    assert asked == [("cpu", "g*", "float16", True), (None, "*", None, False)]
+
+
+def test_bench_of_nothing_lists_what_there_is() -> None:
+    found = run("bench", "--backend", "cpu", "--kernel", "swigl")
+    assert found.returncode == 2
+    assert found.stderr.startswith("zmlx: No benchmark matches 'swigl'. Known: transformer.swiglu, ")
+    assert "engine.compile" in found.stderr
 
 
 def test_golden_record_writes_where_it_is_told(

@@ -283,6 +283,28 @@ def test_golden_cmp_shares_the_options_that_both_of_its_tools_know(
     assert tests[3:] == ["--backend=cpu", "-m", "golden", "--golden-dir", "elsewhere", "-v"]
 
 
+def test_bench_writes_its_table_and_passes_what_follows_on(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(noxfile, "this_host", lambda: GPU_13)
+    page = tmp_path / "summary"
+    page.write_text("", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    monkeypatch.setattr(noxfile, "BENCH_DIR", str(tmp_path / "bench"))
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "cuda.md").write_text("# fast\n", encoding="utf-8")
+    session = FakeSession("--quick", "--require-backend", "--kernel", "swiglu")
+    noxfile.bench.func(session)
+    assert no_install[0][:2] == ("-e", ".[cuda13]")
+    _, command = session.commands
+    assert command[1:4] == ["-m", "zmlx", "bench"]
+    place = ["--output-dir", str(tmp_path / "bench")]
+    assert command[4:] == ["--backend", "cuda", *place, "--quick", "--kernel", "swiglu"]
+    assert page.read_text(encoding="utf-8") == "# fast\n"
+    noxfile.bench.func(session := FakeSession("--backend", "cpu"))
+    assert session.commands[-1][4:] == ["--backend", "cpu", *place]
+
+
 def test_step_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = tmp_path / "report"
     reports.mkdir()

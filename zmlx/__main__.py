@@ -1,4 +1,4 @@
-"""The command line: ``python -m zmlx doctor | verify | check | golden record | golden compare | report``.
+"""The command line: ``python -m zmlx doctor | verify | check | golden record | golden compare | report | bench``.
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -24,6 +24,7 @@ examples:
   python -m zmlx golden compare                  this machine against the recorded golden values
   python -m zmlx golden record --backend cpu     record them again, after a change that was meant
   python -m zmlx report --html report.html       how well the recorded back ends agree
+  python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
 
 Run `python -m zmlx COMMAND --help` for the options of a command.
 """
@@ -79,6 +80,21 @@ examples:
   python -m zmlx report --update-readme README.md    between its two `zmlx report` comments
 """
 
+BENCH = """\
+Time every kernel of the catalogue, in every dtype, against MLX's own operation, mx.compile of the formula and a copy
+of as many bytes; then what is under the kernels: copying, barriers, launching, compiling (engine.*). What is compared
+takes turns, so ratios hold on a machine that is busy with other things too; absolute times do not.
+
+examples:
+  python -m zmlx bench                               all, on MLX's default device
+  python -m zmlx bench --quick                       small arrays, few rounds: does everything run?
+  python -m zmlx bench --backend cpu --kernel 'norms.*' --dtype bfloat16
+  python -m zmlx bench --kernel 'engine.*'           only what is under the kernels
+  python -m zmlx bench --output-dir build/bench      and write BACKEND.md and BACKEND.json there
+
+Exit status 0: all was measured, however slow. 1: something raised or computed wrong numbers. 2: nothing matches.
+"""
+
 README_BEGIN = "<!-- zmlx report: begin -->"
 README_END = "<!-- zmlx report: end -->"
 
@@ -117,6 +133,20 @@ def run_verify(options: argparse.Namespace) -> int:
     found = verify(options.backend, options.kernel, options.dtype, progress=show_progress)
     _clear_progress()
     print(found.to_json() if options.json else found.text())
+    return found.exit_code
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    from zmlx.testing.bench import bench
+    from zmlx.testing.bench_table import render_terminal, to_json, write_files
+
+    found = bench(options.backend, options.kernel, options.dtype, small=options.quick, progress=show_progress)
+    _clear_progress()
+    # Numbers that took minutes are shown before anything is written, which can fail.
+    print(to_json(found) if options.json else render_terminal(found), flush=True)
+    if options.output_dir is not None:
+        for path in write_files(found, options.output_dir):
+            print(f"wrote {path}", file=sys.stderr)
     return found.exit_code
 
 
@@ -287,6 +317,18 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help=f"replace what is between {README_BEGIN!r} and {README_END!r}",
+    )
+
+    bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
+    _backend_option(bench)
+    bench.add_argument(
+        "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
+    )
+    bench.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
+    bench.add_argument("--quick", action="store_true", help="small arrays and few rounds, for a first look")
+    bench.add_argument("--json", action="store_true", help="print JSON")
+    bench.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="write BACKEND.md and BACKEND.json there"
     )
     return parser
 

@@ -7,34 +7,17 @@ import time
 import pytest
 
 import zmlx
+from zmlx.testing.bench_engine import RMSNORM_BARRIERS
 
 pytestmark = pytest.mark.cpu
 
-SOURCE = """
-    threadgroup float shared[256];
-    uint t = thread_position_in_threadgroup.x;
-    uint row = threadgroup_position_in_grid.x;
-    float sum = 0;
-    for (uint i = t; i < 1024; i += 256) {
-        float v = x[row * 1024 + i];
-        sum += v * v;
-    }
-    shared[t] = sum;
-    threadgroup_barrier(mem_flags::mem_threadgroup);
-    for (uint k = 128; k > 0; k /= 2) {
-        if (t < k) shared[t] += shared[t + k];
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-    }
-    float scale = rsqrt(shared[0] / 1024 + 1e-6f);
-    for (uint i = t; i < 1024; i += 256) out[row * 1024 + i] = x[row * 1024 + i] * scale;
-"""
 ELEMENTS = 256 * 1024
 
 
 def test_throughput(record_property):
     import mlx.core as mx
 
-    kernel = zmlx.metal_kernel(name="rms", input_names=["x"], output_names=["out"], source=SOURCE)
+    kernel = zmlx.metal_kernel(name="rms", input_names=["x"], output_names=["out"], source=RMSNORM_BARRIERS)
     x = mx.random.normal((256, 1024))
     mx.eval(x)
 

@@ -7,6 +7,7 @@ layouts     the same values as row-contiguous, transposed, strided, sliced or br
 tolerance   error measures and budgets
 golden      recording and comparing golden values; golden_file is what they look like on disk
 report      terminal, Markdown and HTML agreement report
+bench       kernels timed against MLX's operations (rivals) and a copy (bandwidth); bench_engine is what is under them
 
 Nothing is imported here, so that loading the plugin costs no NumPy and no MLX.
 """

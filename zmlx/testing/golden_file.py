@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from zmlx._compat import BACKENDS
 from zmlx.testing._formats import FLOAT_FORMATS, INTEGER_DTYPES, is_float, round_to, shortest
+from zmlx.testing.files import write_whole
 
 SCHEMA = 1
 _KEYS = ("schema", "backend", "environment", "checksum", "cases")
@@ -223,25 +224,15 @@ def _checksum(schema: int, backend: str, cases: Mapping[str, Any]) -> str:
 def save(golden: GoldenFile, path: Path) -> None:
     """Write `golden` to `path` whole or not at all.
 
-    The text goes to a temporary file beside it, which then takes its name: a full disk or a crash leaves the
-    old file as it was. Missing directories are made.
+    A full disk or a crash leaves the old file as it was. Missing directories are made.
 
     Raises
     ------
     GoldenError
         If the directory cannot be made or written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "x", encoding="utf-8", newline="\n") as stream:
-                stream.write(golden.dumps())
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, golden.dumps())
     except OSError as error:
         raise GoldenError(
             f"Cannot write {path}: {error.strerror or error}. Nothing was recorded; check that the directory "

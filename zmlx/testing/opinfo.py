@@ -36,6 +36,8 @@ from zmlx.testing.tolerance import Tolerance, default_tolerance
 if TYPE_CHECKING:
     import mlx.core as mx
 
+    from zmlx.testing.rivals import Rivals
+
 __all__ = [
     "DEFAULT_DTYPES",
     "LAYOUTS",
@@ -252,6 +254,8 @@ class OpInfo:
         Name of the output's dtype given the input's.
     bytes_moved, flops : callable, optional
         ``f(sample, dtype)``: what must be read and written, and computed, for the roofline.
+    rivals : Rivals, optional
+        The benchmark: shapes, and what of MLX's the kernel is timed against. Needs `bytes_moved`.
 
     Raises
     ------
@@ -278,12 +282,15 @@ class OpInfo:
     out_dtype: Callable[[str], str] = _same_dtype
     bytes_moved: Callable[[SampleInput, str], int] | None = None
     flops: Callable[[SampleInput, str], int] | None = None
+    rivals: Rivals | None = None
 
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError(f"{self.name}: `source` must say where the formula comes from.")
         if bool(self.differentiable) != (self.oracle_vjp is not None):
             raise ValueError(f"{self.name}: give `oracle_vjp` and `differentiable` together, or neither.")
+        if self.rivals is not None and self.bytes_moved is None:
+            raise ValueError(f"{self.name}: `rivals` needs `bytes_moved`, by which a benchmark counts.")
         for field_name, table in (("tolerances", self.tolerances), ("grad_tolerances", self.grad_tolerances)):
             for dtype, tolerance in table.items():
                 if tolerance.looser_than(default_tolerance(dtype)) and not tolerance.reason:

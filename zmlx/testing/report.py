@@ -222,7 +222,7 @@ def render_terminal(report: Report) -> str:
     """The tables as aligned text, with the verdict last, where a terminal leaves the eye."""
     parts = [report.reference_note, ""]
     for table in _tables(report):
-        parts += [table.title, *_aligned(table), ""]
+        parts += [table.title, *aligned_lines(table), ""]
     for source in report.provenance:
         device, mlx, system, date = (source.environment.get(k, "?") for k in ("device", "mlx", "os", "date"))
         parts.append(f"{source.label}: {device}, MLX {mlx}, {system}, {date}, {source.cases} cases")
@@ -231,7 +231,8 @@ def render_terminal(report: Report) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _aligned(table: Table) -> list[str]:
+def aligned_lines(table: Table) -> list[str]:
+    """The table for a terminal: its groups (if it has any), header and rows, the first column left-justified."""
     # The group stands above its first column only.
     groups = tuple("" if g == table.groups[i - 1] else g for i, g in enumerate(table.groups))
     rows = [groups, table.header, *table.rows] if any(groups) else [table.header, *table.rows]
@@ -255,27 +256,29 @@ def render_markdown(report: Report) -> str:
     parts = [f"## {mark} zmlx: {report.headline}", "", f"_{report.reference_note}_", ""]
     if report.findings:
         parts += ["### Findings", ""]
-        parts += [f"- **{f.kind}** {_markdown_text(f.message)}" for f in report.findings]
+        parts += [f"- **{f.kind}** {markdown_text(f.message)}" for f in report.findings]
         parts.append("")
     for table in _tables(report):
         header = tuple(" ".join(filter(None, pair)) for pair in zip(table.groups, table.header, strict=True))
-        parts += [f"### {table.title}", "", *_markdown_table([header, *table.rows]), ""]
+        parts += [f"### {table.title}", "", *markdown_lines([header, *table.rows]), ""]
     facts = ("device", "mlx", "os", "python", "tf32", "date")
     rows = [(p.label, str(p.cases), *(p.environment.get(f, "?") for f in facts)) for p in report.provenance]
     if rows:
         table_rows = [("values", "cases", *facts), *rows]
-        parts += ["### Where the values come from", "", *_markdown_table(table_rows), ""]
+        parts += ["### Where the values come from", "", *markdown_lines(table_rows), ""]
     return "\n".join(parts)
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
+    """`text` with what Markdown would read as its own escaped."""
     for character in "\\`*_[]<>|":
         text = text.replace(character, "\\" + character)
     return text.replace("\n", "<br>")
 
 
-def _markdown_table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    lines = ["| " + " | ".join(_markdown_text(cell) for cell in row) + " |" for row in rows]
+def markdown_lines(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """A Markdown table, of which the first row is the header."""
+    lines = ["| " + " | ".join(markdown_text(cell) for cell in row) + " |" for row in rows]
     rule = "|---|" + "---:|" * (len(rows[0]) - 1)
     return [lines[0], rule, *lines[1:]]
 

@@ -151,6 +151,11 @@ class _Tally:
         return self.max_ulp, math.sqrt(self._squares / self._count) if self._count else 0.0
 
 
+def matches(name: str, pattern: str) -> bool:
+    """Whether a shell pattern means an operation, named with its family ("norms.*") or without it ("*norm")."""
+    return any(fnmatchcase(n, pattern) for n in (name, name.split(".")[-1]))
+
+
 def select(
     ops: Iterable[OpInfo], backend: str, kernel: str = "*", dtype: str | None = None
 ) -> list[tuple[OpInfo, str]]:
@@ -173,7 +178,7 @@ def select(
         Nothing matches; the message lists what there is.
     """
     every = list(ops)
-    named = [op for op in every if any(fnmatchcase(n, kernel) for n in (op.name, op.name.split(".")[-1]))]
+    named = [op for op in every if matches(op.name, kernel)]
     if not named:
         raise VerifyError(f"No operation matches {kernel!r}. Known: {', '.join(op.name for op in every)}.")
     pairs = [(op, name) for op in named for name in op.dtypes_on(backend) if dtype in (None, name)]

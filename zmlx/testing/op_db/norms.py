@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def _mean(x: Float64Array) -> Float64Array:
@@ -101,6 +103,15 @@ def _bytes_moved(sample: SampleInput, dtype: str) -> int:
     return (values(sample) + int(sample.args[0].size)) * ITEMSIZE[dtype]
 
 
+def _rmsnorm_formula(mx: Any, x: Any, weight: Any) -> Any:
+    return x * mx.rsqrt(mx.mean(mx.square(x), axis=-1, keepdims=True) + 1e-6) * weight
+
+
+def _layernorm_formula(mx: Any, x: Any, gamma: Any, beta: Any) -> Any:
+    centred = x - mx.mean(x, axis=-1, keepdims=True)
+    return centred * mx.rsqrt(mx.mean(mx.square(centred), axis=-1, keepdims=True) + 1e-5) * gamma + beta
+
+
 OPS = (
     OpInfo(
         name="norms.rmsnorm",
@@ -119,6 +130,12 @@ OPS = (
         ),
         bytes_moved=_bytes_moved,
         flops=lambda sample, dtype: 4 * int(sample.args[0].size),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (columns,)),
+            formula=_rmsnorm_formula,
+            own_name="mx.fast.rms_norm",
+            own=lambda mx, x, weight: mx.fast.rms_norm(x, weight, 1e-6),
+        ),
     ),
     OpInfo(
         name="norms.layernorm",
@@ -138,5 +155,11 @@ OPS = (
         ),
         bytes_moved=_bytes_moved,
         flops=lambda sample, dtype: 8 * int(sample.args[0].size),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (columns,), (columns,)),
+            formula=_layernorm_formula,
+            own_name="mx.fast.layer_norm",
+            own=lambda mx, x, gamma, beta: mx.fast.layer_norm(x, gamma, beta, 1e-5),
+        ),
     ),
 )

@@ -16,6 +16,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def _sum(x: Float64Array) -> Float64Array:
@@ -68,5 +69,11 @@ OPS = (
         error_inputs=rejected_arrays("sum_lastdim"),
         bytes_moved=_bytes_moved,
         flops=lambda sample, dtype: int(sample.args[0].size),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),),
+            formula=lambda mx, x: mx.sum(x, axis=-1),
+            own_name="mx.sum",
+            own=lambda mx, x: mx.sum(x, axis=-1),
+        ),
     ),
 )

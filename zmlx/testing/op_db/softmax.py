@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from zmlx.testing.op_db._shared import ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def softmax(x: Float64Array) -> Float64Array:
@@ -45,6 +47,11 @@ def _samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
     yield SampleInput("no_columns", (np.zeros((3, 0)),))
 
 
+def _formula(mx: Any, x: Any) -> Any:
+    e = mx.exp(x - mx.max(x, axis=-1, keepdims=True))
+    return e / mx.sum(e, axis=-1, keepdims=True)
+
+
 OPS = (
     OpInfo(
         name="softmax.softmax_lastdim",
@@ -58,5 +65,11 @@ OPS = (
         error_inputs=rejected_arrays("softmax_lastdim"),
         bytes_moved=lambda sample, dtype: 2 * int(sample.args[0].size) * ITEMSIZE[dtype],
         flops=lambda sample, dtype: 5 * int(sample.args[0].size),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),),
+            formula=_formula,
+            own_name="mx.softmax",
+            own=lambda mx, x: mx.softmax(x, axis=-1, precise=True),
+        ),
     ),
 )

@@ -18,6 +18,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Call, Rivals
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
@@ -133,6 +134,16 @@ def _flops(per_output: int) -> Callable[[SampleInput, str], int]:
     return lambda sample, dtype: int(sample.args[0].size) // 2 * per_output
 
 
+def _rivals(activation: Call) -> Rivals:
+    """MLX has no operation for these: the formula stands for it."""
+
+    def formula(mx: Any, x: Any) -> Any:
+        gate, value = mx.split(x, 2, axis=-1)
+        return activation(mx, gate) * value
+
+    return Rivals(shapes=lambda rows, columns: ((rows, 2 * columns),), formula=formula)
+
+
 def _entry(name: str, **fields: Any) -> OpInfo:
     return OpInfo(
         name=f"transformer.{name}",
@@ -153,6 +164,7 @@ OPS = (
         golden_samples=("small", "single", "odd", "special"),
         error_inputs=(*rejected_arrays("swiglu"), *_odd("swiglu")),
         flops=_flops(5),
+        rivals=_rivals(lambda mx, a: a * mx.sigmoid(a)),
     ),
     _entry(
         "geglu",
@@ -174,5 +186,6 @@ OPS = (
             ),
         ),
         flops=_flops(27),
+        rivals=_rivals(lambda mx, a: 0.5 * a * (1 + mx.erf(a * math.sqrt(0.5)))),
     ),
 )
