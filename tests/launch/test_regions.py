@@ -141,6 +141,43 @@ CASES = {
         X,
         header="void add_one(thread int& p) { p += 1; }",
     ),
+    "a structure with functions that change it": Case(
+        f"""
+        Sum sum;
+        sum.start();
+        sum.add(x[i]);
+        {BARRIER}
+        sum.add(1);
+        {BARRIER}
+        out[i] = sum.value;
+        """,
+        X + 1,
+        header="struct Sum { int value; void start() { value = 0; } void add(int n) { value += n; } };",
+    ),
+    "a pointer that outlives the name of what it points to": Case(
+        f"""
+        int a = x[i], b[2] = {{x[i] * 2, x[i] * 3}};
+        thread int* p = &a;
+        thread int* q = b;
+        {BARRIER}
+        *p += q[1];
+        {BARRIER}
+        out[i] = *p;
+        """,
+        X * 4,
+    ),
+    "loads of the group in a loop that all threads have left": Case(
+        f"""
+        out[i] = 0;
+        for (uint k = 0; k < (threadgroup_position_in_grid.x == 1 ? 4u : 1u); ++k) {{
+            int first = x[k < 2 ? k : k << 30];
+            if (k == 1 && t < 99) return;
+            {BARRIER}
+            out[i] += first;
+        }}
+        """,
+        np.full(THREADS, X[0]),
+    ),
     "auto": Case(
         f"""
         threadgroup int s[64];
@@ -212,7 +249,7 @@ CASES = {
         {BARRIER}
         out[i] = x[threadgroup_position_in_grid.x == 1 ? 1u << 30 : 0] + x[i];
         """,
-        per_group(lambda x: all_same(x, 3)) * 0 + np.where(np.arange(THREADS) // GROUP == 1, 3, X + X[0]),
+        np.where(np.arange(THREADS) // GROUP == 1, 3, X + X[0]),
     ),
     "a sum of a simdgroup": Case("out[i] = simd_sum(x[i]) + simd_max(x[i]) * 1000;",
         per_simdgroup(lambda x: all_same(x, x.sum() + x.max() * 1000))),

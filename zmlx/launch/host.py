@@ -45,6 +45,9 @@ MSG_NO_GRADIENT = (
 #: Set to anything: kernels whose threads meet run as fibers, also where loops over the threads would do.
 FIBERS_VARIABLE = "ZMLX_FIBERS"
 
+#: Threads along x up to which kernels are compiled to vectorise: ``zmlx::MAX_POSITION`` of ``runtime/host.h``.
+_ORDINARY_GRID = 1 << 30
+
 #: What ended a launch (``zmlx::Error``), as the rest of "Kernel … ".
 _FAILURES = {
     1: "declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup.",
@@ -115,7 +118,7 @@ class Program:
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
     group = launched_group(call.grid, call.threadgroup)
-    program = load(signature, single=_threads(group) == 1)
+    program = load(signature, _threads(group) == 1, call.grid[0] > _ORDINARY_GRID)
     contiguous = signature.kernel.ensure_row_contiguous
     outputs = _allocate(call)
     held: list[_Buffer] = []
@@ -130,21 +133,24 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     return _guarded(signature.kernel.name, call.inputs, outputs), program.path
 
 
-def load(signature: Signature, single: bool) -> Program:
-    """The compiled program for a signature; ``single``: every threadgroup has one thread."""
-    return _load(signature, single and translate(signature.kernel, "host").uses_sync)
+def load(signature: Signature, single: bool, large: bool = False) -> Program:
+    """The compiled program for a signature.
+
+    ``single``: every threadgroup has one thread. ``large``: positions along x may go beyond `_ORDINARY_GRID`.
+    """
+    return _load(signature, single and translate(signature.kernel, "host").uses_sync, large)
 
 
 @cache
-def _load(signature: Signature, single: bool) -> Program:
+def _load(signature: Signature, single: bool, large: bool) -> Program:
+    defines = (*(["-DZMLX_SINGLE_THREAD"] if single else []), *(["-DZMLX_LARGE_GRID"] if large else []))
     if single or not translate(signature.kernel, "host").uses_sync:
-        defines = ("-DZMLX_SINGLE_THREAD",) if single else ()
         return _compiled(signature, host_text(signature, single), "loop", defines)
     if not os.environ.get(FIBERS_VARIABLE):
-        # What is said of the author's text, the compiler says of the text below: line by line.
+        # What is wrong with the author's text, the compiler says of the text below, line by line.
         with contextlib.suppress(Unclear, KernelCompileError):
-            return _compiled(signature, region_text(signature), "regions")
-    return _compiled(signature, host_text(signature, single), "fibers")
+            return _compiled(signature, region_text(signature), "regions", defines)
+    return _compiled(signature, host_text(signature, single), "fibers", defines)
 
 
 def forget_programs() -> None:
@@ -152,7 +158,7 @@ def forget_programs() -> None:
     _load.cache_clear()
 
 
-def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ...] = ()) -> Program:
+def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ...]) -> Program:
     library = ctypes.CDLL(str(compiler.compile_host(signature.kernel, text, defines)))
     entry = ctypes.cast(library.zmlx_entry, ctypes.c_void_p).value
     assert entry is not None
