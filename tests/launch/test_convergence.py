@@ -92,6 +92,10 @@ def test_diverged_lanes(source, expected):
         "template <typename T> T total(T x) { return simd_sum(x); }",
         "#define total(x) simd_sum(x)",
         "#define total simd_sum",
+        "#define make(op, x) simd_##op(x)\n#define total(x) make(sum, x)",
+        "#define paste(a, b) a##b\n#define name(a) paste(simd_, a)\n#define total(x) name(sum)(x)",
+        "#define define(op) int all_##op(int x) { return simd_##op(x); }\ndefine(sum)\n#define total all_sum",
+        "int all_sum(int x) { return simd_sum(x); }\n#define make(op, x) all_##op(x)\n#define total(x) make(sum, x)",
         "struct Op { int run(int x) thread const { return simd_sum(x); } };\n#define total(x) Op().run(x)",
         "namespace mine { int total(int x) { return metal::simd_sum(x); } }\nusing mine::total;",
         (
@@ -107,6 +111,12 @@ def test_functions_called_from_several_branches(header):
     """
     expected = np.where(LANES < 10, 10, 2200) + 10000 * np.where(ODD, 16, 80)
     np.testing.assert_array_equal(run(source, header), expected)
+
+
+def test_a_pasted_name_in_a_loop():
+    source = "for (uint i = 0; i < t % 3; ++i) v = v * 37 + ALL(sum, 1);"
+    expected = meetings(LANES % 3 > 0, LANES % 3 > 1)
+    np.testing.assert_array_equal(run(source, "#define ALL(op, x) simd_##op(x)"), expected)
 
 
 def test_lambdas():

@@ -24,6 +24,7 @@ import re
 from collections.abc import Iterator
 
 from zmlx.launch.declarations import declarations
+from zmlx.launch.pastes import chains, pasted_names
 from zmlx.launch.structure import Fragment, Program
 
 _REDUCTIONS = ("sum", "product", "min", "max", "and", "or", "xor")
@@ -64,6 +65,7 @@ class Convergence:
         self.program = program
         self.loops = 0
         self.meeting = set(SITED_FUNCTIONS)
+        self.pasted = pasted_names(program)
         self._find_meeting()
 
     def mark(self) -> None:
@@ -83,7 +85,13 @@ class Convergence:
     def _definitions(self) -> Iterator[tuple[str, Iterator[str]]]:
         """Name and names used, of all that can be called."""
         for macro in self.program.macros.values():
-            yield macro.name, _names(macro.body, 0, len(macro.body) - 1)
+            made = {
+                name for (owner, _), names in self.pasted.items() if owner == macro.name for name in names
+            }
+            used = made.union(_names(macro.body, 0, len(macro.body) - 1))
+            # What is pasted may be a call, or the name of a function that the macro declares.
+            for name in (macro.name, *made - SITED_FUNCTIONS):
+                yield name, iter(used)
         for declaration in declarations(self.program.header.main):
             if declaration.kind == "function" and not declaration.name.startswith("operator"):
                 yield declaration.name, _names(self.program.header.main, *declaration.body)
@@ -107,6 +115,7 @@ class Convergence:
 
     def _mark_range(self, fragment: Fragment, first: int, last: int) -> None:
         tails: set[int] = set()  # the `while` of each do loop
+        pasted = dict(chains(fragment))
         for index in range(first, last + 1):
             text = fragment.text(index)
             if text in _LOOPS and index not in tails:
@@ -114,11 +123,19 @@ class Convergence:
                 tails.add(tail)
                 if self._meets(fragment, index, fragment.statement_end(index)):
                     self._mark_loop(fragment, index, tail)
+            elif index in pasted:
+                if self._chain(fragment, index) & self.meeting:
+                    self._mark_traced(fragment, index, pasted[index])
             elif text in self.meeting and fragment.is_name(index):
                 self._mark_call(fragment, index)
 
     def _meets(self, fragment: Fragment, first: int, last: int) -> bool:
-        return any(name in self.meeting for name in _names(fragment, first, last))
+        pasted = (self._chain(fragment, i) for i, _ in chains(fragment) if first <= i <= last)
+        return not self.meeting.isdisjoint(set(_names(fragment, first, last)).union(*pasted))
+
+    def _chain(self, fragment: Fragment, index: int) -> frozenset[str]:
+        """The names that are pasted together at ``index``."""
+        return self.pasted.get((fragment.macro.name, index), frozenset()) if fragment.macro else frozenset()
 
     def _do_tail(self, fragment: Fragment, index: int) -> int:
         return fragment.statement_end(index + 1) + 1 if fragment.text(index) == "do" else -1
@@ -153,25 +170,29 @@ class Convergence:
         return (semicolons[0] + 1, semicolons[1] - 1) if len(semicolons) == 2 else (-1, -1)
 
     def _mark_call(self, fragment: Fragment, index: int) -> None:
-        opened = index + 1
-        if fragment.text(opened) == "<" and fragment.angles.get(opened, -1) > opened:
-            opened = fragment.angles[opened] + 1
-        closed = fragment.partner(opened)
-        if fragment.text(opened) != "(" or closed < 0:
-            return
         name = self._aliased(fragment.text(index))
         if name in SITED_FUNCTIONS:
+            closed = _call_end(fragment, index)
+            if closed < 0:
+                return
             site = "::zmlx::Site(__COUNTER__)"
             token = fragment.code[closed]
-            token.before = token.before + (site if closed == opened + 1 else f", {site}")
+            token.before = token.before + (site if fragment.text(closed - 1) == "(" else f", {site}")
         elif name not in self.program.macros:
-            start = _call_start(fragment, index)
-            before = fragment.text(start - 1)
-            if fragment.is_name(start - 1) and before not in ("return", "else", "do", "case"):
-                return  # a declaration
-            _surround(
-                fragment, start, closed, "::zmlx::call(__COUNTER__, [&]() -> decltype(auto) { return ", "; })"
-            )
+            self._mark_traced(fragment, index, index)
+        elif (closed := _call_end(fragment, index)) >= 0:
+            self._mark_traced(fragment, index, closed)  # ``NAME_OF(sum)(x)``: the macro makes a name
+
+    def _mark_traced(self, fragment: Fragment, first: int, last: int) -> None:
+        """Let the call of the function whose name is from ``first`` to ``last`` leave a trace."""
+        closed = _call_end(fragment, last)
+        start = _call_start(fragment, first)
+        before = fragment.text(start - 1)
+        if closed < 0 or (fragment.is_name(start - 1) and before not in ("return", "else", "do", "case")):
+            return  # no call, but a declaration
+        _surround(
+            fragment, start, closed, "::zmlx::call(__COUNTER__, [&]() -> decltype(auto) { return ", "; })"
+        )
 
     def _aliased(self, name: str) -> str:
         """The function that a macro is another name of."""
@@ -188,6 +209,14 @@ def _surround(fragment: Fragment, first: int, last: int, before: str, after: str
     """Put something around a range, inside of what earlier rewriting put around it."""
     fragment.code[first].before += before
     fragment.code[last].after = after + fragment.code[last].after
+
+
+def _call_end(fragment: Fragment, index: int) -> int:
+    """The parenthesis that closes the call of the function whose name ends at ``index``; -1 if it is not called."""
+    opened = index + 1
+    if fragment.text(opened) == "<" and fragment.angles.get(opened, -1) > opened:
+        opened = fragment.angles[opened] + 1
+    return fragment.partner(opened) if fragment.text(opened) == "(" else -1
 
 
 def _call_start(fragment: Fragment, index: int) -> int:
