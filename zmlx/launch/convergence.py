@@ -16,6 +16,10 @@ leaves a trace
 =================================  ==========================================================================
 
 ``__COUNTER__`` grows along the source and is different for each expansion of a macro.
+
+Operators and constructors are called without a name. In a program where one of them holds a simd operation, every
+call, loop, branch and statement is marked, since any of them may be the one around it. Between the operands of ``?:``,
+``&&`` and ``||`` they are not told apart.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from zmlx.launch.declarations import declarations
+from zmlx.launch.declarations import Declaration, declarations
 from zmlx.launch.pastes import chains, pasted_names
 from zmlx.launch.structure import Fragment, Program
 
@@ -50,7 +54,11 @@ _LANE_FUNCTIONS = frozenset(
 _LANE_TYPES = re.compile(r"simdgroup_(?:float|half|bfloat)8x8")
 
 _LOOPS = frozenset({"for", "while", "do"})
-_NO_CALLEE = frozenset({"if", "for", "while", "switch", "return", "sizeof", "decltype"})
+#: Words whose parentheses a statement follows, and words that an expression follows.
+_HEADS = frozenset({"if", "for", "while", "switch"})
+#: What a branch may begin with that is marked itself, or has to find the loop around it.
+_STATEMENTS = frozenset({"{", "if", "for", "while", "do", "switch", "break", "continue", ";", ""})
+_BEFORE_EXPRESSIONS = frozenset({"return", "else", "do", "case"})
 
 
 def uses_lanes(name: str) -> bool:
@@ -66,12 +74,23 @@ class Convergence:
         self.loops = 0
         self.meeting = set(SITED_FUNCTIONS)
         self.pasted = pasted_names(program)
+        self.hidden = False
         self._find_meeting()
+        self.hidden = any(
+            _is_hidden(d) and self._meets(program.header.main, d.first, d.last) for d in self._functions()
+        )
+        if self.hidden:
+            self.meeting.update(
+                d.name for d in self._functions() if not _is_hidden(d) and not self._is_constant(d)
+            )
 
     def mark(self) -> None:
         for fragment in self.program.fragments:
             for first, last in self._bodies(fragment):
                 self._mark_range(fragment, first, last)
+                if self.hidden and fragment.macro is None:
+                    braces = fragment.text(first) == "{"
+                    self._number(fragment, first + braces, last - braces)
 
     def _find_meeting(self) -> None:
         """Close the set of meeting functions over the program's own functions, lambdas and macros."""
@@ -92,25 +111,31 @@ class Convergence:
             # What is pasted may be a call, or the name of a function that the macro declares.
             for name in (macro.name, *made - SITED_FUNCTIONS):
                 yield name, iter(used)
-        for declaration in declarations(self.program.header.main):
-            if declaration.kind == "function" and not declaration.name.startswith("operator"):
+        for declaration in self._functions():
+            if not declaration.name.startswith("operator"):
                 yield declaration.name, _names(self.program.header.main, *declaration.body)
         for fragment in self.program.fragments:
             for index in range(len(fragment)):
-                # auto name = [&](…) { … };
-                if fragment.is_name(index) and (fragment.text(index + 1), fragment.text(index + 2)) == (
-                    "=",
-                    "[",
-                ):
+                # auto name = [&](…) { … }; auto name{[&](…) { … }};
+                following = fragment.text(index + 1), fragment.text(index + 2)
+                if fragment.is_name(index) and following in (("=", "["), ("{", "[")):
                     yield fragment.text(index), _names(fragment, index + 2, fragment.statement_end(index))
+
+    def _functions(self) -> Iterator[Declaration]:
+        return (d for d in declarations(self.program.header.main) if d.kind == "function")
+
+    def _is_constant(self, declaration: Declaration) -> bool:
+        """Whether it may be called where a constant is needed, and so has no lanes to wait for."""
+        return "constexpr" in _names(self.program.header.main, declaration.first, declaration.body[0])
 
     def _bodies(self, fragment: Fragment) -> Iterator[tuple[int, int]]:
         """The ranges that hold statements: functions of the header, macros, and the whole of the kernel's body."""
         if fragment is not self.program.header.main:
             yield 0, len(fragment) - 1
             return
-        for declaration in declarations(fragment):
-            if declaration.kind == "function" and declaration.first not in fragment.erased:
+        for declaration in self._functions():
+            constant = self.hidden and self._is_constant(declaration)
+            if declaration.first not in fragment.erased and not constant:
                 yield declaration.body
 
     def _mark_range(self, fragment: Fragment, first: int, last: int) -> None:
@@ -123,6 +148,8 @@ class Convergence:
                 tails.add(tail)
                 if self._meets(fragment, index, fragment.statement_end(index)):
                     self._mark_loop(fragment, index, tail)
+            elif self.hidden and text in ("if", "else"):
+                self._mark_branch(fragment, index)
             elif index in pasted:
                 if self._chain(fragment, index) & self.meeting:
                     self._mark_traced(fragment, index, pasted[index])
@@ -131,7 +158,7 @@ class Convergence:
 
     def _meets(self, fragment: Fragment, first: int, last: int) -> bool:
         pasted = (self._chain(fragment, i) for i, _ in chains(fragment) if first <= i <= last)
-        return not self.meeting.isdisjoint(set(_names(fragment, first, last)).union(*pasted))
+        return self.hidden or not self.meeting.isdisjoint(set(_names(fragment, first, last)).union(*pasted))
 
     def _chain(self, fragment: Fragment, index: int) -> frozenset[str]:
         """The names that are pasted together at ``index``."""
@@ -145,8 +172,7 @@ class Convergence:
         closed = fragment.partner(opened)
         if fragment.text(opened) != "(" or closed < 0:
             return
-        loop = f"zmlx_loop_{self.loops}"
-        self.loops += 1
+        loop = self._scope()
         if fragment.text(index) == "for":
             first, last = self._for_condition(fragment, opened, closed)
             if first < 0:
@@ -161,6 +187,43 @@ class Convergence:
             _surround(fragment, first, last, "(", f") && {loop}.next()")
         else:
             _surround(fragment, first, last, f"{loop}.next() && (", ")")
+
+    def _scope(self) -> str:
+        self.loops += 1
+        return f"zmlx_loop_{self.loops - 1}"
+
+    def _mark_branch(self, fragment: Fragment, index: int) -> None:
+        """Let the single statement behind ``if (…)`` or ``else`` leave a trace; blocks are numbered."""
+        first = index + 1
+        if fragment.text(index) == "if":
+            first = fragment.partner(first + (fragment.text(first) == "constexpr")) + 1
+        if first > index and fragment.text(first) not in _STATEMENTS:
+            scope = self._scope()
+            head = f"for (::zmlx::Loop {scope}(__COUNTER__); {scope}.once();) "
+            fragment.code[first].before = head + fragment.code[first].before
+
+    def _number(self, fragment: Fragment, first: int, last: int) -> None:
+        """Let each statement of a block leave a trace that grows from one to the next."""
+        scope, index = self._scope(), first
+        while index <= last:
+            end = fragment.statement_end(index)
+            mark = f"::zmlx::Loop {scope}(__COUNTER__); " if index == first else f"{scope}.next(); "
+            fragment.code[index].before = mark + fragment.code[index].before
+            inner = index
+            while inner <= end:
+                if fragment.text(inner) == "{" and self._is_block(fragment, inner, index):
+                    self._number(fragment, inner + 1, fragment.partner(inner) - 1)
+                    inner = fragment.partner(inner)
+                inner += 1
+            index = end + 1
+
+    def _is_block(self, fragment: Fragment, index: int, statement: int) -> bool:
+        """Whether statements stand in the braces at ``index``, and no labels of a ``switch``."""
+        before = fragment.text(index - 1)
+        if before == ")":
+            return fragment.text(fragment.partner(index - 1) - 1) != "switch"
+        in_parentheses = fragment.text(fragment.parent(index)) == "("
+        return index == statement or before in ("else", "do") or (before == ":" and not in_parentheses)
 
     def _for_condition(self, fragment: Fragment, opened: int, closed: int) -> tuple[int, int]:
         """First and last token of a for loop's condition (last < first: it is empty); (-1, -1) for ``for (a : b)``."""
@@ -188,7 +251,7 @@ class Convergence:
         closed = _call_end(fragment, last)
         start = _call_start(fragment, first)
         before = fragment.text(start - 1)
-        if closed < 0 or (fragment.is_name(start - 1) and before not in ("return", "else", "do", "case")):
+        if closed < 0 or (fragment.is_name(start - 1) and before not in _BEFORE_EXPRESSIONS):
             return  # no call, but a declaration
         _surround(
             fragment, start, closed, "::zmlx::call(__COUNTER__, [&]() -> decltype(auto) { return ", "; })"
@@ -199,6 +262,11 @@ class Convergence:
         macro = self.program.macros.get(name)
         alias = macro is not None and macro.parameters is None and len(macro.body) == 1
         return macro.body.text(0) if macro is not None and alias else name
+
+
+def _is_hidden(declaration: Declaration) -> bool:
+    """Whether it is an operator or a constructor, which are called without their name."""
+    return declaration.name.startswith("operator") or declaration.scope.endswith(f"{declaration.name}::")
 
 
 def _names(fragment: Fragment, first: int, last: int) -> Iterator[str]:
@@ -223,11 +291,16 @@ def _call_start(fragment: Fragment, index: int) -> int:
     """Where the expression that ends in the callee at ``index`` begins: ``a[i].b`` of ``a[i].b.f(…)``."""
     while fragment.text(index - 1) in ("::", ".", "->"):
         index -= 2
-        while fragment.text(index) in (")", "]", ">"):
+        while fragment.text(index) in (")", "]", ">", "}"):
+            closed = index
             opened = (
-                fragment.angles.get(index, -1) if fragment.text(index) == ">" else fragment.partner(index)
+                fragment.angles.get(closed, -1) if fragment.text(closed) == ">" else fragment.partner(closed)
             )
-            if opened < 0:
-                return index
-            index = opened - (fragment.is_name(opened - 1) or fragment.text(opened - 1) in (")", "]"))
+            before = fragment.text(opened - 1)
+            if opened < 0 or before in _HEADS:
+                return closed + (opened >= 0)  # what is behind `if (…)`
+            named = fragment.is_name(opened - 1) and before not in _BEFORE_EXPRESSIONS
+            index = opened - (named or before in (")", "]", ">"))
+            if index == opened:
+                break
     return index

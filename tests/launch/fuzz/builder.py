@@ -65,6 +65,7 @@ class Builder:
     variables: Leaves
     uniform: Leaves
     functions: list[Function]
+    functors: list[Function]
     arrays: list[Array] = field(default_factory=list)
     bins: list[Array] = field(default_factory=list)
     own: dict[str, bool] = field(default_factory=dict)
@@ -304,6 +305,12 @@ class Builder:
             )
             made = Expression(kind, e.text, lambda s: function(s.variables[name], e.value(s)), np.inf)
             return assigned(name, made, f"{{}} {op}= {{}};")
+        functors = [f for f in self.functors if kind in f.kinds and (self.simd or not f.meets)]
+        if functors and self.chance(2):
+            # Not in expressions: between the operands of `?:` and `&&`, lanes of two calls would meet on the CPU.
+            a, b = self.small(kind, 2), self.small(kind, 2)
+            functor = self.draw(st.sampled_from(functors))
+            return assigned(name, reduced(functor.call(a, b, self.draw(st.booleans()), 0)))
         return assigned(name, self.small(kind))
 
     def own_store(self) -> Statement:

@@ -75,7 +75,7 @@ def _meaning(formula: Formula, a: Expression, b: Expression, n: int) -> Expressi
 
 @dataclass(frozen=True)
 class Function:
-    """A function template or, if ``macro`` names a kind, a macro for values of that kind.
+    """A function template; a macro for values of a kind, if ``macro`` names one; or a struct that can be called.
 
     ``number`` says where the template argument ``N`` stands: ``"first"``, ``"last"`` or nowhere.
     """
@@ -84,6 +84,7 @@ class Function:
     formula: Formula
     macro: str = ""
     number: str = ""
+    functor: bool = False
 
     @property
     def meets(self) -> bool:
@@ -102,10 +103,14 @@ class Function:
             return f"#define {self.name}(a, b) ({body})"
         parameters = {"": "typename T", "first": "int N, typename T", "last": "typename T, int N = 2"}
         body = _text(self.formula, lambda c: f"T({c})")
-        return f"template <{parameters[self.number]}> T {self.name}(T a, T b) {{ return {body}; }}"
+        name = "operator()" if self.functor else self.name
+        text = f"template <{parameters[self.number]}> T {name}(T a, T b) {{ return {body}; }}"
+        return f"struct {self.name} {{ {text} }};" if self.functor else text
 
     def _callee(self, kind: str, explicit: bool, n: int) -> str:
         """The name with as many template arguments as the call wants."""
+        if self.functor:
+            return f"{self.name}{'{}' if explicit else '()'}"
         if self.number == "first":
             return f"{self.name}<{n}, {kind}>" if explicit else f"{self.name}<{n}>"
         if self.number == "last":
@@ -165,10 +170,10 @@ def boxed(style: str, parts: list[Expression], index: Expression, pick: int) -> 
 
 
 @st.composite
-def functions(draw: st.DrawFn, name: str) -> Function:
-    """A function template or a macro."""
-    macro = draw(st.sampled_from(["", "", *NUMBERS]))
-    number = "" if macro else draw(st.sampled_from(["", "first", "last"]))
+def functions(draw: st.DrawFn, name: str, functor: bool = False) -> Function:
+    """A function template or a macro, or a struct that can be called."""
+    macro = "" if functor else draw(st.sampled_from(["", "", *NUMBERS]))
+    number = "" if macro or functor else draw(st.sampled_from(["", "first", "last"]))
     leaves: list[Formula] = [("a",), ("b",), ("const", 1), ("const", 3), *([("n",)] if number else [])]
 
     def formula(depth: int) -> Formula:
@@ -181,7 +186,7 @@ def functions(draw: st.DrawFn, name: str) -> Function:
             return ("?", *(formula(depth - 1) for _ in range(4)))
         return (form, formula(depth - 1), formula(depth - 1))
 
-    made = Function(name, formula(2), macro, number)
+    made = Function(name, formula(2), macro, number, functor)
     try:
         for kind in made.kinds:
             argument = variable(kind, "", *CONTENTS[kind])

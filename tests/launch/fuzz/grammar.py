@@ -117,7 +117,8 @@ def kernels(draw: st.DrawFn, statements: int = 5) -> Kernel:
     leaves["uint"] += [variable("uint", name, 200, 0) for name in ("t", "i", "g", "m", "lane")]
     uniform: Leaves = {"uint": [variable("uint", name, 200, 0) for name in ("g", "m")]}
     made = [draw(functions(f"f{k}")) for k in range(draw(st.integers(0, 3)))]
-    builder = Builder(draw, threads, leaves, uniform, made)
+    functors = [draw(functions("h0", functor=True))] if draw(st.integers(0, 2)) == 0 else []
+    builder = Builder(draw, threads, leaves, uniform, made, functors)
     builder.arrays += [Array(kind, f"x_{kind}", threads, "input") for kind in NUMBERS if threads >= 8]
     body = [builder.leaving()] if builder.chance(3) else []
     size = 1 << (min(group, columns) * rows - 1).bit_length()
@@ -131,7 +132,7 @@ def kernels(draw: st.DrawFn, statements: int = 5) -> Kernel:
     names = {kind: len(found) for kind, found in builder.outputs.items() if found}
     outputs |= {f"out_{kind}": (kind, (threads, count)) for kind, count in names.items()}
     header = "".join(f"#define N_{kind} {count}u\n" for kind, count in names.items())
-    header += f"#define SIZE {size}\n{_HEADER}" + "\n".join(f.declaration for f in made) + "\n"
+    header += f"#define SIZE {size}\n{_HEADER}" + "\n".join(f.declaration for f in (*made, *functors)) + "\n"
     lines = ["uint g = threadgroup_position_in_grid.x, lane = thread_index_in_simdgroup;"]
     if rows == 1:
         lines += ["uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;"]

@@ -15,6 +15,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, note, settings
 
 from fuzz.grammar import Kernel, kernels
+from zmlx.launch import cuda, recording
+from zmlx.launch.errors import NvrtcNotFoundError
+from zmlx.launch.nvrtc import find_nvrtc
 
 EXAMPLES = int(os.environ.get("ZMLX_FUZZ_EXAMPLES", "15"))
 
@@ -26,6 +29,21 @@ def test_kernels_agree_with_numpy(kernel: Kernel) -> None:
     actual, expected = kernel.launch(), kernel.expected()
     for name in expected:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+
+
+@pytest.mark.cpu
+@settings(max_examples=min(EXAMPLES // 5, 40), deadline=None, suppress_health_check=list(HealthCheck))
+@given(kernels())
+def test_cuda_text_compiles(kernel: Kernel) -> None:
+    """For an H100, where there is an NVRTC."""
+    try:
+        find_nvrtc()
+    except NvrtcNotFoundError:
+        return
+    note(str(kernel))
+    with recording("cuda") as calls:
+        kernel.launch()
+    assert cuda.compile_cubin(calls[0].signature, "sm_90")[:4] == b"\x7fELF"
 
 
 #: What would be wrong in a back end, as a change of the source: a pattern and what to put in its place.

@@ -288,6 +288,13 @@ IDIOMS = (
         "lang_turned operator+(lang_turned a, lang_turned b) { return lang_turned(a.v + b.v); }",
     ),
     _idiom(
+        "a functor with a simd operation in branches, and behind them",
+        "lang_all o; uint f = 0; if (i % 4 == 0) f = o(1u); else f = 100 * o(1u); out[i] = f + 10000 * o(1u);",
+        lambda V: np.where(LANES % 4, 2400, 8) + 320000,
+        "uint32",
+        header="struct lang_all { uint operator()(uint v_) const { return simd_sum(v_); } };",
+    ),
+    _idiom(
         "`return` out of a loop in a function with simd operations",
         "out[i] = lang_first(i);",
         lambda V: np.where(LANES % 5 < 4, LANES % 5 * 100, sums(LANES % 5 == 4)),
