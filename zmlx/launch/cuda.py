@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 PATH = "cuda"
 
 #: Functions without an execution space are the kernel author's, and run on the device.
-_OPTIONS = ("--std=c++17", "-default-device", "-minimal", "-w")
+_OPTIONS = ("-default-device", "-minimal", "-w")
+
+#: ``{.x = 1}``, which Metal and the host's compilers take in C++17 as well, and NVRTC only in C++20.
+_DESIGNATOR = re.compile(r"[{,]\s*\.\s*[A-Za-z_]\w*\s*=[^=]")
 
 # CUDA's limits on what a launch may ask for (CUDA C++ Programming Guide, "Technical Specifications"), and that of the
 # 32-bit integers in which MLX rounds a grid up to whole blocks.
@@ -302,13 +305,15 @@ def _program(signature: Signature, target: str, plan: Plan) -> Program:
     kernel, nvrtc, headers = signature.kernel, find_nvrtc(), runtime_headers()
     text = cuda_text(signature, plan)
     files = [part for file in headers.items() for part in file]
-    key = digest(text, target, *_OPTIONS, nvrtc.name, str(plan.device), *files)
+    designators = any(_DESIGNATOR.search(part) for part in (kernel.header, kernel.source))
+    options = (f"--std=c++{20 if designators else 17}", *_OPTIONS)
+    key = digest(text, target, *options, nvrtc.name, str(plan.device), *files)
     entry = f"zmlx_{re.sub(r'[^A-Za-z0-9_]', '_', kernel.name)}_{key[:16]}"
 
     def build(path: Path) -> None:
-        options = (*_OPTIONS, f"-DZMLX_ENTRY={entry}")
+        arguments = (*options, f"-DZMLX_ENTRY={entry}")
         try:
-            path.write_bytes(nvrtc.compile(text, f"{kernel.name}.cu", target, options, headers))
+            path.write_bytes(nvrtc.compile(text, f"{kernel.name}.cu", target, arguments, headers))
         except NvrtcError as error:
             raise compile_error(kernel, error.log, f"{nvrtc.name} refused it for {target}") from error
 

@@ -27,7 +27,7 @@ meet, barriers that only some threads may reach, and what statements.py does not
 
 from __future__ import annotations
 
-from zmlx.launch.convergence import SITED_FUNCTIONS, reaching, uses_lanes
+from zmlx.launch.convergence import SITED_FUNCTIONS, is_hidden, reaching, uses_lanes
 from zmlx.launch.overloads import overloaded_functions
 from zmlx.launch.region_writer import RegionWriter
 from zmlx.launch.signature import KernelSource
@@ -75,10 +75,13 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
         if fragment.text(index) in ("&", "&&") and fragment.text(index + 1) in (")", ">"):
             raise Unclear("a cast to a reference")
     aliases = {name: _alias(program, name) for name in names & program.macros.keys()}
-    hidden = (reaching(program, SITED_FUNCTIONS | _BARRIERS) - SITED_FUNCTIONS - _BARRIERS) & names
-    hidden -= {name for name, barrier in aliases.items() if barrier}
+    meetings = SITED_FUNCTIONS | _BARRIERS
+    reached = reaching(program, meetings)
+    hidden = (reached - meetings - {name for name, barrier in aliases.items() if barrier}) & names
     if hidden:
         raise Unclear(f"threads meet in `{min(hidden)}`")
+    if is_hidden(program, reached):
+        raise Unclear("threads meet in an operator or a constructor")
     for name in close_over_macros(program, names) & program.macros.keys():
         _check_macro(program, name)
     barriers, collectives = set(), set()
