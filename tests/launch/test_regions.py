@@ -379,6 +379,29 @@ CASES = {
         """,
         X * 2 + 3,
     ),
+    "macros in which threads meet": Case(
+        """
+        threadgroup int s[64];
+        int v = x[i];
+        uint last = threads_per_threadgroup.x - 1;
+        REVERSE(v, s)
+        SYNC();
+        REVERSE(v, s)
+        out[i] = v + LARGEST(x[i]);
+        """,
+        per_group(lambda x: x + np.concatenate([all_same(p, p.max()) for p in (x[:32], x[32:]) if len(p)])),
+        header=f"""
+            #define SYNC() {BARRIER[:-1]}
+            #define LARGEST(a) simd_max(a)
+            #define REVERSE(value, shared) \\
+                do {{ \\
+                    shared[t] = value; \\
+                    SYNC(); \\
+                    value = shared[last - t]; \\
+                    SYNC(); \\
+                }} while (0);
+        """,
+    ),
     "a function of the library with a second result": Case(
         f"""
         float whole = 0;
@@ -425,7 +448,7 @@ def test_both_ways_compute_the_same(name, meeting_path):
     ("source", "reason"),
     [
         ("out[i] = total(x[i]);", "threads meet in `total`"),
-        ("out[i] = TOTAL(x[i]);", "threads meet in `TOTAL`"),
+        ("out[i] = TOTAL(sum, x[i]);", "threads meet in `TOTAL`"),
         ("if (t < 8) threadgroup_barrier(mem_flags::mem_none);", "a barrier that only some threads reach"),
         ("for (uint k = 0; k < t; ++k) { threadgroup_barrier(mem_flags::mem_none); }",
          "a barrier that only some threads reach"),
@@ -449,7 +472,7 @@ def test_both_ways_compute_the_same(name, meeting_path):
 def test_what_is_left_to_fibers(source, reason):
     header = """
         int total(int v) { return simd_sum(v); }
-        #define TOTAL(v) simd_sum(v)
+        #define TOTAL(op, v) simd_##op(v)
         #define LEAVE if (x[0] > 99) return;
     """
     kernel = KernelSource("left_alone", ("x",), ("out",), PREFIX + source, header)
@@ -490,6 +513,23 @@ def test_a_kernel_that_does_not_compile_is_told_by_its_own_lines():
         )
     assert "source line 2: " in str(error.value)
     assert "out[0] = v + missing;" in str(error.value)
+
+
+def test_attributes_are_those_that_the_source_mentions():
+    """A macro of the header may name others, which Metal does not know there."""
+    import mlx.core as mx
+
+    header = "#define LANE simd_sum(thread_index_in_simdgroup)"
+    kernel = zmlx.metal_kernel("hidden", [], ["out"], "out[0] = LANE;", header)
+    with pytest.raises(zmlx.KernelCompileError, match="thread_index_in_simdgroup"):
+        kernel(
+            inputs=[],
+            output_shapes=[(1,)],
+            output_dtypes=[mx.int32],
+            grid=(32, 1, 1),
+            threadgroup=(32, 1, 1),
+            stream=mx.cpu,
+        )
 
 
 def test_a_simdgroup_at_a_time():

@@ -27,7 +27,11 @@ meet, barriers that only some threads may reach, and what statements.py does not
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 from zmlx.launch.convergence import SITED_FUNCTIONS, is_hidden, reaching, uses_lanes
+from zmlx.launch.expansion import expand
 from zmlx.launch.overloads import overloaded_functions
 from zmlx.launch.region_writer import RegionWriter
 from zmlx.launch.signature import KernelSource
@@ -38,8 +42,18 @@ from zmlx.launch.variables import Body, Variables, close_over_macros
 
 GROUP_BARRIER = "threadgroup_barrier"
 _BARRIERS = frozenset({GROUP_BARRIER, "simdgroup_barrier"})
+_MEETINGS = SITED_FUNCTIONS | _BARRIERS
 #: Simd functions that have no form here: two operations each, or matrices.
 _LEFT_TO_FIBERS = frozenset(name for name in SITED_FUNCTIONS if "_and_fill_" in name or "multiply" in name)
+
+
+def written_out(kernel: KernelSource) -> KernelSource:
+    """The kernel with the macros in which threads meet written out in its body."""
+    program = Program(kernel.header, kernel.source)
+    defined = Counter(macro.name for part in program.sources for macro in part.macros)
+    meeting = reaching(program, _MEETINGS)
+    once = frozenset(name for name, times in defined.items() if times == 1 and name in meeting)
+    return replace(kernel, source=expand(program, kernel.source, once)) if once else kernel
 
 
 def region_body(kernel: KernelSource, program: Program) -> str:
@@ -75,9 +89,8 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
         if fragment.text(index) in ("&", "&&") and fragment.text(index + 1) in (")", ">"):
             raise Unclear("a cast to a reference")
     aliases = {name: _alias(program, name) for name in names & program.macros.keys()}
-    meetings = SITED_FUNCTIONS | _BARRIERS
-    reached = reaching(program, meetings)
-    hidden = (reached - meetings - {name for name, barrier in aliases.items() if barrier}) & names
+    reached = reaching(program, _MEETINGS)
+    hidden = (reached - _MEETINGS - {name for name, barrier in aliases.items() if barrier}) & names
     if hidden:
         raise Unclear(f"threads meet in `{min(hidden)}`")
     if is_hidden(program, reached):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from zmlx.launch.signature import ATTRIBUTES, KernelSource
+from zmlx.launch.signature import KernelSource
 from zmlx.launch.statements import Declarator, Range, Statement, exits
 from zmlx.launch.structure import Fragment, Macro, Program
 
@@ -170,7 +170,7 @@ class Variables:
                 self._add(f"{name}_{information}", everywhere, "shape")
         for name in kernel.output_names:
             self._add(name, everywhere, "output")
-        for name in ATTRIBUTES:
+        for name, _ in kernel.attributes:
             uniform = name in UNIFORM_ATTRIBUTES
             if name == "simdgroup_index_in_threadgroup":
                 uniform = not self.body.whole_group
