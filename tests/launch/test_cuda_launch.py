@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import zmlx
 from zmlx.launch import NvrtcNotFoundError, cuda, recording
 from zmlx.launch.cuda import Plan, cuda_text, make_plan
-from zmlx.launch.kernel import Call
 from zmlx.launch.nvrtc import find_nvrtc
 
 pytestmark = pytest.mark.cpu
@@ -115,9 +114,8 @@ sizes = st.one_of(st.integers(1, 100), st.integers(1, 2**20), st.integers(1, 2**
     threadgroup=st.tuples(*[st.integers(1, 1024)] * 3).map(within(1024)).flatmap(st.permutations).map(tuple),
 )
 def test_every_launch_is_one_that_cuda_takes(grid, threadgroup):
-    call = Call([], [], [], grid, threadgroup, [], None, None)
     plan = make_plan(grid, threadgroup)
-    threads, block = cuda._blocks(plan, call)
+    threads, block = cuda._blocks(plan, grid, threadgroup)
     # MLX rounds up in 32-bit integers.
     assert all(t > 0 and t + b - 1 <= 2**31 - 1 for t, b in zip(threads, block, strict=True))
     blocks = [-(-t // b) for t, b in zip(threads, block, strict=True)]
