@@ -247,6 +247,31 @@ def test_a_new_shape_compiles_nothing(launches, mx, monkeypatch):
     assert cuda._program.cache_info().misses == compiled
 
 
+def test_what_is_known_of_a_launch_depends_on_all_that_it_is_made_of(launches, mx):
+    """Grid, threadgroup, dtype, device; and each call has scalars and arrays of its own."""
+    made = kernel(BODY + " // x_shape")
+    calls = [
+        {},
+        {"grid": (13, 1, 1)},
+        {"threadgroup": (4, 3, 1)},
+        {"grid": (4, 70000, 1), "threadgroup": (2, 1, 1)},
+        {"inputs": [mx.zeros((3, 4), mx.float16)]},
+        {"inputs": [mx.zeros((4, 3))]},
+        {"stream": mx.Device(mx.gpu, 1)},
+    ]
+    for _ in range(2):
+        for changes in calls:
+            made(**arguments(**changes))
+    first, second = launches[: len(calls)], launches[len(calls) :]
+    for key in ("name", "grid", "threadgroup", "scalars"):
+        assert [asked[key] for asked in first] == [asked[key] for asked in second]
+    told = [(a["name"], a["grid"], a["threadgroup"], tuple(a["scalars"])) for a in first]
+    assert len(set(told)) == len(calls)
+    assert first[5]["scalars"] == [12, 1, 1, 4, 3]
+    assert first[0]["scalars"] is not second[0]["scalars"]
+    assert first[4]["inputs"][0].dtype == mx.float16
+
+
 def test_every_device_has_a_name_of_its_own(launches, mx):
     names = set()
     for stream in (mx.gpu, mx.Device(mx.gpu, 0), mx.Device(mx.gpu, 1), mx.Device(mx.gpu, 12)):

@@ -1,9 +1,9 @@
 """Gradients of what the host computed: an error, where mx.grad would silently take it for a constant.
 
 The host's kernels run when they are called, so that MLX's graph knows nothing of where their outputs came from.
-Inside mx.grad, mx.vjp and mx.jvp the outputs therefore go through an operation whose gradient is the error that it is
-on a GPU. To whoever asks for no gradient, that operation is one more to evaluate, which costs as much as the whole
-launch: outputs of inputs that no transformation follows are left as they are.
+Inside mx.grad the outputs therefore go through an operation whose gradient is the error that it is on a GPU. To
+whoever asks for no gradient, that operation is one more to evaluate, which costs more than the whole launch: outputs
+of inputs that no transformation follows are left as they are.
 """
 
 from __future__ import annotations

@@ -96,9 +96,12 @@ class Arrays {
   bool take(Object* list, uint32_t count) {
     for (uint32_t i = 0; i < count; ++i) {
       Object* array = python_.list_item(list, i);
-      Buffer buffer;
-      if (!array || python_.get_buffer(array, &buffer, ANY_STRIDES)) return false;
-      held_.push_back(buffer);
+      if (!array) return false;
+      held_.emplace_back();  // in its place from the start: a buffer may point into itself
+      if (python_.get_buffer(array, &held_.back(), ANY_STRIDES)) {
+        held_.pop_back();
+        return false;
+      }
     }
     return true;
   }

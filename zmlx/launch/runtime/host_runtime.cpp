@@ -53,6 +53,14 @@ struct Guard {
 };
 thread_local Guard* guard = nullptr;
 
+// Saving the signal mask to jump back to is a system call for each piece of work. macOS needs it: only a jump that
+// restores the mask tells its kernel that the signal stack is free again.
+#if defined(__APPLE__)
+constexpr int SAVE_MASK = 1;
+#else
+constexpr int SAVE_MASK = 0;
+#endif
+
 constexpr int SIGNALS[] = {SIGFPE, SIGSEGV, SIGBUS};
 struct sigaction previous[sizeof(SIGNALS) / sizeof(*SIGNALS)];
 
@@ -84,8 +92,7 @@ Error cause(int signal, const void* address, const void* context) {
 void on_signal(int signal, siginfo_t* info, void* context) {
   if (guard) {
     __atomic_store_n(&guard->launch->error, cause(signal, info->si_addr, context), __ATOMIC_RELAXED);
-    // The jump leaves the signal mask as it is in here, with the signal blocked: keeping the mask for it would cost
-    // each piece of work a system call.
+    // Where the jump does not restore the mask, it is as in here, with the signal blocked.
     sigset_t caught;
     sigemptyset(&caught);
     sigaddset(&caught, signal);
@@ -114,9 +121,6 @@ void catch_signals() {
 
 // A handler cannot run on the stack that has just overflowed.
 void give_signal_stack() {
-  thread_local bool given = false;
-  if (given) return;
-  given = true;
   stack_t now{};
   if (sigaltstack(nullptr, &now) == 0 && !(now.ss_flags & SS_DISABLE)) return;
   stack_t stack{};
@@ -152,7 +156,7 @@ struct Job {
     Guard here;
     here.launch = launch;
     here.worker = &worker;
-    if (sigsetjmp(here.back, 0) == 0) {
+    if (sigsetjmp(here.back, SAVE_MASK) == 0) {
       guard = &here;
       entry(launch, &worker, begin, end);
     }
@@ -180,14 +184,18 @@ class Pool {
   void run(Job& job, unsigned wanted) {
     std::lock_guard<std::mutex> turn(turn_);
     if (wanted > 1 && helpers_ > 0) {
+      const unsigned helping = wanted - 1 < helpers_ ? wanted - 1 : helpers_;
       {
         std::lock_guard<std::mutex> lock(mutex_);
         job_ = &job;
-        wanted_ = wanted - 1 < helpers_ ? wanted - 1 : helpers_;
-        running_ = wanted_;
+        wanted_ = helping;
+        running_ = helping;
         ++generation_;
       }
-      wake_.notify_all();
+      if (helping == helpers_)
+        wake_.notify_all();
+      else
+        for (unsigned i = 0; i < helping; ++i) wake_.notify_one();
     }
     give_signal_stack();
     job.work(caller_);
@@ -272,7 +280,9 @@ bool run_all(Entry entry, Launch& launch, bool fibers, unsigned threads) {
     std::lock_guard<std::mutex> lock(setup_mutex);
     catch_signals();
   }
-  workers.run(job, small ? 1 : threads);
+  // Nor is there anything to do for more workers than threadgroups.
+  const unsigned most = job.groups < threads ? static_cast<unsigned>(job.groups) : threads;
+  workers.run(job, small ? 1 : most);
   return !job.no_memory;
 }
 
