@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from zmlx.launch import compiler, gradient, memory
 from zmlx.launch.errors import KernelCompileError, KernelRuntimeError
 from zmlx.launch.host_call import NO_MEMORY, NOT_CONTIGUOUS, Plan
-from zmlx.launch.records import Triple, launched_group, threads_of
+from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Signature
 from zmlx.launch.statements import Unclear
 from zmlx.launch.translate import cpp_function, cpp_group_function, translate
@@ -71,9 +71,9 @@ class Program:
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
     group = launched_group(call.grid, call.threadgroup)
-    program = load(signature, single=threads_of(group) == 1)
+    program = load(signature, single=group == (1, 1, 1))
     outputs = memory.allocate(call)
-    if threads_of(call.grid):
+    if 0 not in call.grid:
         _run(program, signature, call, group, outputs)
     if program.is_traced(call.inputs):
         outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)

@@ -232,7 +232,9 @@ class MetalKernel:
     def _signature(self, call: Call) -> Signature:
         arrays = tuple([(x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs])
         # `type` tells True from 1, which are equal and hash alike.
-        template = tuple([(name, type(value), value) for name, value in call.template])
+        template = (
+            tuple([(name, type(value), value) for name, value in call.template]) if call.template else ()
+        )
         key = (arrays, tuple(call.output_dtypes), template)
         signature = self._signatures.get(key)
         if signature is None:
