@@ -12,7 +12,8 @@ import pytest
 
 import zmlx
 from zmlx.launch import KernelRuntimeError, host, watch
-from zmlx.launch.memory import allocate
+from zmlx.launch.kernel import Call
+from zmlx.launch.memory import allocate, release, view
 
 pytestmark = pytest.mark.cpu
 
@@ -69,15 +70,31 @@ def failing():
     return zmlx.metal_kernel("call_fails", ["a", "b"], ["out"], "out[0] = 7 / int(a[0]) + b[0];")
 
 
-@pytest.mark.parametrize("view", [lambda x: x, lambda x: x[::-1]], ids=["as it is", "copied"])
-def test_a_failed_launch_lets_go_of_its_arrays(mx, view):
-    kernel, a, b = failing(), view(mx.zeros((4,), mx.int32)), mx.ones((4,))
+@pytest.mark.parametrize("seen", [lambda x: x, lambda x: x[::-1]], ids=["as it is", "copied"])
+def test_a_failed_launch_lets_go_of_its_arrays(mx, seen):
+    kernel, a, b = failing(), seen(mx.zeros((4,), mx.int32)), mx.ones((4,))
     mx.eval(a, b)
     before = sys.getrefcount(a), sys.getrefcount(b)
     for _ in range(3):
         with pytest.raises(KernelRuntimeError, match="divided an integer by zero"):
             launch(kernel, [a, b], (1,))
     assert (sys.getrefcount(a), sys.getrefcount(b)) == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("out[i] = 7 / int(a[0]);", "divided an integer by zero"),
+        ("out[i] = a[(1 << 28) + i];", "outside of its arrays"),
+    ],
+)
+def test_a_fault_is_caught_again_and_again_in_every_worker(mx, statement, message):
+    """The jump out of a signal's handler leaves no signal blocked."""
+    source = f"uint i = thread_position_in_grid.x; {statement}"
+    kernel = zmlx.metal_kernel("call_faults", ["a"], ["out"], source)
+    for _ in range(20):
+        with pytest.raises(KernelRuntimeError, match=message):
+            launch(kernel, [mx.zeros((8,))], (100_000,), threadgroup=(16, 1, 1))
 
 
 def test_what_has_no_memory_is_an_error_and_the_rest_is_let_go_of(mx):
@@ -157,15 +174,46 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), memoryview(launch())[8
     assert run.stdout == "0 1.0\n", run.stderr
 
 
-def test_outputs_of_any_size_have_memory_of_their_own(mx):
-    from zmlx.launch.kernel import Call
-
-    for size in (0, 1, 100, 1 << 14, (1 << 14) + 1):
-        call = Call(
-            [], [(size,), (2, size)], [mx.bfloat16, mx.complex64], (1, 1, 1), (1, 1, 1), [], None, None
-        )
+@pytest.mark.parametrize("size", [0, 1, 100, 1 << 14, (1 << 14) + 1])
+def test_outputs_of_any_size_have_memory_of_their_own(mx, size):
+    shapes = [(size,), (2, size), (size, 1, 1), ()]
+    for dtype in (mx.uint8, mx.bool_, mx.bfloat16, mx.float32, mx.complex64):
+        call = Call([], shapes, [dtype] * 4, (1, 1, 1), (1, 1, 1), [], None, None)
         outputs = allocate(call) + allocate(call)
-        assert [x.shape for x in outputs] == [(size,), (2, size)] * 2
-        assert [x.dtype for x in outputs] == [mx.bfloat16, mx.complex64] * 2
-        memory = [host.memory.view(x, False, []).address for x in outputs]
-        assert size == 0 or len(set(memory)) == 4
+        assert [x.shape for x in outputs] == shapes * 2
+        assert {x.dtype for x in outputs} == {dtype}
+        held = []
+        memory = [view(x, False, held).address for x in outputs if x.size]
+        for buffer in held:
+            release(buffer)
+        assert len(set(memory)) == len(memory)
+
+
+def test_what_is_written_to_one_output_is_not_in_the_next(mx):
+    kernel = zmlx.metal_kernel("call_writes", ["a"], ["out"], "if (a) out[thread_position_in_grid.x] = 7;")
+    for dtype in (mx.uint8, mx.float32):
+        for number, expected in ((1, 7), (0, 0)):
+            out = launch(kernel, [number], (5, 3), output_dtypes=[dtype])
+            np.testing.assert_array_equal(np.array(out), np.full((5, 3), expected))
+
+
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [((2.0, 3), TypeError), ((-1, 3), ValueError), ((-2, -3), ValueError), (("6",), TypeError)],
+)
+def test_shapes_that_are_none(mx, shape, error):
+    kernel = zmlx.metal_kernel("call_shapeless", ["a"], ["out"], "out[0] = a;")
+    with pytest.raises(error):
+        kernel(
+            inputs=[1],
+            output_shapes=[shape],
+            output_dtypes=[mx.int32],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            stream=mx.cpu,
+        )
+
+
+def test_shapes_of_numpy_integers(mx):
+    kernel = zmlx.metal_kernel("call_numpy", ["a"], ["out"], "out[thread_position_in_grid.x] = a;")
+    assert launch(kernel, [2], tuple(np.array([2, 3]))).tolist() == [[2.0] * 3] * 2
