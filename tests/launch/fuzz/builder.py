@@ -114,6 +114,19 @@ class Builder:
     def small(self, kind: str, depth: int = 3) -> Expression:
         return reduced(self.expression(kind, depth))
 
+    def two(self, first: Callable[[], Expression], second: Callable[[], Expression]) -> list[Expression]:
+        """Of which one holds simd operations: compilers evaluate arguments, and sides of ``=``, in different orders."""
+        simd, which = self.simd, self.draw(st.booleans())
+        self.simd = simd and which
+        made = [first()]
+        self.simd = simd and not which
+        made.append(second())
+        self.simd = simd
+        return made
+
+    def index_and_value(self, kind: str) -> list[Expression]:
+        return self.two(lambda: self.expression("uint", 2), lambda: self.small(kind, 2))
+
     @contextmanager
     def inner(self, **names: Expression) -> Iterator[None]:
         """A block: what is declared in it, and what it gets (``variables`` or ``uniform``), ends with it."""
@@ -177,7 +190,7 @@ class Builder:
 
     def swap(self, array: Array) -> Statement:
         name, callee = self.name(), self.pick("swap_through", f"swap_through<{array.kind}>")
-        statement = swapped(array, name, self.expression("uint", 2), self.small(array.kind, 2), callee)
+        statement = swapped(array, name, *self.index_and_value(array.kind), callee)
         self.declare(array.kind, name)
         return statement
 
@@ -308,7 +321,7 @@ class Builder:
         functors = [f for f in self.functors if kind in f.kinds and (self.simd or not f.meets)]
         if functors and self.chance(2):
             # Not in expressions: between the operands of `?:` and `&&`, lanes of two calls would meet on the CPU.
-            a, b = self.small(kind, 2), self.small(kind, 2)
+            a, b = self.two(lambda: self.small(kind, 2), lambda: self.small(kind, 2))
             functor = self.draw(st.sampled_from(functors))
             return assigned(name, reduced(functor.call(a, b, self.draw(st.booleans()), 0)))
         return assigned(name, self.small(kind))
@@ -321,7 +334,7 @@ class Builder:
 
     def local_store(self) -> Statement:
         array = self.draw(st.sampled_from([a for a in self.arrays if a.space == "local"]))
-        index, e = self.expression("uint", 2), self.small(array.kind, 2)
+        index, e = self.index_and_value(array.kind)
         if array.name.endswith(".cells") and self.chance(2):
             return put(array, index, e)
         return stored(array, index, e, "{} = {};")
@@ -329,7 +342,7 @@ class Builder:
     def update(self) -> Statement:
         array = self.draw(st.sampled_from([*self.bins, *self.own_arrays(atomic=True)]))
         op = self.pick(*TOGETHER.get(array.op, (array.op,)))
-        return updated(array, op, self.expression("uint", 2), self.small(array.kind, 2))
+        return updated(array, op, *self.index_and_value(array.kind))
 
     def branch(self, depth: int) -> Statement:
         otherwise = self.block(depth - 1) if self.chance(2) else []
