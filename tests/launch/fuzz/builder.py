@@ -17,7 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fuzz.drawing import Leaves, Scope, expressions
-from fuzz.expressions import CONTENTS, NUMBERS, Expression, reduced, variable
+from fuzz.expressions import CONTENTS, NUMBERS, Expression, arithmetic, literal, reduced, variable
 from fuzz.functions import Function
 from fuzz.memory import (
     TOGETHER,
@@ -159,7 +159,11 @@ class Builder:
     def uniform_statement(self, depth: int) -> list[Statement]:
         forms = ["declare"] * 3 + ["change"] * 3 + ["barrier"] * 3 + ["uniform", "leave"]
         forms += ["loop", "loop", "branch"] if depth else []
+        shared = [array for array in self.arrays if array.is_shared and not array.op]
+        forms += ["exchange"] * 5 * bool(shared)
         form = self.pick(*forms)
+        if form == "exchange":
+            return self.exchange(self.draw(st.sampled_from(shared)))
         if form == "declare":
             return [self.declaration()]
         if form == "change":
@@ -173,6 +177,19 @@ class Builder:
         if form == "branch":
             return [self.uniform_branch(depth)]
         return [self.uniform_loop(depth)]
+
+    def exchange(self, array: Array) -> list[Statement]:
+        """All threads write their elements, and each reads another's."""
+        meet = [] if self.own[array.name] else [silent(self.pick(*BARRIERS))]
+        self.own[array.name] = True
+        store = stored(array, None, self.small(array.kind, 2), "{} = {};")
+        self.own[array.name] = False
+        step = literal("uint", self.draw(st.integers(1, 40)))
+        another = arithmetic("+", variable("uint", "t", 200, 0), step)
+        name = self.name()
+        read = assigned(name, element(array, another), f"{array.kind} {{}} = {{}};")
+        self.declare(array.kind, name)
+        return [*meet, store, silent(self.pick(*BARRIERS)), read]
 
     def meeting(self) -> list[Statement]:
         """A barrier, before which a thread may write and after which arrays change hands."""
@@ -262,14 +279,15 @@ class Builder:
             self.outputs[kind].append(name)
 
     def observation(self) -> list[Statement]:
-        """What arrays hold at the end, in variables."""
+        """What arrays hold at the end, in variables: each thread looks at what belongs to another."""
+        another = arithmetic("+", variable("uint", "t", 200, 0), literal("uint", 3))
         self.own = dict.fromkeys(self.own, False)
         found = []
         for array in self.arrays:
             if array.space != "input":
                 name = self.name()
                 form = f"{array.kind} {{}} = {{}};"
-                found.append(assigned(name, element(array, variable("uint", "t", 200, 0)), form))
+                found.append(assigned(name, element(array, another), form))
                 self.declare(array.kind, name)
         return [silent(self.pick(*BARRIERS)), *found] if found else []
 
