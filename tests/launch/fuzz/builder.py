@@ -17,7 +17,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from fuzz.drawing import Leaves, Scope, expressions
-from fuzz.expressions import CONTENTS, NUMBERS, Expression, reduced, variable
+from fuzz.expressions import CONTENTS, NUMBERS, Expression, arithmetic, literal, reduced, variable
 from fuzz.functions import Function
 from fuzz.memory import (
     TOGETHER,
@@ -114,6 +114,19 @@ class Builder:
     def small(self, kind: str, depth: int = 3) -> Expression:
         return reduced(self.expression(kind, depth))
 
+    def two(self, first: Callable[[], Expression], second: Callable[[], Expression]) -> list[Expression]:
+        """Of which one holds simd operations: compilers evaluate arguments, and sides of ``=``, in different orders."""
+        simd, which = self.simd, self.draw(st.booleans())
+        self.simd = simd and which
+        made = [first()]
+        self.simd = simd and not which
+        made.append(second())
+        self.simd = simd
+        return made
+
+    def index_and_value(self, kind: str) -> list[Expression]:
+        return self.two(lambda: self.expression("uint", 2), lambda: self.small(kind, 2))
+
     @contextmanager
     def inner(self, **names: Expression) -> Iterator[None]:
         """A block: what is declared in it, and what it gets (``variables`` or ``uniform``), ends with it."""
@@ -146,7 +159,11 @@ class Builder:
     def uniform_statement(self, depth: int) -> list[Statement]:
         forms = ["declare"] * 3 + ["change"] * 3 + ["barrier"] * 3 + ["uniform", "leave"]
         forms += ["loop", "loop", "branch"] if depth else []
+        shared = [array for array in self.arrays if array.is_shared and not array.op]
+        forms += ["exchange"] * 5 * bool(shared)
         form = self.pick(*forms)
+        if form == "exchange":
+            return self.exchange(self.draw(st.sampled_from(shared)))
         if form == "declare":
             return [self.declaration()]
         if form == "change":
@@ -160,6 +177,19 @@ class Builder:
         if form == "branch":
             return [self.uniform_branch(depth)]
         return [self.uniform_loop(depth)]
+
+    def exchange(self, array: Array) -> list[Statement]:
+        """All threads write their elements, and each reads another's."""
+        meet = [] if self.own[array.name] else [silent(self.pick(*BARRIERS))]
+        self.own[array.name] = True
+        store = stored(array, None, self.small(array.kind, 2), "{} = {};")
+        self.own[array.name] = False
+        step = literal("uint", self.draw(st.integers(1, 40)))
+        another = arithmetic("+", variable("uint", "t", 200, 0), step)
+        name = self.name()
+        read = assigned(name, element(array, another), f"{array.kind} {{}} = {{}};")
+        self.declare(array.kind, name)
+        return [*meet, store, silent(self.pick(*BARRIERS)), read]
 
     def meeting(self) -> list[Statement]:
         """A barrier, before which a thread may write and after which arrays change hands."""
@@ -177,7 +207,7 @@ class Builder:
 
     def swap(self, array: Array) -> Statement:
         name, callee = self.name(), self.pick("swap_through", f"swap_through<{array.kind}>")
-        statement = swapped(array, name, self.expression("uint", 2), self.small(array.kind, 2), callee)
+        statement = swapped(array, name, *self.index_and_value(array.kind), callee)
         self.declare(array.kind, name)
         return statement
 
@@ -249,14 +279,15 @@ class Builder:
             self.outputs[kind].append(name)
 
     def observation(self) -> list[Statement]:
-        """What arrays hold at the end, in variables."""
+        """What arrays hold at the end, in variables: each thread looks at what belongs to another."""
+        another = arithmetic("+", variable("uint", "t", 200, 0), literal("uint", 3))
         self.own = dict.fromkeys(self.own, False)
         found = []
         for array in self.arrays:
             if array.space != "input":
                 name = self.name()
                 form = f"{array.kind} {{}} = {{}};"
-                found.append(assigned(name, element(array, variable("uint", "t", 200, 0)), form))
+                found.append(assigned(name, element(array, another), form))
                 self.declare(array.kind, name)
         return [silent(self.pick(*BARRIERS)), *found] if found else []
 
@@ -308,7 +339,7 @@ class Builder:
         functors = [f for f in self.functors if kind in f.kinds and (self.simd or not f.meets)]
         if functors and self.chance(2):
             # Not in expressions: between the operands of `?:` and `&&`, lanes of two calls would meet on the CPU.
-            a, b = self.small(kind, 2), self.small(kind, 2)
+            a, b = self.two(lambda: self.small(kind, 2), lambda: self.small(kind, 2))
             functor = self.draw(st.sampled_from(functors))
             return assigned(name, reduced(functor.call(a, b, self.draw(st.booleans()), 0)))
         return assigned(name, self.small(kind))
@@ -321,7 +352,7 @@ class Builder:
 
     def local_store(self) -> Statement:
         array = self.draw(st.sampled_from([a for a in self.arrays if a.space == "local"]))
-        index, e = self.expression("uint", 2), self.small(array.kind, 2)
+        index, e = self.index_and_value(array.kind)
         if array.name.endswith(".cells") and self.chance(2):
             return put(array, index, e)
         return stored(array, index, e, "{} = {};")
@@ -329,7 +360,7 @@ class Builder:
     def update(self) -> Statement:
         array = self.draw(st.sampled_from([*self.bins, *self.own_arrays(atomic=True)]))
         op = self.pick(*TOGETHER.get(array.op, (array.op,)))
-        return updated(array, op, self.expression("uint", 2), self.small(array.kind, 2))
+        return updated(array, op, *self.index_and_value(array.kind))
 
     def branch(self, depth: int) -> Statement:
         otherwise = self.block(depth - 1) if self.chance(2) else []

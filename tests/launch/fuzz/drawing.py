@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
@@ -51,6 +51,16 @@ def expressions(draw: st.DrawFn, kind: str, scope: Scope, depth: int) -> Express
     def sub(of: str) -> Expression:
         return draw(expressions(of, scope, depth - 1))
 
+    def some(of: str, count: int) -> list[Expression]:
+        """Arguments of a call. Compilers evaluate them in different orders, so that one holds simd operations."""
+        which = draw(st.integers(0, count - 1))
+        quiet = replace(scope, simd=False)
+        return [draw(expressions(of, scope if k == which else quiet, depth - 1)) for k in range(count)]
+
+    def operands(of: str) -> list[Expression]:
+        """Of an operator, which is a function where half is a class."""
+        return some(of, 2) if of == "half" else [sub(of), sub(of)]
+
     if depth == 0 or draw(st.integers(0, 5)) == 0:
         if scope.variables.get(kind) and draw(st.integers(0, 3)):
             return draw(st.sampled_from(scope.variables[kind]))
@@ -60,7 +70,7 @@ def expressions(draw: st.DrawFn, kind: str, scope: Scope, depth: int) -> Express
         form = draw(st.sampled_from(forms))
         if form == "compare":
             of = draw(st.sampled_from(NUMBERS))
-            return compared(draw(st.sampled_from(["<", "<=", "==", "!=", ">"])), sub(of), sub(of))
+            return compared(draw(st.sampled_from(["<", "<=", "==", "!=", ">"])), *operands(of))
         if form == "logical":
             return logical(draw(st.sampled_from(["&&", "||"])), sub("bool"), sub("bool"))
         return (
@@ -82,14 +92,16 @@ def expressions(draw: st.DrawFn, kind: str, scope: Scope, depth: int) -> Express
     if form == "element":
         return element(draw(st.sampled_from(arrays)), draw(expressions("uint", scope, 1)))
     if form == "call":
-        a, b = reduced(sub(kind)), reduced(sub(kind))
-        return draw(st.sampled_from(functions)).call(a, b, draw(st.booleans()), draw(st.integers(1, 3)))
+        function = draw(st.sampled_from(functions))
+        quiet = expressions(kind, replace(scope, simd=False), depth - 1)
+        a, b = [draw(quiet), draw(quiet)] if function.repeats else some(kind, 2)
+        return function.call(reduced(a), reduced(b), draw(st.booleans()), draw(st.integers(1, 3)))
     if form == "box":
-        parts = [sub(kind) for _ in range(draw(st.integers(2, 3)))]
+        parts = some(kind, draw(st.integers(2, 3)))
         style = draw(st.sampled_from(["made", "picked", ""]))
         return boxed(style, parts, draw(expressions("uint", scope, 1)), draw(st.integers(0, 1)))
     if form == "arithmetic":
-        return arithmetic(draw(st.sampled_from("+-*")), sub(kind), sub(kind))
+        return arithmetic(draw(st.sampled_from("+-*")), *operands(kind))
     if form == "unary":
         return (
             fitted(lambda a: unary(name, a), sub(kind))
@@ -97,7 +109,7 @@ def expressions(draw: st.DrawFn, kind: str, scope: Scope, depth: int) -> Express
             else sub(kind)
         )
     if form == "chosen":
-        return chosen(draw(st.sampled_from(["min", "max"])), sub(kind), sub(kind))
+        return chosen(draw(st.sampled_from(["min", "max"])), *some(kind, 2))
     if form == "conditional":
         return conditional(sub("bool"), sub(kind), sub(kind))
     if form == "converted":
@@ -105,9 +117,14 @@ def expressions(draw: st.DrawFn, kind: str, scope: Scope, depth: int) -> Express
     if form == "component":
         lanes = draw(st.integers(2, 4))
         order = draw(st.permutations(range(lanes)))
-        parts, others = ([sub(kind) for _ in range(lanes)] for _ in range(2))
+        parts = some(kind, 2 * lanes)
         return component(
-            kind, parts, others, draw(st.sampled_from("+-*")), tuple(order), draw(st.integers(0, lanes - 1))
+            kind,
+            parts[:lanes],
+            parts[lanes:],
+            draw(st.sampled_from("+-*")),
+            tuple(order),
+            draw(st.integers(0, lanes - 1)),
         )
     if form == "bitwise":
         return bitwise(draw(st.sampled_from("&|^")), sub(kind), sub(kind))

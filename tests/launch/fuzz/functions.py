@@ -92,6 +92,15 @@ class Function:
         return "simd_" in repr(self.formula)
 
     @property
+    def repeats(self) -> bool:
+        """Whether it writes its arguments out in both branches of a ``?:``.
+
+        On the CPU, simd operations in such an argument are one operation in both, since the preprocessor numbers them
+        before it copies them: arguments hold none.
+        """
+        return bool(self.macro) and "'?'" in repr(self.formula)
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         numbers = NUMBERS[:3] if self.meets else NUMBERS
         return (self.macro,) if self.macro else numbers

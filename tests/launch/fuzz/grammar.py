@@ -125,7 +125,7 @@ def kernels(draw: st.DrawFn, statements: int = 5) -> Kernel:
     body += _shared_arrays(builder, size)
     outputs, views = _device_arrays(builder, body, groups, size)
     body += [builder.declaration(plain=True)]
-    for _ in range(draw(st.integers(1, 2 * statements))):
+    for _ in range(draw(st.integers(2, 2 * statements))):
         body += builder.uniform_statement(2)
     body += builder.observation()
     body += builder.stores()
@@ -150,8 +150,8 @@ def kernels(draw: st.DrawFn, statements: int = 5) -> Kernel:
 def _shared_arrays(builder: Builder, size: int) -> list[Statement]:
     """Declarations of threadgroup arrays and of pointers into them."""
     draw, statements = builder.draw, []
-    for _ in range(draw(st.integers(0, 3))):
-        name, atomic = builder.name("s"), builder.chance(3)
+    for number in range(draw(st.integers(1, 3))):
+        name, atomic = builder.name("s"), number > 0 and builder.chance(2)
         kind = draw(st.sampled_from([k for k in NUMBERS if not atomic or k in ATOMIC_OPS]))
         first = draw(st.integers(-8, 8))
         if atomic:
