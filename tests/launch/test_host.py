@@ -429,3 +429,40 @@ def test_a_grid_of_more_than_a_billion_threads_is_compiled_for_itself(monkeypatc
         )
         np.testing.assert_array_equal(out, np.arange(threads))
     assert asked == [False, False, True, True]
+
+
+def test_macros_of_the_header_do_not_reach_the_launcher(meeting_path):
+    import mlx.core as mx
+
+    names = (
+        "launch",
+        "worker",
+        "begin",
+        "end",
+        "group",
+        "thread",
+        "at",
+        "lines",
+        "region",
+        "each",
+        "put",
+        "first",
+    )
+    header = "".join(f"#define {name} 7\n" for name in names)
+    source = "out[thread_position_in_grid.x] = group + simd_sum(a_shape[0]) + a[0];"
+    out = run(source, [mx.ones((9,), mx.int32)], (4,), grid=(4, 1, 1), threadgroup=(4, 1, 1), header=header)
+    np.testing.assert_array_equal(out, [7 + 36 + 1] * 4)
+
+
+def test_lanes_meet_in_an_argument_of_a_macro_with_a_conditional(meeting_path):
+    """Of half and float, whose common type is asked for by the texts of both."""
+    import mlx.core as mx
+
+    header = """
+        half total(half v) { return simd_sum(v); }
+        #define LARGER(a, b) (a > b ? a : b)
+    """
+    source = "uint i = thread_position_in_grid.x; out[i] = LARGER(total(a[i]), 2.0f);"
+    x = mx.ones((4,), mx.float16)
+    out = run(source, [x], (4,), "float16", grid=(4, 1, 1), threadgroup=(4, 1, 1), header=header)
+    np.testing.assert_array_equal(out, [4] * 4)

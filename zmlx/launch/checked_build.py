@@ -18,7 +18,7 @@ from zmlx.launch import compiler as compilers
 from zmlx.launch.cache import cached, digest
 from zmlx.launch.compiler import RUNTIME, Compiler
 from zmlx.launch.errors import KernelCompileError
-from zmlx.launch.host import host_text
+from zmlx.launch.host import host_flags, host_text
 from zmlx.launch.signature import KernelSource, Signature
 
 #: Little optimisation: calls of the library must be inlined, so that a place in the code is the author's line, and
@@ -62,7 +62,7 @@ def load_checked(signature: Signature) -> CheckedProgram:
     CompilerNotFoundError
         There is no compiler.
     """
-    path = _build(signature.kernel, host_text(signature, single=False, checked=True))
+    path = _build(signature.kernel, host_text(signature, single=False, checked=True), host_flags(signature))
     library = ctypes.CDLL(str(path))
     library.zmlx_check_prepare.argtypes = (ctypes.c_void_p,)
     library.zmlx_check_prepare.restype = ctypes.c_int
@@ -88,9 +88,9 @@ def _accepts(compiler: Compiler, flags: tuple[str, ...]) -> bool:
     return subprocess.run(command, input="int i;", capture_output=True, text=True).returncode == 0
 
 
-def _build(kernel: KernelSource, text: str) -> Path:
+def _build(kernel: KernelSource, text: str, needed: tuple[str, ...]) -> Path:
     compiler = compilers.find_compiler()
-    flags = _flags(compiler)
+    flags = (*_flags(compiler), *needed)
 
     def build(path: Path) -> None:
         header = compilers.precompiled_header(compiler, flags)
@@ -144,7 +144,7 @@ def _warnings(signature: Signature) -> str:
         "gcc": ("-Wuninitialized", "-Wmaybe-uninitialized"),
         "clang": ("-Wuninitialized", "-Wsometimes-uninitialized"),
     }[compiler.kind]
-    flags = [flag for flag in compiler.flags if flag != "-w"]
+    flags = [flag for flag in (*compiler.flags, *host_flags(signature)) if flag != "-w"]
 
     def build(path: Path) -> None:
         header = ("-include", str(RUNTIME / "host.h"))

@@ -29,7 +29,7 @@ from zmlx.launch.host_call import NO_MEMORY, NOT_CONTIGUOUS, Plan
 from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Signature
 from zmlx.launch.statements import Unclear
-from zmlx.launch.translate import cpp_function, cpp_group_function, translate
+from zmlx.launch.translate import cpp_function, cpp_group_function, may_use_small_floats, translate
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -100,7 +100,12 @@ def _load(signature: Signature, single: bool, large: bool) -> Program:
         # What is wrong with the author's text, the compiler says of the text below, line by line.
         with contextlib.suppress(Unclear, KernelCompileError):
             return _compiled(signature, region_text(signature), "regions", defines)
-    return _compiled(signature, host_text(signature, single), "fibers", defines)
+    return _compiled(signature, host_text(signature, single), "fibers", (*defines, *host_flags(signature)))
+
+
+def host_flags(signature: Signature) -> tuple[str, ...]:
+    """What the compiler must be told for `host_text` of threads that meet."""
+    return translate(signature.kernel, "host", may_use_small_floats(signature)).flags
 
 
 def forget_programs() -> None:
@@ -139,8 +144,10 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
     else:
         run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
     function = cpp_function(signature, "host", "zmlx_kernel_function", "zmlx::Group& zmlx_group")
-    attributes = [f"thread.{name}()" for name, _ in kernel.attributes]
-    return _entry(signature, function, run, "zmlx::Group& group, const zmlx::Thread& thread", attributes)
+    attributes = [f"zmlx_thread.{name}()" for name, _ in kernel.attributes]
+    return _entry(
+        signature, function, run, "zmlx::Group& zmlx_group, const zmlx::Thread& zmlx_thread", attributes
+    )
 
 
 def region_text(signature: Signature) -> str:
@@ -153,21 +160,21 @@ def region_text(signature: Signature) -> str:
     """
     function = cpp_group_function(signature, "zmlx_kernel_function", "zmlx::Region& zmlx_group")
     run = f"run_regions<{_flag(translate(signature.kernel, 'host').uses_barrier)}>"
-    return _entry(signature, function, run, "zmlx::Region& group", [])
+    return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 
 
 def _entry(signature: Signature, function: str, run: str, parameters: str, attributes: list[str]) -> str:
     """A kernel's function and the entry that runs it for some threadgroups of a launch."""
     unpack, arguments = _unpack(signature)
-    arguments = ["group", *arguments, *attributes]
+    arguments = ["zmlx_group", *arguments, *attributes]
     return (
         f"{_CAP_ALIGNMENT}{function}"
         '#line 1 "zmlx entry"\n'
         "using namespace metal;\n"
         'extern "C" __attribute__((visibility("default"))) void zmlx_entry(\n'
-        "    zmlx::Launch* launch, zmlx::Worker* worker, uint64_t begin, uint64_t end) {\n"
+        "    zmlx::Launch* zmlx_launch, zmlx::Worker* zmlx_worker, uint64_t zmlx_begin, uint64_t zmlx_end) {\n"
         f"{unpack}"
-        f"  zmlx::{run}(launch, worker, begin, end, [=]({parameters}) {{\n"
+        f"  zmlx::{run}(zmlx_launch, zmlx_worker, zmlx_begin, zmlx_end, [=]({parameters}) {{\n"
         f"    metal::zmlx_kernel::zmlx_kernel_function{signature.template_arguments}({', '.join(arguments)});\n"
         "  });\n"
         "}\n"
@@ -186,7 +193,7 @@ def _unpack(signature: Signature) -> tuple[str, list[str]]:
     """
     lines, arguments = [], []
     for index, parameter in enumerate(signature.parameters):
-        source = f"launch->buffers[{index}]"
+        source = f"zmlx_launch->buffers[{index}]"
         local = f"zmlx_{index}"
         kind = parameter.type.metal
         if parameter.role == "output":
@@ -198,10 +205,10 @@ def _unpack(signature: Signature) -> tuple[str, list[str]]:
             kind = "int" if parameter.role == "shape" else "int64_t"
             count = parameter.type.ndim
             lines.append(
-                f"  struct {{ {kind} at[{count}]; }} {local}; "
-                f"for (int i = 0; i < {count}; ++i) {local}.at[i] = static_cast<const {kind}*>({source})[i];"
+                f"  struct {{ {kind} zmlx_at[{count}]; }} {local}; for (int zmlx_i = 0; zmlx_i < {count}; ++zmlx_i) "
+                f"{local}.zmlx_at[zmlx_i] = static_cast<const {kind}*>({source})[zmlx_i];"
             )
-            local += ".at"
+            local += ".zmlx_at"
         else:
             kind = "int" if parameter.role == "ndim" else kind
             lines.append(f"  const {kind} {local} = *static_cast<const {kind}*>({source});")

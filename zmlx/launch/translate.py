@@ -94,7 +94,8 @@ _SMALL_FLOATS = re.compile(
 class Translation:
     """A kernel as portable C++: ``header`` and ``body`` are the author's, rewritten line for line.
 
-    ``overloads`` are the library functions that the header overloads.
+    ``overloads`` are the library functions that the header overloads, ``flags`` what the host's compiler needs to be
+    told.
     """
 
     header: str
@@ -102,6 +103,7 @@ class Translation:
     uses_barrier: bool
     uses_simd: bool
     overloads: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     @property
     def uses_sync(self) -> bool:
@@ -126,10 +128,16 @@ def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -
         The source uses something that exists only on Metal.
     """
     program, names = _rewrite(kernel, target, small_floats)
-    uses_simd = any(uses_lanes(name) for name in names)
-    if target == "host" and uses_simd:
+    flags: tuple[str, ...] = ()
+    if target == "host" and any(uses_lanes(name) for name in names):
         Convergence(program).mark()
-    return _rendered(program, names, program.body.render())
+        if small_floats and any(
+            macro.body.text(i) == "?" for macro in program.macros.values() for i in range(len(macro.body))
+        ):
+            # The marks are lambdas, and the types of a conditional's results are told by their texts: where a macro
+            # brings the two together, C++17 would not have it.
+            flags = ("-std=c++20",)
+    return _rendered(program, names, program.body.render(), flags)
 
 
 @lru_cache(maxsize=4096)
@@ -169,10 +177,10 @@ def _rewrite(kernel: KernelSource, target: Target, small_floats: bool) -> tuple[
     return program, names
 
 
-def _rendered(program: Program, names: frozenset[str], body: str) -> Translation:
+def _rendered(program: Program, names: frozenset[str], body: str, flags: tuple[str, ...] = ()) -> Translation:
     overloads = tuple(overloaded_functions(program.header.main))
     uses_simd = any(uses_lanes(name) for name in names)
-    return Translation(program.header.render(), body, GROUP_BARRIER in names, uses_simd, overloads)
+    return Translation(program.header.render(), body, GROUP_BARRIER in names, uses_simd, overloads, flags)
 
 
 def may_use_small_floats(signature: Signature) -> bool:
