@@ -10,17 +10,24 @@ import tempfile
 import pytest
 
 
-@pytest.fixture(params=["regions", "fibers"])
-def meeting_path(request, monkeypatch):
-    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name."""
+@pytest.fixture
+def as_fibers(monkeypatch):
+    """Kernels whose threads meet run as fibers on the CPU, whatever their form."""
     from zmlx.launch import host
 
-    if request.param == "fibers":
-        monkeypatch.setenv(host.FIBERS_VARIABLE, "1")
+    monkeypatch.setenv(host.FIBERS_VARIABLE, "1")
     host.forget_programs()
-    yield request.param
+    yield
     monkeypatch.undo()
     host.forget_programs()
+
+
+@pytest.fixture(params=["regions", "fibers"])
+def meeting_path(request):
+    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name."""
+    if request.param == "fibers":
+        request.getfixturevalue("as_fibers")
+    return request.param
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.cpu
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_case(case: Case) -> None:
+def test_case(case: Case, meeting_path: str) -> None:
     import mlx.core as mx
 
     case.check(case.launch(stream=mx.cpu))

@@ -55,7 +55,7 @@ What exists only on Metal is refused with its line, before anything runs:
 
 
 def run(kernel: Kernel) -> dict[str, str]:
-    """Each row's result: the path it ran on ("loop", "fibers", "cuda"), or why it failed."""
+    """Each row's result: the path it ran on ("loop", "regions", "fibers", "cuda"), or why it failed."""
     from zmlx.launch import watch
     from zmlx.launch.errors import KernelError
 
@@ -110,7 +110,7 @@ def _cell(row: Row, backend: str, recorded: Mapping[str, Mapping[str, Any]]) -> 
     )
 
 
-PATHS = frozenset({"loop", "fibers"})
+PATHS = frozenset({"loop", "regions", "fibers"})
 
 
 def render() -> str:

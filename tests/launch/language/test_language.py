@@ -9,7 +9,7 @@ import pytest
 
 from language.row import Kernel, Row, kernels, to_numpy
 from language.table import DOCUMENT, PATHS, ROWS, render, results
-from zmlx.launch import cuda, current_backend, recording
+from zmlx.launch import cuda, current_backend, recording, translate, watch
 from zmlx.launch.errors import KernelError, NvrtcNotFoundError
 from zmlx.launch.nvrtc import find_nvrtc
 
@@ -46,6 +46,23 @@ def test_row(row: Row) -> None:
         return
     with pytest.raises(AssertionError):
         row.check(result(row))
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.rows[0].name)
+def test_rows_as_fibers(kernel: Kernel, backend: str, as_fibers: None) -> None:
+    """Where threads meet, the CPU has a second way, for what the first cannot take apart."""
+    if backend != "cpu":
+        pytest.skip("fibers are a way of the CPU")
+    with recording("cpu") as calls:
+        kernel.launch()
+    if not translate(calls[0].signature.kernel, "host").uses_sync:
+        return
+    with watch() as launches:
+        arrays = [to_numpy(array) for array in kernel.launch()]
+    assert {launch.path for launch in launches} <= {"fibers", "loop"}
+    for row, array in zip(kernel.rows, arrays, strict=True):
+        if "cpu" not in row.differs:
+            row.check(array)
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.rows[0].name)
