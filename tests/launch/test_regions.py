@@ -64,6 +64,12 @@ def chain(x: Any) -> Any:
     return (v + down * 10).astype(np.int32)
 
 
+def fill_up(x: Any, delta: int) -> Any:
+    """What the first lanes get: the filling of the last ones, or their own where there are none."""
+    source = index(x) + 32 - delta
+    return 100 + np.where(source < len(x), source, index(x))
+
+
 def loop_turns(lanes: int, lane: int) -> int:
     return sum(max(lanes - k - 1, 0) for k in range(0, lane, 8))
 
@@ -125,11 +131,11 @@ CASES = {
         add_one(&v);
         {BARRIER}
         add_one(&v);
-        {BARRIER}
+        meet();
         out[i] = v;
         """,
         X + 2,
-        header="void add_one(thread int* p) { *p += 1; }",
+        header=f"void add_one(thread int* p) {{ *p += 1; }}\nvoid meet() {{ {BARRIER} }}",
     ),
     "a variable that a function changes by reference": Case(
         f"""
@@ -265,6 +271,17 @@ CASES = {
         out[i] = w;
         """,
         per_simdgroup(lambda x: np.cumsum(chain(x)) - chain(x)),
+    ),
+    "shuffles that fill": Case(
+        """
+        int v = simd_shuffle_and_fill_up(x[i], 100 + int(lane), 3);
+        int w = simd_shuffle_and_fill_down(x[i], 200 + int(lane), 2, 8);
+        out[i] = v * 1000 + w;
+        """,
+        per_simdgroup(
+            lambda x: np.where(index(x) >= 3, np.roll(x, 3), fill_up(x, 3)) * 1000
+            + np.where(index(x) % 8 + 2 < 8, np.roll(x, -2), 200 + index(x) - 6)
+        ),
     ),
     "an operation in a condition": Case(
         "if (simd_any(x[i] == 30)) out[i] = 1; else out[i] = simd_min(x[i]);",
@@ -462,7 +479,7 @@ def test_both_ways_compute_the_same(name, meeting_path):
          "the reference `r` lives across a barrier"),
         ("do { out[i] = simd_sum(1); t += 1; } while (t < 4);", "`do` that some threads leave before others"),
         ("switch (x[i]) { case 1: out[i] = simd_sum(1); }", "a simd operation in a statement of an unknown kind"),
-        ("out[i] = simd_shuffle_and_fill_up(x[i], 0, 1);", "`simd_shuffle_and_fill_up`"),
+        ("simdgroup_multiply(x, x, x);", "`simdgroup_multiply`"),
         ("simdgroup_float8x8 m(1.0f);", "`simdgroup_float8x8`"),
         ("LEAVE out[i] = simd_sum(1);", "the macro `LEAVE` leaves"),
         ("#if 1\nout[i] = simd_sum(1);\n#endif\n", "`#if` in the body"),

@@ -28,9 +28,11 @@ meet, barriers that only some threads may reach, and what statements.py does not
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 
 from zmlx.launch.convergence import SITED_FUNCTIONS, is_hidden, reaching, uses_lanes
+from zmlx.launch.declarations import declarations
 from zmlx.launch.expansion import expand
 from zmlx.launch.overloads import overloaded_functions
 from zmlx.launch.region_writer import RegionWriter
@@ -43,8 +45,8 @@ from zmlx.launch.variables import Body, Variables, close_over_macros
 GROUP_BARRIER = "threadgroup_barrier"
 _BARRIERS = frozenset({GROUP_BARRIER, "simdgroup_barrier"})
 _MEETINGS = SITED_FUNCTIONS | _BARRIERS
-#: Simd functions that have no form here: two operations each, or matrices.
-_LEFT_TO_FIBERS = frozenset(name for name in SITED_FUNCTIONS if "_and_fill_" in name or "multiply" in name)
+#: Simd functions that have no form here: those of matrices.
+_LEFT_TO_FIBERS = frozenset({"simdgroup_multiply", "simdgroup_multiply_accumulate"})
 
 
 def written_out(kernel: KernelSource) -> KernelSource:
@@ -88,9 +90,9 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
             raise Unclear("a lambda")
         if fragment.text(index) in ("&", "&&") and fragment.text(index + 1) in (")", ">"):
             raise Unclear("a cast to a reference")
-    aliases = {name: _alias(program, name) for name in names & program.macros.keys()}
+    aliases = dict(_aliases(program))
     reached = reaching(program, _MEETINGS)
-    hidden = (reached - _MEETINGS - {name for name, barrier in aliases.items() if barrier}) & names
+    hidden = (reached - _MEETINGS - aliases.keys()) & names
     if hidden:
         raise Unclear(f"threads meet in `{min(hidden)}`")
     if is_hidden(program, reached):
@@ -99,12 +101,12 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
         _check_macro(program, name)
     barriers, collectives = set(), set()
     for index in range(len(fragment)):
-        name = aliases.get(fragment.text(index)) or fragment.text(index)
+        name = aliases.get(fragment.text(index), fragment.text(index))
         if name in _BARRIERS:
             barriers.add(index)
         elif name in SITED_FUNCTIONS:
             collectives.add(index)
-    whole_group = any((aliases.get(n) or n) == GROUP_BARRIER for n in names)
+    whole_group = any(aliases.get(name, name) == GROUP_BARRIER for name in names)
     statements = parse(fragment, 0, len(fragment) - 1)
     return Body(kernel, program, statements, frozenset(barriers), frozenset(collectives), whole_group)
 
@@ -116,14 +118,28 @@ def _opens_lambda(fragment: Fragment, index: int) -> bool:
     )
 
 
-def _alias(program: Program, name: str) -> str | None:
-    """The barrier that a macro is another word for."""
-    macro = program.macros[name]
-    words = macro.body
-    if macro.parameters is not None or len(words) < 3 or words.text(0) not in _BARRIERS:
-        return None
-    closed = words.partner(1)
-    return words.text(0) if closed >= len(words) - 2 and words.text(len(words) - 1) in (")", ";") else None
+def _aliases(program: Program) -> Iterator[tuple[str, str]]:
+    """Macros and functions of the header that are another name of a barrier, and which."""
+    for macro in program.macros.values():
+        if macro.parameters is None:
+            yield from _named(macro.name, macro.body, 0, len(macro.body) - 1)
+    header = program.header.main
+    for declaration in declarations(header):
+        opened, closed = declaration.body
+        if (
+            declaration.kind == "function"
+            and not declaration.scope
+            and declaration.parameters[1] == (declaration.parameters[0] + 1)
+        ):
+            yield from _named(declaration.name, header, opened + 1, closed - 1)
+
+
+def _named(name: str, code: Fragment, first: int, last: int) -> Iterator[tuple[str, str]]:
+    """``name`` and the barrier that is all there is from ``first`` to ``last``, if it is."""
+    first += 2 * (code.text(first + 1) == "::")
+    closed = code.partner(first + 1)
+    if code.text(first) in _BARRIERS and code.text(first + 1) == "(" and closed in (last, last - 1):
+        yield name, code.text(first)
 
 
 def _check_macro(program: Program, name: str) -> None:

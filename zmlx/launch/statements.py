@@ -188,8 +188,13 @@ def _parse_if(fragment: Fragment, first: int) -> Statement:
 def _parse_switch(fragment: Fragment, first: int) -> Statement:
     """A ``switch``, which is left by ``break`` alone: its cases are not looked into."""
     last = fragment.statement_end(first)
-    if any(fragment.text(i) in ("return", "continue") for i in range(first, last + 1)):
-        raise Unclear("a `switch` with `return` or `continue` in it")
+    last_of_loop = -1  # of a loop within, which has a `continue` of its own
+    for i in range(first, last + 1):
+        text = fragment.text(i)
+        if text in _LOOPS:
+            last_of_loop = max(last_of_loop, fragment.statement_end(i))
+        if text == "return" or (text == "continue" and i > last_of_loop):
+            raise Unclear("a `switch` with `return` or `continue` in it")
     return Statement("switch", first, last)
 
 

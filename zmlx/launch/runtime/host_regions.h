@@ -141,6 +141,15 @@ struct AsItIs {
   template <class T>
   static ZMLX_FN T of(T result, uint32_t) { return result; }
 };
+// Data and filling of a shuffle that fills.
+template <class T>
+struct Filled {
+  T data, filling;
+};
+struct ItsData {
+  template <class T>
+  static ZMLX_FN T of(const Filled<T>& result, uint32_t) { return result.data; }
+};
 template <class Op, class Answer, class T>
 struct Brought {
   using Operation = Op;
@@ -234,11 +243,30 @@ namespace zmlx_bring {
     return zmlx::bring<zmlx_detail::Prefix<zmlx_detail::Op, inclusive, 4>>(x, identity);            \
   }
 #define ZMLX_READ(name, Source)                                                        \
+  using name##_source = zmlx_detail::Source;                                           \
   template <class T>                                                                   \
   ZMLX_FN auto name(T x, uint32_t argument) {                                          \
-    return zmlx::bring<zmlx_detail::Read<zmlx_detail::Source>>(x, argument);           \
+    return zmlx::bring<zmlx_detail::Read<name##_source>>(x, argument);                 \
   }
-#define ZMLX_FILL(...)  // two operations each: left to fibers
+// Two reads in one operation: of the data, and of what fills the gap.
+#define ZMLX_FILL(name, width, move, fill, condition)                                                   \
+  struct name##_operation {                                                                             \
+    template <class P>                                                                                  \
+    static void run(const P* in, P* out, const uint32_t* argument, uint32_t mask) {                     \
+      zmlx_detail::each(mask, [&](uint32_t lane) {                                                      \
+        const uint32_t delta = argument[lane] & 0xffffu, modulo = argument[lane] >> 16;                 \
+        const uint32_t l = lane % modulo;                                                               \
+        const uint32_t moved = zmlx_detail::active_or(move##_source::lane(lane, delta), lane, mask);    \
+        const uint32_t filled =                                                                         \
+            zmlx_detail::active_or(fill##_source::lane(lane, modulo - delta), lane, mask);              \
+        out[lane].data = condition ? in[moved].data : in[filled].filling;                               \
+      });                                                                                               \
+    }                                                                                                   \
+  };                                                                                                    \
+  template <class T>                                                                                    \
+  ZMLX_FN auto name(T data, T filling, uint32_t delta, uint32_t modulo = width) {                       \
+    return zmlx::bring<name##_operation, zmlx::ItsData>(zmlx::Filled<T>{data, filling}, delta | modulo << 16); \
+  }
 #include "msl_simd_table.h"
 
 template <class T>

@@ -118,15 +118,17 @@ struct Prefix {
   }
 };
 
+// The lane to read from, or `lane` itself where that one is not active.
+inline uint32_t active_or(uint32_t from, uint32_t lane, uint32_t mask) {
+  return from < zmlx::SIMD_WIDTH && (mask >> from & 1) ? from : lane;
+}
+
 // Reads the value of lane `source(lane, argument)`; a lane without an active source keeps its own.
 template <class Source>
 struct Read {
   template <class T>
   static void run(const T* in, T* out, const uint32_t* argument, uint32_t mask) {
-    each(mask, [&](uint32_t lane) {
-      uint32_t from = Source::lane(lane, argument[lane]);
-      out[lane] = from < zmlx::SIMD_WIDTH && (mask >> from & 1) ? in[from] : in[lane];
-    });
+    each(mask, [&](uint32_t lane) { out[lane] = in[active_or(Source::lane(lane, argument[lane]), lane, mask)]; });
   }
 };
 
