@@ -262,6 +262,10 @@ CASES = {
     "an operation in another's arguments": Case(
         "out[i] = simd_sum(simd_max(x[i]) + 1);", per_simdgroup(lambda x: all_same(x, (x.max() + 1) * len(x)))
     ),
+    "operations of several declarators": Case(
+        "int a = simd_sum(x[i]), b = simd_max(x[i]), c[2] = {simd_min(x[i]), 1}; out[i] = a + b * 100 + c[0] * c[1];",
+        per_simdgroup(lambda x: all_same(x, x.sum() + x.max() * 100 + x.min())),
+    ),
     "operations in a chain": Case(
         """
         int v = simd_shuffle_xor(x[i], 1);
@@ -474,6 +478,11 @@ def test_both_ways_compute_the_same(name, meeting_path):
          "a simd operation that is evaluated only if another value allows it"),
         ("out[i] = t < 8 ? simd_sum(x[i]) : 0;",
          "a simd operation that is evaluated only if another value allows it"),
+        ("int a = x[i], b = simd_sum(a); out[i] = b;", "a simd operation behind a comma"),
+        ("int a = 1; int b = a++, c = simd_sum(a + b); out[i] = c;", "a simd operation behind a comma"),
+        ("int a = 1, b; a = 2, b = simd_sum(a); out[i] = b;", "a simd operation behind a comma"),
+        ("int a = 1; int b = (a = 2, simd_sum(a)); out[i] = b;", "a simd operation behind a comma"),
+        ("uint n = 3; reinterpret_cast<thread uint&>(n) = t; out[i] = simd_sum(n);", "a cast to a reference"),
         ("auto twice = [&](int v) { return v * 2; }; out[i] = simd_sum(twice(1));", "a lambda"),
         ("int v = 1; thread int& r = v; simdgroup_barrier(mem_flags::mem_none); r = 2; out[i] = v;",
          "the reference `r` lives across a barrier"),

@@ -218,6 +218,8 @@ class RegionWriter:
             raise Unclear("a simd operation in a statement of an unknown kind")
         if any(self._is_conditional(i, span) for i in calls):
             raise Unclear("a simd operation that is evaluated only if another value allows it")
+        if any(self._is_sequenced(i, span) for i in calls):
+            raise Unclear("a simd operation behind a comma")
         for index in sorted(calls, key=self._closed):  # what is in another's arguments closes first
             self._bring_one(index)
 
@@ -238,6 +240,27 @@ class RegionWriter:
             if decided or opened < span[0]:
                 return decided
             index = opened
+
+    def _is_sequenced(self, index: int, span: Range) -> bool:
+        """Whether a comma puts something in front of the call at ``index`` that it may depend on: the comma operator,
+        or a declarator that declares or changes what the call uses."""
+        outermost = index
+        while self.fragment.parent(outermost) >= span[0]:
+            opened = self.fragment.parent(outermost)
+            listed = self.fragment.text(opened) != "(" or self.fragment.is_name(opened - 1)
+            if not listed and self._has_comma(opened, opened + 1, outermost):
+                return True
+            outermost = opened
+        if not self._has_comma(self.fragment.parent(outermost), span[0], outermost):
+            return False
+        declared = [v for v in self.variables.all if v.statement is not None and v.statement.first == span[0]]
+        used = self.variables.names(index, self._closed(index))
+        return not declared or any(v.name in used for v in declared) or any(self.variables.writes(*span))
+
+    def _has_comma(self, opened: int, first: int, last: int) -> bool:
+        return any(
+            self.fragment.text(i) == "," and self.fragment.parent(i) == opened for i in range(first, last)
+        )
 
     def _bring_one(self, index: int) -> None:
         closed = self._closed(index)

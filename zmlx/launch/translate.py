@@ -107,7 +107,7 @@ class Translation:
 
     @property
     def uses_sync(self) -> bool:
-        """Whether threads of a group meet: then the host needs fibers."""
+        """Whether threads of a group meet: then the host needs more than one loop over them."""
         return self.uses_barrier or self.uses_simd
 
 
