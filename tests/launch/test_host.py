@@ -464,5 +464,7 @@ def test_lanes_meet_in_an_argument_of_a_macro_with_a_conditional(meeting_path):
     """
     source = "uint i = thread_position_in_grid.x; out[i] = LARGER(total(a[i]), 2.0f);"
     x = mx.ones((4,), mx.float16)
-    out = run(source, [x], (4,), "float16", grid=(4, 1, 1), threadgroup=(4, 1, 1), header=header)
-    np.testing.assert_array_equal(out, [4] * 4)
+    for width, expected in ((4, 4), (1, 2)):
+        group = (width, 1, 1)
+        out = run(source, [x], (4,), "float16", grid=(4, 1, 1), threadgroup=group, header=header)
+        np.testing.assert_array_equal(out, [expected] * 4)

@@ -94,17 +94,18 @@ def load(signature: Signature, single: bool, large: bool = False) -> Program:
 @cache
 def _load(signature: Signature, single: bool, large: bool) -> Program:
     defines = (*(["-DZMLX_SINGLE_THREAD"] if single else []), *(["-DZMLX_LARGE_GRID"] if large else []))
+    told = (*defines, *host_flags(signature))
     if single or not translate(signature.kernel, "host").uses_sync:
-        return _compiled(signature, host_text(signature, single), "loop", defines)
+        return _compiled(signature, host_text(signature, single), "loop", told)
     if not os.environ.get(FIBERS_VARIABLE):
         # What is wrong with the author's text, the compiler says of the text below, line by line.
         with contextlib.suppress(Unclear, KernelCompileError):
             return _compiled(signature, region_text(signature), "regions", defines)
-    return _compiled(signature, host_text(signature, single), "fibers", (*defines, *host_flags(signature)))
+    return _compiled(signature, host_text(signature, single), "fibers", told)
 
 
 def host_flags(signature: Signature) -> tuple[str, ...]:
-    """What the compiler must be told for `host_text` of threads that meet."""
+    """What the compiler must be told for `host_text`."""
     return translate(signature.kernel, "host", may_use_small_floats(signature)).flags
 
 
