@@ -20,18 +20,22 @@ struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) zmlx_pack {
 };
 
 // Moves the first `count` of N neighbouring values of type T, which are float in between. Past them it reads
-// `filling` and writes nothing.
+// `filling` and writes nothing. `sure`: the chunk is known to be whole, and its address to be `aligned`.
 template <typename T, int N, bool PACKED>
 struct zmlx_chunk {
   template <typename P>
-  static METAL_FUNC void load(thread float* to, P from, uint count, float filling) {
-    if (count >= N)
+  static METAL_FUNC bool aligned(P) {
+    return true;
+  }
+  template <typename P>
+  static METAL_FUNC void load(thread float* to, P from, uint count, float filling, bool sure = false) {
+    if (sure || count >= N)
       for (int j = 0; j < N; ++j) to[j] = static_cast<float>(from[j]);
     else
       for (int j = 0; j < N; ++j) to[j] = uint(j) < count ? static_cast<float>(from[j]) : filling;
   }
-  static METAL_FUNC void store(device T* to, const thread float* from, uint count) {
-    if (count >= N)
+  static METAL_FUNC void store(device T* to, const thread float* from, uint count, bool sure = false) {
+    if (sure || count >= N)
       for (int j = 0; j < N; ++j) to[j] = static_cast<T>(from[j]);
     else
       for (int j = 0; j < N; ++j)
@@ -46,20 +50,20 @@ struct zmlx_chunk<T, N, true> {
   using pack = zmlx_pack<T, N>;
 
   template <typename P>
-  static METAL_FUNC bool whole(P at, uint count) {
-    return count >= N && reinterpret_cast<size_t>(at) % alignof(pack) == 0;
+  static METAL_FUNC bool aligned(P at) {
+    return reinterpret_cast<size_t>(at) % alignof(pack) == 0;
   }
   template <typename P>
-  static METAL_FUNC void load(thread float* to, P from, uint count, float filling) {
-    if (whole(from, count)) {
+  static METAL_FUNC void load(thread float* to, P from, uint count, float filling, bool sure = false) {
+    if (sure || (count >= N && aligned(from))) {
       const pack moved = *reinterpret_cast<const device pack*>(from);
       for (int j = 0; j < N; ++j) to[j] = static_cast<float>(moved.values[j]);
     } else {
       zmlx_chunk<T, N, false>::load(to, from, count, filling);
     }
   }
-  static METAL_FUNC void store(device T* to, const thread float* from, uint count) {
-    if (whole(to, count)) {
+  static METAL_FUNC void store(device T* to, const thread float* from, uint count, bool sure = false) {
+    if (sure || (count >= N && aligned(to))) {
       pack moved;
       for (int j = 0; j < N; ++j) moved.values[j] = static_cast<T>(from[j]);
       *reinterpret_cast<device pack*>(to) = moved;
@@ -87,6 +91,9 @@ struct zmlx_chunk<T, N, true> {
 """
 
 ROWS = """
+#define ZMLX_UNROLL _Pragma("unroll")
+#define ZMLX_SCRATCH 256
+
 // A thread keeps N partial results, independent chains that fill a vector register on the CPU, and joins them
 // in pairs.
 template <int N>
@@ -107,48 +114,160 @@ METAL_FUNC float zmlx_largest(thread float* parts) {
 }
 
 // The W threads of a row. Up to 32 of them lie within one simdgroup, which may hold several rows; of wider
-// rows there is one a threadgroup. Each thread brings a value and gets the result; all threads of the
+// rows there is one a threadgroup. Each thread brings values and gets the results; all threads of the
 // threadgroup must take part.
-template <int W>
+template <int W, int GROUPS = (W > 32 ? W / 32 : 1)>
 struct zmlx_team {
-  threadgroup float* scratch;  // 32 values
+  threadgroup float* scratch;  // ZMLX_SCRATCH values
   uint lane;
   uint simdgroup;
+  uint turn;  // where in `scratch` the next values meet
 
-  METAL_FUNC float sum(float value) const {
-    if (W == 1) return value;
-    if (W < 32) {
-      for (ushort apart = W / 2; apart > 0; apart /= 2) value += simd_shuffle_xor(value, apart);
-      return value;
-    }
-    value = simd_sum(value);
-    return W == 32 ? value : simd_sum(exchanged(value, 0.0f));
+  METAL_FUNC float sum(float value) {
+    sums<1>(&value);
+    return value;
   }
-  METAL_FUNC float largest(float value) const {
+  // M sums at the price of one meeting.
+  template <int M>
+  METAL_FUNC void sums(thread float* values) {
+    if (W == 1) return;
+    for (int m = 0; m < M; ++m) {
+      if (W < 32)
+        for (ushort apart = W / 2; apart > 0; apart /= 2) values[m] += simd_shuffle_xor(values[m], apart);
+      else
+        values[m] = simd_sum(values[m]);
+    }
+    if (W <= 32) return;
+    threadgroup const float* met = exchanged<M>(values);
+    for (int m = 0; m < M; ++m) {
+      float parts[GROUPS];
+      for (int s = 0; s < GROUPS; ++s) parts[s] = met[m * GROUPS + s];
+      values[m] = zmlx_sum<GROUPS>(parts);
+    }
+  }
+  METAL_FUNC float largest(float value) {
     if (W == 1) return value;
-    if (W < 32) {
+    if (W < 32)
       for (ushort apart = W / 2; apart > 0; apart /= 2) value = max(value, simd_shuffle_xor(value, apart));
-      return value;
-    }
-    value = simd_max(value);
-    return W == 32 ? value : simd_max(exchanged(value, -INFINITY));
+    else
+      value = simd_max(value);
+    if (W <= 32) return value;
+    threadgroup const float* met = exchanged<1>(&value);
+    float parts[GROUPS];
+    for (int s = 0; s < GROUPS; ++s) parts[s] = met[s];
+    return zmlx_largest<GROUPS>(parts);
   }
 
-  // The values of the row's simdgroups, one a lane.
-  METAL_FUNC float exchanged(float value, float filling) const {
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // all have read what was exchanged before
-    if (lane == 0) scratch[simdgroup] = value;
+  // The M values of each of the row's simdgroups. They meet in two places in turn: whoever writes to one of them
+  // has passed the barrier of the other, and before that barrier all have read what was here.
+  template <int M>
+  METAL_FUNC threadgroup const float* exchanged(const thread float* values) {
+    threadgroup float* place = scratch + turn;
+    turn ^= ZMLX_SCRATCH / 2;
+    if (lane == 0)
+      for (int m = 0; m < M; ++m) place[m * GROUPS + simdgroup] = values[m];
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    return lane < W / 32 ? scratch[lane] : filling;
+    return place;
   }
 };
+
+// A pass over the thread's chunks of a row: they begin at `start` and are W * N apart. The first K of them are
+// in registers, in `held`, from ZMLX_HOLD on; those of longer rows, and with K = 0 all, are read again in each
+// pass. The body sees a chunk's values in `v` and whether they are `kept`: what it leaves in `v` is then there in
+// the next pass. The place of values beyond the row has `filling`.
+#define ZMLX_VALUES(filling, ...)                         \\
+  {                                                       \\
+    ZMLX_UNROLL for (int k = 0; k < K; ++k) {             \\
+      constexpr bool kept = true;                         \\
+      constexpr uint i = 0, count = N;                    \\
+      thread float* v = held + k * N;                     \\
+      __VA_ARGS__                                         \\
+    }                                                     \\
+    constexpr bool kept = false;                          \\
+    constexpr int k = 0;                                  \\
+    float v[N];                                           \\
+    ZMLX_CHUNKS(start + K * W * N, length, W * N, {       \\
+      chunk::load(v, in + i, count, filling);             \\
+      __VA_ARGS__                                         \\
+    })                                                    \\
+  }
+
+// The last pass: what the body leaves in `v` is stored to `out`. It also sees where the chunk begins, `i`, how many
+// values it has, `count`, and whether access to it is `sure`.
+#define ZMLX_RESULTS(filling, ...)                        \\
+  {                                                       \\
+    if (whole) {                                          \\
+      ZMLX_STORE_HELD(true, N, __VA_ARGS__)               \\
+    } else {                                              \\
+      ZMLX_STORE_HELD(false, length - i, __VA_ARGS__)     \\
+    }                                                     \\
+    constexpr bool kept = false, sure = false;            \\
+    constexpr int k = 0;                                  \\
+    float v[N];                                           \\
+    ZMLX_CHUNKS(start + K * W * N, length, W * N, {       \\
+      chunk::load(v, in + i, count, filling);             \\
+      __VA_ARGS__                                         \\
+      chunk::store(out + i, v, count);                    \\
+    })                                                    \\
+  }
+#define ZMLX_STORE_HELD(sure_, count_, ...)               \\
+  ZMLX_UNROLL for (int k = 0; k < K; ++k) {               \\
+    constexpr bool kept = true, sure = sure_;             \\
+    const uint i = start + k * (W * N);                   \\
+    thread float* v = held + k * N;                       \\
+    if (i < length) {                                     \\
+      const uint count = count_;                          \\
+      __VA_ARGS__                                         \\
+      zmlx_chunk<T, N, PACKED && sure>::store(out + i, v, count, sure); \\
+    }                                                     \\
+  }
+
+// Reads the first K chunks. All loads are under way before the first value is used: that, and not the number of
+// threads, is what fills the memory's pipes.
+template <typename T, int N, int K, int W, bool PACKED, typename P>
+METAL_FUNC void zmlx_hold(thread float* held, P in, uint start, uint length, bool whole, float filling) {
+  using chunk = zmlx_chunk<T, N, PACKED>;
+  if (whole) {
+    ZMLX_UNROLL for (int k = 0; k < K; ++k) {
+      const uint i = start + k * (W * N);
+      zmlx_fill<N>(held + k * N, filling);
+      if (i < length) chunk::load(held + k * N, in + i, N, filling, true);
+    }
+  } else {
+    ZMLX_UNROLL for (int k = 0; k < K; ++k) {
+      const uint i = start + k * (W * N);
+      zmlx_chunk<T, N, false>::load(held + k * N, in + i, i < length ? length - i : 0, filling);
+    }
+  }
+}
+#define ZMLX_HOLD(held, in, start, filling) \\
+  float held[K > 0 ? K * N : 1];            \\
+  zmlx_hold<T, N, K, W, PACKED>(held, in, start, length, whole, filling);
+
+// In the body of a pass: the same chunk of another array, of which ZMLX_HOLD holds as much.
+#define ZMLX_BESIDE(c, held, in, filling)                      \\
+  float c[N];                                                  \\
+  if (kept)                                                    \\
+    for (int j = 0; j < N; ++j) c[j] = held[k * N + j];        \\
+  else                                                         \\
+    chunk::load(c, in + i, count, filling);
+
+// Gives the values beyond the row another filling.
+template <int N, int K, int W>
+METAL_FUNC void zmlx_refill(thread float* held, uint start, uint length, float filling) {
+  if (length < K * W * N)
+    ZMLX_UNROLL for (int k = 0; k < K; ++k)
+      for (int j = 0; j < N; ++j)
+        if (start + k * (W * N) + j >= length) held[k * N + j] = filling;
+}
 """
 
 _EACH_ROW = """
   using chunk = zmlx_chunk<T, N, PACKED>;
-  threadgroup float scratch[32];
-  const zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup};
+  threadgroup float scratch[ZMLX_SCRATCH];
+  zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
   const uint rows = x_shape[0], length = x_shape[1];
+  const bool whole = length % N == 0 && ALIGNED;
   const uint together = threads_per_threadgroup.x / W;
   const uint start = thread_index_in_threadgroup % W * N;
   for (uint first = threadgroup_position_in_grid.x * together; first < rows;
@@ -159,7 +278,8 @@ _EACH_ROW = """
 """
 
 
-def each_row(source: str) -> str:
+def each_row(source: str, aligned: str) -> str:
     """A body that runs ``source`` for every row of ``x``. It sees the row as ``in``, its number as ``row``, its
-    ``length``, where the thread's first chunk begins as ``start`` (the next is ``W * N`` on), and its ``team``."""
-    return f"{_EACH_ROW}{source}  }}\n"
+    ``length``, where the thread's first chunk begins as ``start`` (the next is ``W * N`` on), its ``team``, and
+    ``whole``: whether all chunks are whole, and aligned in memory, which ``aligned`` says of its arrays."""
+    return f"{_EACH_ROW.replace('ALIGNED', aligned)}{source}  }}\n"

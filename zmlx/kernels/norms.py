@@ -16,64 +16,75 @@ from zmlx.launch import MetalKernel, metal_kernel
 
 __all__ = ["layernorm", "rmsnorm"]
 
-_RMSNORM = each_row("""
+_RMSNORM = each_row(
+    """
     using weights = zmlx_chunk<U, N, PACKED>;
-    float v[N], w[N], part[N];
+    ZMLX_HOLD(held, in, start, 0.0f)
 
+    float part[N];
     zmlx_fill<N>(part, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, 0.0f);
+    ZMLX_VALUES(0.0f, {
       for (int j = 0; j < N; ++j) part[j] = fma(v[j], v[j], part[j]);
     })
     const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length + eps);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, 0.0f);
-      weights::load(w, weight + i, count, 0.0f);
+    ZMLX_RESULTS(0.0f, {
+      float w[N];
+      weights::load(w, weight + i, count, 0.0f, sure);
       for (int j = 0; j < N; ++j) v[j] = v[j] * scale * w[j];
-      chunk::store(out + i, v, count);
     })
-""")
+""",
+    aligned="chunk::aligned(x) && chunk::aligned(y) && zmlx_chunk<U, N, PACKED>::aligned(weight)",
+)
 
 # The rounded mean of a row far from zero is off by more than the row's small differences can bear. The mean
 # of what is left after subtracting it, `off`, is what it lacks (Chan, Golub and LeVeque 1983, corrected
 # two-pass algorithm).
-_LAYERNORM = each_row("""
+_LAYERNORM = each_row(
+    """
     using gammas = zmlx_chunk<U, N, PACKED>;
     using betas = zmlx_chunk<V, N, PACKED>;
-    float v[N], w[N], b[N], part[N], rest[N];
+    ZMLX_HOLD(held, in, start, 0.0f)
 
+    float part[N], rest[N];
     zmlx_fill<N>(part, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, 0.0f);
+    ZMLX_VALUES(0.0f, {
       for (int j = 0; j < N; ++j) part[j] += v[j];
     })
     const float mean = team.sum(zmlx_sum<N>(part)) / length;
 
+    zmlx_refill<N, K, W>(held, start, length, mean);
     zmlx_fill<N>(part, 0.0f);
     zmlx_fill<N>(rest, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, mean);
+    ZMLX_VALUES(mean, {
       for (int j = 0; j < N; ++j) {
-        part[j] = fma(v[j] - mean, v[j] - mean, part[j]);
-        rest[j] += v[j] - mean;
+        v[j] -= mean;
+        part[j] = fma(v[j], v[j], part[j]);
+        rest[j] += v[j];
       }
     })
-    const float off = team.sum(zmlx_sum<N>(rest)) / length;
-    const float scale = rsqrt(max(team.sum(zmlx_sum<N>(part)) / length - off * off, 0.0f) + eps);
+    float moments[2] = {zmlx_sum<N>(rest), zmlx_sum<N>(part)};
+    team.template sums<2>(moments);
+    const float off = moments[0] / length;
+    const float scale = rsqrt(max(moments[1] / length - off * off, 0.0f) + eps);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, mean);
-      gammas::load(w, gamma + i, count, 0.0f);
-      betas::load(b, beta + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) v[j] = fma((v[j] - mean - off) * scale, w[j], b[j]);
-      chunk::store(out + i, v, count);
+    ZMLX_RESULTS(mean, {
+      float w[N], b[N];
+      gammas::load(w, gamma + i, count, 0.0f, sure);
+      betas::load(b, beta + i, count, 0.0f, sure);
+      for (int j = 0; j < N; ++j) {
+        const float centred = kept ? v[j] : v[j] - mean;
+        v[j] = fma((centred - off) * scale, w[j], b[j]);
+      }
     })
-""")
+""",
+    aligned="chunk::aligned(x) && chunk::aligned(y) && zmlx_chunk<U, N, PACKED>::aligned(gamma) && "
+    "zmlx_chunk<V, N, PACKED>::aligned(beta)",
+)
 
 # The kernels below also add up over rows. A threadgroup has a run of rows of its own and goes through it in
 # blocks: the gradients of x first, row by row; then it reads the block once more, by columns and from the
@@ -86,9 +97,9 @@ _RMSNORM_VJP = """
   using chunk = zmlx_chunk<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;
   using sums = zmlx_chunk<float, N, PACKED>;
-  threadgroup float scratch[32];
+  threadgroup float scratch[ZMLX_SCRATCH];
   threadgroup float scales[BLOCK];
-  const zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup};
+  zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
   const uint rows = x_shape[0], length = x_shape[1];
   const uint start = thread_index_in_threadgroup * N;
   const uint run = (rows + threadgroups_per_grid.x - 1) / threadgroups_per_grid.x;
@@ -148,9 +159,9 @@ _LAYERNORM_VJP = """
   using chunk = zmlx_chunk<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;
   using sums = zmlx_chunk<float, N, PACKED>;
-  threadgroup float scratch[32];
+  threadgroup float scratch[ZMLX_SCRATCH];
   threadgroup float means[BLOCK], offs[BLOCK], scales[BLOCK];
-  const zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup};
+  zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
   const uint rows = x_shape[0], length = x_shape[1];
   const uint start = thread_index_in_threadgroup * N;
   const uint run = (rows + threadgroups_per_grid.x - 1) / threadgroups_per_grid.x;
