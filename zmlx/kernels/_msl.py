@@ -88,6 +88,20 @@ struct zmlx_chunk<T, N, true> {
       __VA_ARGS__                               \\
     }                                           \\
   }
+
+// The same for chunks that are next to each other, in an elementwise kernel. The body also sees whether access to the
+// chunk is `sure`, which it is of all where `whole`: then the loads of one chunk do not wait for each other.
+#define ZMLX_SPAN(begin, end, whole, ...)         \\
+  if (whole) {                                    \\
+    constexpr bool sure = true;                   \\
+    constexpr uint count = N;                     \\
+    for (uint i = begin; i < end; i += N) {       \\
+      __VA_ARGS__                                 \\
+    }                                             \\
+  } else {                                        \\
+    constexpr bool sure = false;                  \\
+    ZMLX_CHUNKS(begin, end, N, __VA_ARGS__)       \\
+  }
 """
 
 ROWS = """

@@ -19,6 +19,7 @@ __all__ = ["layernorm", "rmsnorm"]
 _RMSNORM = each_row(
     """
     using weights = zmlx_chunk<U, N, PACKED>;
+    const float added = eps;  // read here: behind the meeting it would be waited for
     ZMLX_HOLD(held, in, start, 0.0f)
 
     float part[N];
@@ -26,7 +27,7 @@ _RMSNORM = each_row(
     ZMLX_VALUES(0.0f, {
       for (int j = 0; j < N; ++j) part[j] = fma(v[j], v[j], part[j]);
     })
-    const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length + eps);
+    const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length + added);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
@@ -46,6 +47,7 @@ _LAYERNORM = each_row(
     """
     using gammas = zmlx_chunk<U, N, PACKED>;
     using betas = zmlx_chunk<V, N, PACKED>;
+    const float added = eps;
     ZMLX_HOLD(held, in, start, 0.0f)
 
     float part[N], rest[N];
@@ -68,7 +70,7 @@ _LAYERNORM = each_row(
     float moments[2] = {zmlx_sum<N>(rest), zmlx_sum<N>(part)};
     team.template sums<2>(moments);
     const float off = moments[0] / length;
-    const float scale = rsqrt(max(moments[1] / length - off * off, 0.0f) + eps);
+    const float scale = rsqrt(max(moments[1] / length - off * off, 0.0f) + added);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
