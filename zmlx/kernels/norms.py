@@ -62,9 +62,10 @@ _LAYERNORM = each_row(
     zmlx_fill<N>(rest, 0.0f);
     ZMLX_VALUES(mean, {
       for (int j = 0; j < N; ++j) {
-        v[j] -= mean;
-        part[j] = fma(v[j], v[j], part[j]);
-        rest[j] += v[j];
+        const float centred = v[j] - mean;
+        part[j] = fma(centred, centred, part[j]);
+        rest[j] += centred;
+        if (kept) v[j] = centred;
       }
     })
     float moments[2] = {zmlx_sum<N>(rest), zmlx_sum<N>(part)};

@@ -31,8 +31,9 @@ _FORWARD = each_row(
     zmlx_fill<N>(part, 0.0f);
     ZMLX_VALUES(-INFINITY, {{
       for (int j = 0; j < N; ++j) {{
-        v[j] = exp(v[j] - top);
-        part[j] += v[j];
+        const float e = exp(v[j] - top);
+        part[j] += e;
+        if (kept) v[j] = e;
       }}
     }})
     const float scale = 1.0f / team.sum(zmlx_sum<N>(part));
@@ -60,9 +61,10 @@ _BACKWARD = each_row(
     ZMLX_VALUES(-INFINITY, {{
       ZMLX_BESIDE(c, cotangents, cotangent, 0.0f)
       for (int j = 0; j < N; ++j) {{
-        v[j] = exp(v[j] - top);
-        part[j] += v[j];
-        weighted[j] = fma(c[j], v[j], weighted[j]);
+        const float e = exp(v[j] - top);
+        part[j] += e;
+        weighted[j] = fma(c[j], e, weighted[j]);
+        if (kept) v[j] = e;
       }}
     }})
     float totals[2] = {{zmlx_sum<N>(part), zmlx_sum<N>(weighted)}};
