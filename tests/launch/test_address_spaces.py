@@ -51,6 +51,20 @@ def test_words_that_go(metal, cpp):
     assert body(metal) == cpp
 
 
+def test_a_word_that_becomes_a_part_of_a_name_stays():
+    meet = "#define MEET(memory) threadgroup_barrier(mem_flags::mem_##memory)"
+    assert body("MEET(threadgroup); MEET(device);", header=meet) == "MEET(threadgroup); MEET(device);"
+    with pytest.raises(TranslationError, match=r"line 2: `device` is an address space and a part of a name"):
+        header("#define FIRST(space) int first_##space(const space int* p) { return p[0]; }\nFIRST(device)")
+
+
+@pytest.mark.parametrize("metal", ["volatile threadgroup int s[4];", "threadgroup volatile int s[4];"])
+def test_volatile_is_of_the_elements(metal):
+    assert "__shared__ zmlx_storage<volatile int[4]>" in body(metal, "cuda")
+    assert "slot<volatile int[4]>" in body(metal)
+    assert body(metal).startswith("volatile int (&s)[4]")
+
+
 @pytest.mark.parametrize(
     ("metal", "kind", "name", "extents"),
     [

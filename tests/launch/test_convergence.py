@@ -92,6 +92,10 @@ def test_diverged_lanes(source, expected):
         "template <typename T> T total(T x) { return simd_sum(x); }",
         "#define total(x) simd_sum(x)",
         "#define total simd_sum",
+        "#define make(op, x) simd_##op(x)\n#define total(x) make(sum, x)",
+        "#define paste(a, b) a##b\n#define name(a) paste(simd_, a)\n#define total(x) name(sum)(x)",
+        "#define define(op) int all_##op(int x) { return simd_##op(x); }\ndefine(sum)\n#define total all_sum",
+        "int all_sum(int x) { return simd_sum(x); }\n#define make(op, x) all_##op(x)\n#define total(x) make(sum, x)",
         "struct Op { int run(int x) thread const { return simd_sum(x); } };\n#define total(x) Op().run(x)",
         "namespace mine { int total(int x) { return metal::simd_sum(x); } }\nusing mine::total;",
         (
@@ -107,6 +111,97 @@ def test_functions_called_from_several_branches(header):
     """
     expected = np.where(LANES < 10, 10, 2200) + 10000 * np.where(ODD, 16, 80)
     np.testing.assert_array_equal(run(source, header), expected)
+
+
+OPERATOR = "struct Op { int v; int operator()(int x) const { return simd_sum(x); } };"
+
+
+@pytest.mark.parametrize(
+    ("header", "call"),
+    [
+        (OPERATOR, "op(1)"),
+        (OPERATOR + "\ntemplate <typename F> int apply(F f, int x) { return f(x); }", "apply(op, 1)"),
+        ("struct Op { int v; };\nint operator+(Op a, Op b) { return simd_sum(1); }", "(op + op)"),
+        ("struct Op { int v; operator int() const { return simd_sum(1); } };", "int(op)"),
+        ("struct Op { int v; Op(int x) { v = simd_sum(x); } Op() {} };", "Op(1).v"),
+        ("struct Op { int v; Op(int x) : v(simd_sum(x)) {} Op() {} };", "Op(1).v"),
+        ("struct Op { int v; Op(int x) : v(simd_sum(x)) {} Op() {} };\n#define MADE(x) Op(x).v", "MADE(1)"),
+    ],
+)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "if (t < 10) v = {}; else v = 100 * {};",
+        "if (t < 10) {{ v = {}; }} else {{ v = 100 * {}; }}",
+        "switch (t < 10) {{ case 0: {{ v = 100 * {1}; break; }} default: {{ v = {0}; }} }}",
+        "for (int k = 0; k < 2; ++k) {{ if (t < 10) {{ if (k == 1) continue; v = {}; }} else if (k) v = 100 * {}; }}",
+    ],
+)
+def test_operators_and_constructors_in_branches(source, header, call):
+    expected = np.where(LANES < 10, 10, 2200)
+    np.testing.assert_array_equal(run("Op op{};" + source.format(call, call), header), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("if (t < 10) v = op(1); v = v * 100 + op(1);", np.where(LANES < 10, 1032, 32)),
+        ("if (t < 10) { v = op(1); v += op(1); } v = v * 100 + op(1);", np.where(LANES < 10, 2032, 32)),
+        (
+            "for (uint k = 0; k < t % 3; ++k) v += op(1); v = v * 100 + op(1);",
+            ((LANES % 3 > 0) * 21 + (LANES % 3 > 1) * 10) * 100 + 32,
+        ),
+        (
+            "int a[2] = {op(1), 2}; { v = a[0]; } if (t > 9) { out[t] = v; return; } v += 100 * op(1);",
+            np.where(LANES > 9, 32, 1032),
+        ),
+        (
+            "auto f = [&](int x) { if (x > 20) return op(1); return 100 * op(1); }; v = f(t);",
+            np.where(LANES > 20, 11, 2100),
+        ),
+    ],
+)
+def test_operators_in_program_order(source, expected):
+    np.testing.assert_array_equal(run(f"Op op{{}}; {source}", OPERATOR), expected)
+
+
+def test_constants_are_no_calls():
+    header = OPERATOR + "\nconstexpr int four() { return 4; }"
+    source = "int a[four()] = {1, 2, 3}; if (t < 10) v = Op{1}(a[0]); else v = Op{1}(a[1]);"
+    np.testing.assert_array_equal(run(source, header), np.where(LANES < 10, 10, 44))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return (*op).run(x);",
+        "if (x > 5) (*op).run(x); return op->run(x);",
+        "if (x > 5) return 3; else return (*op).run(x);",
+        "return Op().run(x);",
+        "return Op{2}.run(x);",
+        "do (*op).run(x); while (false); Op ops[2] = {}; return ops[1].run(x);",
+    ],
+)
+def test_calls_behind_words_and_temporaries(body):
+    header = (
+        "struct Op { int v = 0; Op() {} Op(int) {} int run(int x) const { return simd_sum(x); } };\n"
+        f"int total(int x) {{ Op local; thread Op* op = &local; {body} }}"
+    )
+    source = "if (t < 10) v = total(1); else v = 100 * total(1);"
+    np.testing.assert_array_equal(run(source, header), np.where(LANES < 10, 10, 2200))
+
+
+def test_a_lambda_in_braces():
+    source = (
+        "auto total{[&](int x) { return simd_sum(x); }}; if (t < 10) v = total(1); else v = 100 * total(1);"
+    )
+    np.testing.assert_array_equal(run(source), np.where(LANES < 10, 10, 2200))
+
+
+def test_a_pasted_name_in_a_loop():
+    source = "for (uint i = 0; i < t % 3; ++i) v = v * 37 + ALL(sum, 1);"
+    expected = meetings(LANES % 3 > 0, LANES % 3 > 1)
+    np.testing.assert_array_equal(run(source, "#define ALL(op, x) simd_##op(x)"), expected)
 
 
 def test_lambdas():

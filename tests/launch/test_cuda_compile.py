@@ -143,6 +143,12 @@ def test_layouts(installed: Nvrtc, layout: str) -> None:
     assert compile_cubin(signature, "sm_90", cuda.Plan(layout, 64))[:4] == b"\x7fELF"
 
 
+def test_designated_initialisers(installed: Nvrtc) -> None:
+    header = "struct Pair { int first; float second; };"
+    source = "Pair p = {.first = 1, .second = x[0]}; out[0] = p.second;"
+    assert compile_cubin(record(source, header).signature, "sm_90")[:4] == b"\x7fELF"
+
+
 @pytest.mark.parametrize("header", ["cuda.h", "cuda_simd.h", "cuda_atomic.h", "msl_types.h"])
 def test_a_broken_runtime_header_is_noticed(installed: Nvrtc, monkeypatch, header: str) -> None:
     broken = {**cuda.runtime_headers(), header: cuda.runtime_headers()[header] + "\nint planted = ;\n"}

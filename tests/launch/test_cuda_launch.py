@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import zmlx
 from zmlx.launch import NvrtcNotFoundError, cuda, recording
 from zmlx.launch.cuda import Plan, cuda_text, make_plan
-from zmlx.launch.kernel import Call
 from zmlx.launch.nvrtc import find_nvrtc
 
 pytestmark = pytest.mark.cpu
@@ -115,9 +114,8 @@ sizes = st.one_of(st.integers(1, 100), st.integers(1, 2**20), st.integers(1, 2**
     threadgroup=st.tuples(*[st.integers(1, 1024)] * 3).map(within(1024)).flatmap(st.permutations).map(tuple),
 )
 def test_every_launch_is_one_that_cuda_takes(grid, threadgroup):
-    call = Call([], [], [], grid, threadgroup, [], None, None)
     plan = make_plan(grid, threadgroup)
-    threads, block = cuda._blocks(plan, call)
+    threads, block = cuda._blocks(plan, grid, threadgroup)
     # MLX rounds up in 32-bit integers.
     assert all(t > 0 and t + b - 1 <= 2**31 - 1 for t, b in zip(threads, block, strict=True))
     blocks = [-(-t // b) for t, b in zip(threads, block, strict=True)]
@@ -247,6 +245,31 @@ def test_a_new_shape_compiles_nothing(launches, mx, monkeypatch):
     for rows in (1, 5, 100):
         made(**arguments(inputs=[mx.zeros((rows, 8))], grid=(rows * 8, 1, 1)))
     assert cuda._program.cache_info().misses == compiled
+
+
+def test_what_is_known_of_a_launch_depends_on_all_that_it_is_made_of(launches, mx):
+    """Grid, threadgroup, dtype, device; and each call has scalars and arrays of its own."""
+    made = kernel(BODY + " // x_shape")
+    calls = [
+        {},
+        {"grid": (13, 1, 1)},
+        {"threadgroup": (4, 3, 1)},
+        {"grid": (4, 70000, 1), "threadgroup": (2, 1, 1)},
+        {"inputs": [mx.zeros((3, 4), mx.float16)]},
+        {"inputs": [mx.zeros((4, 3))]},
+        {"stream": mx.Device(mx.gpu, 1)},
+    ]
+    for _ in range(2):
+        for changes in calls:
+            made(**arguments(**changes))
+    first, second = launches[: len(calls)], launches[len(calls) :]
+    for key in ("name", "grid", "threadgroup", "scalars"):
+        assert [asked[key] for asked in first] == [asked[key] for asked in second]
+    told = [(a["name"], a["grid"], a["threadgroup"], tuple(a["scalars"])) for a in first]
+    assert len(set(told)) == len(calls)
+    assert first[5]["scalars"] == [12, 1, 1, 4, 3]
+    assert first[0]["scalars"] is not second[0]["scalars"]
+    assert first[4]["inputs"][0].dtype == mx.float16
 
 
 def test_every_device_has_a_name_of_its_own(launches, mx):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-
 import numpy as np
 import pytest
 
@@ -32,11 +30,11 @@ REVERSE = KernelSource(
 def test_both_kinds_of_fibers(defines, monkeypatch):
     import mlx.core as mx
 
-    def load(signature, single):
+    def load(signature, single, large):
         assert not single
+        assert not large
         path = compiler.compile_host(signature.kernel, host.host_text(signature, single), defines)
-        library = ctypes.CDLL(str(path))
-        return host.Program(library, ctypes.cast(library.zmlx_entry, ctypes.c_void_p).value, "fibers")
+        return host.load_library(signature, path, "fibers")
 
     monkeypatch.setattr(host, "load", load)
     x = np.arange(7 * 128, dtype=np.float32)

@@ -361,3 +361,71 @@ def test_number_of_threads_can_be_set(monkeypatch):
         host.num_threads()
     monkeypatch.undo()
     host.num_threads.cache_clear()
+
+
+#: Bodies whose loop over threads the compiler must vectorise: `i` is the thread's position.
+VECTORISED = {
+    "copy": "out[i] = a[i];",
+    "arithmetic": "out[i] = a[i] * b[i] / (1.0f + a[i]);",
+    "branches": "out[i] = a[i] > 0 ? b[i] : 0.0f;",
+    "maths": "out[i] = tanh(a[i]) * exp(-b[i]) + rsqrt(a[i]);",
+    "silu": "float x = a[i]; out[i] = x / (1.0f + exp(-x)) * b[i];",
+    "the size of the grid": "out[i] = a[i] * threads_per_grid.x;",
+    "a place in threadgroup memory": """
+        threadgroup float s[256];
+        uint t = thread_position_in_threadgroup.x;
+        s[t] = a[i];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        out[i] = s[t] * b[i];
+    """,
+}
+
+
+@pytest.mark.parametrize("kind", ["uint", "int", "auto"])
+@pytest.mark.parametrize("case", VECTORISED)
+def test_elementwise_kernels_vectorise(case, kind):
+    """The compiler's own report: as many loops as there are between meeting points."""
+    from zmlx.launch import compiler, host
+    from zmlx.launch.signature import ArrayType, KernelSource, make_signature
+
+    found = compiler.find_compiler()
+    if found.kind != "gcc":
+        pytest.skip("clang reports vectorised loops in another way")
+    source = f"{kind} i = thread_position_in_grid.x; {VECTORISED[case]}"
+    kernel = KernelSource("elementwise", ("a", "b"), ("out",), source)
+    signature = make_signature(kernel, [ArrayType("float32", 1)] * 2, ["float32"])
+    barriers = source.count("threadgroup_barrier")
+    text = host.region_text(signature) if barriers else host.host_text(signature, single=False)
+    header = compiler.precompiled_header(found, ())
+    command = [found.path, *found.flags, *header, "-c", "-x", "c++", "-", "-o", "/dev/null"]
+    run = subprocess.run(
+        [*command, "-fopt-info-vec-optimized"], input=text, capture_output=True, text=True, check=True
+    )
+    wide = [line for line in run.stderr.splitlines() if "loop vectorized using" in line]
+    assert len(wide) >= barriers + 1, run.stderr
+
+
+def test_a_grid_of_more_than_a_billion_threads_is_compiled_for_itself(monkeypatch):
+    """Positions may then be anything: the same kernel, without what is said of ordinary grids."""
+    from zmlx.launch import host
+
+    asked = []
+    load = host.load
+
+    def watching(signature, single, large):
+        asked.append(large)
+        return load(signature, single, large)
+
+    monkeypatch.setattr(host, "load", watching)
+    monkeypatch.setattr(host, "_ORDINARY_GRID", 100)
+    for threads in (100, 101):
+        out = run("out[thread_position_in_grid.x] = simd_sum(1);", shape=(threads,), grid=(threads, 1, 1))
+        np.testing.assert_array_equal(out, np.ones(threads))
+        out = run(
+            "uint i = thread_position_in_grid.x; out[i] = i;",
+            shape=(threads,),
+            grid=(threads, 1, 1),
+            threadgroup=(64, 1, 1),
+        )
+        np.testing.assert_array_equal(out, np.arange(threads))
+    assert asked == [False, False, True, True]

@@ -151,7 +151,9 @@ def test_metal_gets_the_call_as_it_came(mlx_functions, monkeypatch):
 
     monkeypatch.setattr(installation, "native_metal_kernel", lambda: native)
     monkeypatch.setattr(launcher, "current_backend", lambda stream=None: "metal")
-    monkeypatch.setattr(launcher, "_note", lambda *launch: None)  # nothing ran on Metal: nothing to count
+    monkeypatch.setattr(
+        launcher.records, "note_launch", lambda *launch: None
+    )  # nothing ran on Metal: nothing to count
     x = mx.ones(3)
     with zmlx.install():
         library = imported(LIBRARY)

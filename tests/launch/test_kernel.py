@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import zmlx
-from zmlx.launch import current_backend, recording
+from zmlx.launch import current_backend, recording, watch
 from zmlx.launch.records import LaunchKey, launch_counts, reset_launch_counts
 
 pytestmark = pytest.mark.cpu
@@ -97,6 +97,93 @@ def test_call_errors(changes, message):
     with pytest.raises(ValueError) as error:
         kernel()(**arguments(**changes))
     assert str(error.value) == message
+
+
+def test_the_first_wrong_count_is_reported():
+    with pytest.raises(ValueError, match="Expected `output_shapes` to have size 1 but got size 2"):
+        kernel()(**arguments(output_shapes=[(6,), (6,)], output_dtypes=[]))
+
+
+def test_good_arguments_do_not_hide_bad_ones():
+    """What was found good is remembered, as what it was."""
+    made = kernel()
+    for _ in range(2):
+        assert made(**arguments())[0].tolist() == [0, 1, 2, 3, 4, 5]
+        for changes in ({"grid": (6, 1, -1)}, {"threadgroup": (4, 1, 0)}, {"threadgroup": (4, 1, 1000)}):
+            with pytest.raises(ValueError, match=r"Expected `|greater than the maximum"):
+                made(**arguments(**changes))
+        with pytest.raises(TypeError):
+            made(**arguments(output_shapes=[(6.0,)], stream=None))
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [[6, 1, 1], (6.0, 1, 1), (True, 1, 6), "numpy", "mlx"],
+    ids=["list", "float", "bool", "numpy", "mlx"],
+)
+def test_extents_are_what_int_makes_of_them(grid):
+    import mlx.core as mx
+    import numpy as np
+
+    made = kernel(source="out[0] = threads_per_grid.x * 100 + threads_per_grid.y * 10 + threads_per_grid.z;")
+    grid = {"numpy": np.array([6, 1, 1]), "mlx": (mx.array(6), 1, 1)}.get(str(grid), grid)
+    for _ in range(2):
+        with watch() as seen:
+            made(**arguments(grid=grid, threadgroup=[1, 1, 1]))
+        assert seen[0].grid == tuple(map(int, grid))
+        assert [*map(type, seen[0].grid)] == [int] * 3
+    if isinstance(grid[0], mx.array):
+        extent = grid[0]
+        extent -= 3  # the same object with another value
+        assert extent is grid[0]
+        with watch() as seen:
+            made(**arguments(grid=grid))
+        assert seen[0].grid == (3, 1, 1)
+
+
+def test_what_extents_are_remembered_is_bounded(monkeypatch):
+    from zmlx.launch import kernel as launcher
+
+    monkeypatch.setattr(launcher, "_known_extents", {})
+    monkeypatch.setattr(launcher, "_MAX_KNOWN_EXTENTS", 3)
+    for size in range(1, 20):
+        assert launcher._extents((size, 1, 1), (4, 1, 1)) == ((size, 1, 1), (4, 1, 1))
+        assert len(launcher._known_extents) <= 3
+    assert launcher._extents([2, 1, 1], (4, 1, 1)) == ((2, 1, 1), (4, 1, 1))
+
+
+def test_a_signature_for_each_kind_of_call():
+    """Dtypes, ranks, whether an input is small, and template arguments with their kinds: all of them count."""
+    import mlx.core as mx
+
+    made = kernel()
+    calls = [
+        {"inputs": [mx.zeros((6,))]},
+        {"inputs": [mx.zeros((6,), mx.float16)]},
+        {"inputs": [mx.zeros((6,), mx.bfloat16)]},
+        {"inputs": [mx.zeros((2, 3))]},
+        {"inputs": [mx.zeros((8,))]},
+        {"inputs": [1.0]},
+        {"inputs": [1]},
+        {"inputs": [True]},
+        {"output_dtypes": [mx.float16]},
+        {"template": [("N", 1)]},
+        {"template": [("N", True)]},
+        {"template": [("N", 0)]},
+        {"template": [("N", False)]},
+        {"template": [("M", 1)]},
+        {"template": [("N", mx.float32)]},
+        {"template": [("N", 1), ("M", 1)]},
+    ]
+    with recording("metal") as seen:
+        for _ in range(2):
+            for changes in calls:
+                made(**arguments(**changes))
+        made(**arguments(inputs=[mx.ones((7,))]))
+    first, second = seen[: len(calls)], seen[len(calls) : -1]
+    assert len({record.signature for record in first}) == len(calls)
+    assert [r.signature for r in first] == [r.signature for r in second]
+    assert seen[-1].signature == first[0].signature
 
 
 def test_arguments_are_keywords():

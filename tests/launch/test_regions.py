@@ -141,6 +141,43 @@ CASES = {
         X,
         header="void add_one(thread int& p) { p += 1; }",
     ),
+    "a structure with functions that change it": Case(
+        f"""
+        Sum sum;
+        sum.start();
+        sum.add(x[i]);
+        {BARRIER}
+        sum.add(1);
+        {BARRIER}
+        out[i] = sum.value;
+        """,
+        X + 1,
+        header="struct Sum { int value; void start() { value = 0; } void add(int n) { value += n; } };",
+    ),
+    "a pointer that outlives the name of what it points to": Case(
+        f"""
+        int a = x[i], b[2] = {{x[i] * 2, x[i] * 3}};
+        thread int* p = &a;
+        thread int* q = b;
+        {BARRIER}
+        *p += q[1];
+        {BARRIER}
+        out[i] = *p;
+        """,
+        X * 4,
+    ),
+    "loads of the group in a loop that all threads have left": Case(
+        f"""
+        out[i] = 0;
+        for (uint k = 0; k < (threadgroup_position_in_grid.x == 1 ? 4u : 1u); ++k) {{
+            int first = x[k < 2 ? k : k << 30];
+            if (k == 1 && t < 99) return;
+            {BARRIER}
+            out[i] += first;
+        }}
+        """,
+        np.full(THREADS, X[0]),
+    ),
     "auto": Case(
         f"""
         threadgroup int s[64];
@@ -212,7 +249,7 @@ CASES = {
         {BARRIER}
         out[i] = x[threadgroup_position_in_grid.x == 1 ? 1u << 30 : 0] + x[i];
         """,
-        per_group(lambda x: all_same(x, 3)) * 0 + np.where(np.arange(THREADS) // GROUP == 1, 3, X + X[0]),
+        np.where(np.arange(THREADS) // GROUP == 1, 3, X + X[0]),
     ),
     "a sum of a simdgroup": Case("out[i] = simd_sum(x[i]) + simd_max(x[i]) * 1000;",
         per_simdgroup(lambda x: all_same(x, x.sum() + x.max() * 1000))),
@@ -342,6 +379,29 @@ CASES = {
         """,
         X * 2 + 3,
     ),
+    "macros in which threads meet": Case(
+        """
+        threadgroup int s[64];
+        int v = x[i];
+        uint last = threads_per_threadgroup.x - 1;
+        REVERSE(v, s)
+        SYNC();
+        REVERSE(v, s)
+        out[i] = v + LARGEST(x[i]);
+        """,
+        per_group(lambda x: x + np.concatenate([all_same(p, p.max()) for p in (x[:32], x[32:]) if len(p)])),
+        header=f"""
+            #define SYNC() {BARRIER[:-1]}
+            #define LARGEST(a) simd_max(a)
+            #define REVERSE(value, shared) \\
+                do {{ \\
+                    shared[t] = value; \\
+                    SYNC(); \\
+                    value = shared[last - t]; \\
+                    SYNC(); \\
+                }} while (0);
+        """,
+    ),
     "a function of the library with a second result": Case(
         f"""
         float whole = 0;
@@ -388,7 +448,7 @@ def test_both_ways_compute_the_same(name, meeting_path):
     ("source", "reason"),
     [
         ("out[i] = total(x[i]);", "threads meet in `total`"),
-        ("out[i] = TOTAL(x[i]);", "threads meet in `TOTAL`"),
+        ("out[i] = TOTAL(sum, x[i]);", "threads meet in `TOTAL`"),
         ("if (t < 8) threadgroup_barrier(mem_flags::mem_none);", "a barrier that only some threads reach"),
         ("for (uint k = 0; k < t; ++k) { threadgroup_barrier(mem_flags::mem_none); }",
          "a barrier that only some threads reach"),
@@ -412,7 +472,7 @@ def test_both_ways_compute_the_same(name, meeting_path):
 def test_what_is_left_to_fibers(source, reason):
     header = """
         int total(int v) { return simd_sum(v); }
-        #define TOTAL(v) simd_sum(v)
+        #define TOTAL(op, v) simd_##op(v)
         #define LEAVE if (x[0] > 99) return;
     """
     kernel = KernelSource("left_alone", ("x",), ("out",), PREFIX + source, header)
@@ -453,6 +513,23 @@ def test_a_kernel_that_does_not_compile_is_told_by_its_own_lines():
         )
     assert "source line 2: " in str(error.value)
     assert "out[0] = v + missing;" in str(error.value)
+
+
+def test_attributes_are_those_that_the_source_mentions():
+    """A macro of the header may name others, which Metal does not know there."""
+    import mlx.core as mx
+
+    header = "#define LANE simd_sum(thread_index_in_simdgroup)"
+    kernel = zmlx.metal_kernel("hidden", [], ["out"], "out[0] = LANE;", header)
+    with pytest.raises(zmlx.KernelCompileError, match="thread_index_in_simdgroup"):
+        kernel(
+            inputs=[],
+            output_shapes=[(1,)],
+            output_dtypes=[mx.int32],
+            grid=(32, 1, 1),
+            threadgroup=(32, 1, 1),
+            stream=mx.cpu,
+        )
 
 
 def test_a_simdgroup_at_a_time():

@@ -52,6 +52,8 @@ class AddressSpaces:
             text = fragment.text(index)
             if token.kind != "name" or fragment.text(index - 1) in (".", "->"):
                 continue
+            if text in SPACES and self._is_pasted(fragment, index):
+                continue
             if text in ("device", "thread"):
                 token.text = ""
             elif text == "constant":
@@ -60,6 +62,30 @@ class AddressSpaces:
                 token.text = ""
             elif text == "threadgroup" or "threadgroup" in self.aliases.get(text, ()):
                 self._threadgroup(fragment, index)
+
+    def _is_pasted(self, fragment: Fragment, index: int) -> bool:
+        """Whether the word is an argument of which a macro makes a name, and so has to stay."""
+        opener = fragment.parent(index)
+        macro = self.program.macros.get(fragment.text(opener - 1)) if opener > 0 else None
+        alone = fragment.text(index - 1) in ("(", ",") and fragment.text(index + 1) in (")", ",")
+        if macro is None or not macro.parameters or not alone or fragment.text(opener) != "(":
+            return False
+        body, parameter = macro.body, self._parameter(fragment, opener, index, macro)
+        uses = [i for i in range(len(body)) if body.text(i) == parameter]
+        pasted = [i for i in uses if body.text(i - 1) == "##" or body.text(i + 1) == "##"]
+        if pasted and len(pasted) < len(uses):
+            raise self.refuse(
+                fragment,
+                fragment.code[index],
+                f"`{fragment.text(index)}` is an address space and a part of a name in the macro `{macro.name}`; give "
+                "the macro an argument for each",
+            )
+        return bool(pasted)
+
+    def _parameter(self, fragment: Fragment, opener: int, index: int, macro: Macro) -> str:
+        """The parameter that the argument at ``index`` is for; an empty text if there is none."""
+        number = sum(fragment.text(i) == "," and fragment.parent(i) == opener for i in range(opener, index))
+        return macro.parameters[number] if macro.parameters and number < len(macro.parameters) else ""
 
     def _is_alias(self, fragment: Fragment) -> bool:
         return fragment.macro is not None and fragment.macro.name in self.aliases
@@ -82,6 +108,9 @@ class AddressSpaces:
             return
         end, declarators = self._declarators(fragment, name)
         kind = " ".join(fragment.render(index + 1, name - 1).split())
+        if fragment.text(index - 1) == "volatile":
+            kind = f"volatile {kind}"  # of the elements, not of what CUDA declares to hold them
+            fragment.erase(index - 1, index - 1)
         if fragment.text(index - 1) == ")" and fragment.text(fragment.partner(index - 1) - 1) == "alignas":
             fragment.erase(fragment.partner(index - 1) - 1, index - 1)  # storage is aligned to 16 bytes
         fragment.erase(index + 1, end)
@@ -146,8 +175,7 @@ class AddressSpaces:
         """Whether a macro declares a variable with the argument at ``index``, which says ``threadgroup``."""
         if fragment.text(index - 1) not in ("(", ",") or fragment.text(index + 1) not in (")", ","):
             return True  # an argument with a declaration of its own
-        number = sum(fragment.text(i) == "," and fragment.parent(i) == opener for i in range(opener, index))
-        parameter = macro.parameters[number] if macro.parameters and number < len(macro.parameters) else ""
+        parameter = self._parameter(fragment, opener, index, macro)
         uses = [i for i in range(len(macro.body)) if macro.body.text(i) == parameter]
         return not uses or any(self._declarator(macro.body, i) >= 0 for i in uses)
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zmlx.launch import check_layout as layout
-from zmlx.launch import host, wording
+from zmlx.launch import gradient, host, host_call, wording
 from zmlx.launch.check_layout import Array, Check, Extent
 from zmlx.launch.check_worker import run_guarded
 from zmlx.launch.checked_build import CheckedProgram, load_checked
 from zmlx.launch.errors import KernelRuntimeError
 from zmlx.launch.findings import Access, Finding
-from zmlx.launch.records import Triple, launched_group
+from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
+from zmlx.launch.records import Triple, launched_group, threads_of
 from zmlx.launch.signature import Signature
 from zmlx.launch.symbolize import Places
 from zmlx.launch.wording import Storage, Words
@@ -68,7 +69,7 @@ def launch(signature: Signature, call: Call, limits: Limits, schedules: Sequence
         There is no address space for the arrays.
     """
     program = load_checked(signature)
-    outputs = host._allocate(call)
+    outputs = allocate(call)
     run = _Run(program, signature, call, limits, outputs)
     try:
         result = run.first()
@@ -76,7 +77,7 @@ def launch(signature: Signature, call: Call, limits: Limits, schedules: Sequence
             result.findings += run.compare(schedules)
     finally:
         run.release()
-    result.outputs = host._guarded(signature.kernel.name, call.inputs, outputs)
+    result.outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
     return result
 
 
@@ -98,12 +99,12 @@ class _Run:
         self.outputs = outputs
         self.notes: list[str] = []
         self._initial: dict[int, Any] = {}
-        self._held: list[host._Buffer] = []
+        self._held: list[Buffer] = []
         contiguous = signature.kernel.ensure_row_contiguous
-        self.inputs = [host._view(x, contiguous, self._held) for x in call.inputs]
-        self.targets = [host._view(x, False, self._held) for x in outputs]
+        self.inputs = [view(x, contiguous, self._held) for x in call.inputs]
+        self.targets = [view(x, False, self._held) for x in outputs]
         self.group = launched_group(call.grid, call.threadgroup)
-        self.threads = host._threads(call.grid)
+        self.threads = threads_of(call.grid)
         self.groups: Triple = tuple(
             -(-n // g) if g else 0 for n, g in zip(call.grid, self.group, strict=True)
         )  # type: ignore[assignment]
@@ -111,7 +112,7 @@ class _Run:
 
     def release(self) -> None:
         for buffer in self._held:
-            host._release_buffer(buffer)
+            release(buffer)
 
     def _add_note(self, note: str) -> None:
         if note not in self.notes:
@@ -191,7 +192,7 @@ class _Run:
         kernel = self.signature.kernel
         parameters = self.signature.parameters
         keep = [
-            host._argument(p.role, (self.targets if p.role == "output" else self.inputs)[p.array])
+            argument(p.role, (self.targets if p.role == "output" else self.inputs)[p.array])
             for p in parameters
         ]
         addresses = [a if isinstance(a, int) or a is None else ctypes.addressof(a) for a in keep]
@@ -208,7 +209,7 @@ class _Run:
         check.schedule, check.seed = layout.SCHEDULES[schedule], 0x5EED
         library = self.program.library
         entry = ctypes.cast(library.zmlx_check_entry, ctypes.c_void_p)
-        runtime = host._runtime()
+        runtime = host_call.runtime()
 
         def work() -> int:
             try:
@@ -354,7 +355,7 @@ class _Run:
         return []
 
 
-def _extent(view: host._View, itemsize: int) -> tuple[int, int]:
+def _extent(view: View, itemsize: int) -> tuple[int, int]:
     """Bytes in front of the first element, and bytes in all, that an array's elements span."""
     low = high = 0
     for extent, stride in zip(view.shape, view.strides, strict=True):

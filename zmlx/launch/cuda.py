@@ -12,13 +12,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from zmlx.launch.cache import cached, digest
 from zmlx.launch.compiler import RUNTIME, compile_error
+from zmlx.launch.lazy import mlx
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
 from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.signature import Parameter, Signature
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 PATH = "cuda"
 
 #: Functions without an execution space are the kernel author's, and run on the device.
-_OPTIONS = ("--std=c++17", "-default-device", "-minimal", "-w")
+_OPTIONS = ("-default-device", "-minimal", "-w")
+
+#: ``{.x = 1}``, which Metal and the host's compilers take in C++17 as well, and NVRTC only in C++20.
+_DESIGNATOR = re.compile(r"[{,]\s*\.\s*[A-Za-z_]\w*\s*=[^=]")
 
 # CUDA's limits on what a launch may ask for (CUDA C++ Programming Guide, "Technical Specifications"), and that of the
 # 32-bit integers in which MLX rounds a grid up to whole blocks.
@@ -69,33 +73,65 @@ class Program:
 
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Put one call into MLX's graph; returns its outputs and the way it will run."""
-    import mlx.core as mx
-
-    if 0 in call.grid or all(0 in shape for shape in call.output_shapes):
+    empty = [0 in shape for shape in call.output_shapes]
+    if 0 in call.grid or all(empty):
         return _unlaunched(call), PATH
+    mx = mlx()
     device = mx.default_device() if call.stream is None else getattr(call.stream, "device", call.stream)
-    plan = make_plan(call.grid, call.threadgroup, _device_index(device))
-    program = _program(signature, _target(_architecture(device), find_nvrtc()), plan)
-    grid, group = _blocks(plan, call)
-    inputs, scalars = _arguments(signature, plan, call)
+    name = str(device)
+    layout = _layout(signature, _architecture(device, name), _device_index(name), call.grid, call.threadgroup)
+    inputs, scalars = call.inputs, list(layout.words)
+    if layout.described:
+        inputs, described = _described(signature, layout.described, call)
+        scalars += described
     outputs = mx.fast.precompiled_cuda_kernel(
-        name=program.entry,
-        compiled_source=program.code,
+        name=layout.program.entry,
+        compiled_source=layout.program.code,
         inputs=inputs,
         # MLX cannot hand a kernel no memory: an empty output gets one element, which is cut off again.
         output_shapes=[(1,) if 0 in shape else shape for shape in call.output_shapes],
         output_dtypes=call.output_dtypes,
         scalars=scalars,
-        grid=grid,
-        threadgroup=group,
+        grid=layout.grid,
+        threadgroup=layout.group,
         init_value=call.init_value,
         ensure_row_contiguous=signature.kernel.ensure_row_contiguous,
         stream=call.stream,
     )
-    for index, shape in enumerate(call.output_shapes):
-        if 0 in shape:
-            outputs[index] = outputs[index][:0].reshape(shape)
+    if True in empty:
+        for index, shape in enumerate(call.output_shapes):
+            if 0 in shape:
+                outputs[index] = outputs[index][:0].reshape(shape)
     return outputs, PATH
+
+
+# --- what launches of one signature, grid and threadgroup have in common ---------------
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """All of a launch that does not depend on its arrays.
+
+    ``words`` are the first scalars. ``described`` are the parameters that tell an input's shape or strides.
+    """
+
+    program: Program
+    grid: Triple
+    group: Triple
+    words: tuple[int, ...]
+    described: tuple[Parameter, ...]
+
+
+@lru_cache(maxsize=4096)  # there may be as many grids as there are shapes
+def _layout(
+    signature: Signature, architecture: str, device: int, grid: Triple, threadgroup: Triple
+) -> _Layout:
+    plan = make_plan(grid, threadgroup, device)
+    program = _program(signature, _target(architecture, find_nvrtc()), plan)
+    blocks = _blocks(plan, grid, threadgroup)
+    words = [*grid, *(launched_group(grid, threadgroup) if plan.layout == "LINEAR" else ())]
+    described = tuple(p for p in signature.parameters if p.role in ("shape", "strides"))
+    return _Layout(program, *blocks, tuple(map(_signed, words)), described)
 
 
 # --- how a launch is laid out --------------------------------------------------
@@ -121,12 +157,12 @@ def _groups(grid: Triple, group: Triple) -> Triple:
     return x, y, z
 
 
-def _blocks(plan: Plan, call: Call) -> tuple[Triple, Triple]:
+def _blocks(plan: Plan, grid: Triple, threadgroup: Triple) -> tuple[Triple, Triple]:
     """Grid and block in CUDA's threads, as MLX takes them."""
-    group = launched_group(call.grid, call.threadgroup)
+    group = launched_group(grid, threadgroup)
     if plan.layout != "LINEAR":
-        return call.grid, group
-    threads, blocks = math.prod(group), math.prod(_groups(call.grid, group))
+        return grid, group
+    threads, blocks = math.prod(group), math.prod(_groups(grid, group))
     rows = -(-blocks // (_MAX_INT // threads - 1))
     return (-(-blocks // rows) * threads, rows, 1), (threads, 1, 1)
 
@@ -134,17 +170,17 @@ def _blocks(plan: Plan, call: Call) -> tuple[Triple, Triple]:
 # --- what a launch passes ------------------------------------------------------
 
 
-def _arguments(signature: Signature, plan: Plan, call: Call) -> tuple[list[mx.array], list[int]]:
-    """Inputs, and the scalars in the order in which `cuda_text` declares them."""
+def _described(
+    signature: Signature, parameters: Sequence[Parameter], call: Call
+) -> tuple[list[mx.array], list[int]]:
+    """Inputs, and the scalars for these parameters, in the order in which `cuda_text` declares them."""
     inputs = list(call.inputs)
-    words = list(call.grid)
-    if plan.layout == "LINEAR":
-        words += launched_group(call.grid, call.threadgroup)
-    for parameter in signature.parameters:
+    words: list[int] = []
+    for parameter in parameters:
         index = parameter.array
         if parameter.role == "shape":
             words += inputs[index].shape
-        elif parameter.role == "strides":
+        else:
             copied = signature.kernel.ensure_row_contiguous
             inputs[index], strides = _strides(inputs[index], copied, call.stream)
             words += [word for stride in strides for word in (stride & 0xFFFFFFFF, stride >> 32)]
@@ -188,19 +224,17 @@ def _unlaunched(call: Call) -> list[mx.array]:
 _architectures: dict[str, str] = {}
 
 
-def _architecture(device: Any) -> str:
+def _architecture(device: Any, name: str) -> str:
     """``"sm_90"``. Asked once a device: MLX looks up the free memory as well each time."""
-    import mlx.core as mx
-
-    name = str(device)
     if name not in _architectures:
-        _architectures[name] = str(mx.device_info(device)["architecture"])
+        _architectures[name] = str(mlx().device_info(device)["architecture"])
     return _architectures[name]
 
 
-def _device_index(device: Any) -> int:
+@cache
+def _device_index(name: str) -> int:
     """The 1 of ``Device(gpu, 1)``, which MLX shows nowhere else."""
-    match = re.search(r", (\d+)\)", str(device))
+    match = re.search(r", (\d+)\)", name)
     return int(match[1]) if match else 0
 
 
@@ -302,13 +336,15 @@ def _program(signature: Signature, target: str, plan: Plan) -> Program:
     kernel, nvrtc, headers = signature.kernel, find_nvrtc(), runtime_headers()
     text = cuda_text(signature, plan)
     files = [part for file in headers.items() for part in file]
-    key = digest(text, target, *_OPTIONS, nvrtc.name, str(plan.device), *files)
+    designators = any(_DESIGNATOR.search(part) for part in (kernel.header, kernel.source))
+    options = (f"--std=c++{20 if designators else 17}", *_OPTIONS)
+    key = digest(text, target, *options, nvrtc.name, str(plan.device), *files)
     entry = f"zmlx_{re.sub(r'[^A-Za-z0-9_]', '_', kernel.name)}_{key[:16]}"
 
     def build(path: Path) -> None:
-        options = (*_OPTIONS, f"-DZMLX_ENTRY={entry}")
+        arguments = (*options, f"-DZMLX_ENTRY={entry}")
         try:
-            path.write_bytes(nvrtc.compile(text, f"{kernel.name}.cu", target, options, headers))
+            path.write_bytes(nvrtc.compile(text, f"{kernel.name}.cu", target, arguments, headers))
         except NvrtcError as error:
             raise compile_error(kernel, error.log, f"{nvrtc.name} refused it for {target}") from error
 

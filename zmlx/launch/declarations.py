@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from zmlx.launch.pastes import pasted_names
 from zmlx.launch.structure import Fragment, Program
 
 _CLASS_KEYS = frozenset({"struct", "class", "union", "enum"})
@@ -55,6 +56,7 @@ def used_names(program: Program) -> frozenset[str]:
     for fragment in program.fragments:
         if fragment is not header:
             used.update(fragment.text(i) for i in range(len(fragment)) if fragment.is_name(i))
+    used.update(*pasted_names(program).values())
     reached = used & bodies.keys()
     while reached:
         used.update(*(bodies[name] for name in reached))

@@ -8,13 +8,13 @@ GPU" is gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import checker, records
+from zmlx.launch.lazy import mlx
 from zmlx.launch.origins import Origin, caller_origin
-from zmlx.launch.records import LaunchRecord, Triple
+from zmlx.launch.records import Triple
 from zmlx.launch.signature import (
     MAX_CONSTANT_ARRAY_SIZE,
     METAL_TYPES,
@@ -45,8 +45,7 @@ MSG_TRACED = (
 )
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """The arguments of one launch, checked. Arrays and dtypes are MLX's."""
 
     inputs: list[mx.array]
@@ -135,6 +134,7 @@ class MetalKernel:
         self.origin = origin
         self.native: Any = None  # MLX's own kernel object, once Metal was asked for
         self._signatures: dict[Any, Signature] = {}
+        self._input_count, self._output_count = len(source.input_names), len(source.output_names)
 
     def __repr__(self) -> str:
         inputs, outputs = ", ".join(self.source.input_names), ", ".join(self.source.output_names)
@@ -179,23 +179,39 @@ class MetalKernel:
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
-        call = self._check(
-            inputs, output_shapes, output_dtypes, grid, threadgroup, template, init_value, stream
+        mx = mlx()
+        source = self.source
+        if (
+            len(inputs) != self._input_count
+            or len(output_shapes) != self._output_count
+            or len(output_dtypes) != self._output_count
+        ):
+            raise ValueError(_wrong_sizes(source, inputs, output_shapes, output_dtypes))
+        if init_value is None and records.poisoning():
+            init_value = float("nan")
+        array = mx.array
+        call = Call(
+            [x if isinstance(x, array) else array(x) for x in inputs],
+            [tuple(shape) for shape in output_shapes],
+            list(output_dtypes),
+            *_extents(grid, threadgroup),
+            list(template) if template else [],
+            init_value,
+            stream,
         )
         signature = self._signature(call)
         if verbose:
-            print(f"Generated source code for `{self.source.name}`:\n```\n{signature.metal_text()}\n```")
+            print(f"Generated source code for `{source.name}`:\n```\n{signature.metal_text()}\n```")
         backend = current_backend(stream)
         if records.recorded_backend() is not None:
-            _note(signature, backend, "", call)
+            records.note_launch(signature, backend, "", call.grid, call.threadgroup)
             return _zeros(call)
         check = checker.active()
         if check is not None and evaluate(call.inputs):
-            outputs = check.launch(signature, call, self.origin)
-            _note(signature, "cpu", "checked", call)
-            return outputs
-        outputs, path = self._launch(backend, signature, call)
-        _note(signature, backend, path, call)
+            outputs, backend, path = check.launch(signature, call, self.origin), "cpu", "checked"
+        else:
+            outputs, path = self._launch(backend, signature, call)
+        records.note_launch(signature, backend, path, call.grid, call.threadgroup)
         return outputs
 
     def _launch(self, backend: str, signature: Signature, call: Call) -> tuple[list[mx.array], str]:
@@ -203,54 +219,22 @@ class MetalKernel:
             from zmlx.launch import metal
 
             return metal.launch(self, call), metal.PATH
-        launcher = _launcher(backend)
-        if backend == "cpu" and not evaluate(call.inputs):
+        if backend == "cuda":
+            outputs, path = _cuda().launch(signature, call)
+            return outputs, path
+        if not evaluate(call.inputs):
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name))
             return list(self.reference(call.inputs, dict(call.template))), "reference"
-        outputs, path = launcher.launch(signature, call)
+        outputs, path = _host().launch(signature, call)
         return outputs, path
 
-    def _check(
-        self,
-        inputs: Sequence[Any],
-        output_shapes: Sequence[Sequence[int]],
-        output_dtypes: Sequence[mx.Dtype],
-        grid: Triple,
-        threadgroup: Triple,
-        template: Sequence[tuple[str, Any]] | None,
-        init_value: float | None,
-        stream: Any,
-    ) -> Call:
-        import mlx.core as mx
-
-        source = self.source
-        for what, given, wanted in (
-            ("inputs", inputs, source.input_names),
-            ("output_shapes", output_shapes, source.output_names),
-            ("output_dtypes", output_dtypes, source.output_names),
-        ):
-            if len(given) != len(wanted):
-                raise ValueError(
-                    f"[metal_kernel] Expected `{what}` to have size {len(wanted)} but got size {len(given)}."
-                )
-        if records.poisoning() and init_value is None:
-            init_value = float("nan")
-        return Call(
-            [x if isinstance(x, mx.array) else mx.array(x) for x in inputs],
-            [tuple(shape) for shape in output_shapes],
-            list(output_dtypes),
-            _triple("grid", grid),
-            _check_group(_triple("threadgroup", threadgroup)),
-            list(template or ()),
-            init_value,
-            stream,
-        )
-
     def _signature(self, call: Call) -> Signature:
-        arrays = tuple((x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs)
+        arrays = tuple([(x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs])
         # `type` tells True from 1, which are equal and hash alike.
-        template = tuple((name, type(value), value) for name, value in call.template)
+        template = (
+            tuple([(name, type(value), value) for name, value in call.template]) if call.template else ()
+        )
         key = (arrays, tuple(call.output_dtypes), template)
         signature = self._signatures.get(key)
         if signature is None:
@@ -274,8 +258,7 @@ def current_backend(stream: Any = None) -> str:
     recorded = records.recorded_backend()
     if recorded is not None:
         return recorded
-    import mlx.core as mx
-
+    mx = mlx()
     device = mx.default_device() if stream is None else getattr(stream, "device", stream)
     if device == mx.cpu:
         return "cpu"
@@ -291,11 +274,15 @@ def dtype_name(dtype: mx.Dtype) -> str:
     return str(dtype).rpartition(".")[2]
 
 
-def _launcher(backend: str) -> ModuleType:
-    if backend == "cuda":
-        from zmlx.launch import cuda
+@cache
+def _cuda() -> Any:
+    from zmlx.launch import cuda
 
-        return cuda
+    return cuda
+
+
+@cache
+def _host() -> Any:
     from zmlx.launch import host
 
     return host
@@ -303,15 +290,48 @@ def _launcher(backend: str) -> ModuleType:
 
 def evaluate(arrays: list[mx.array]) -> bool:
     """Evaluate the arrays; false if they are being traced and have no values."""
-    import mlx.core as mx
-
     try:
-        mx.eval(arrays)
+        mlx().eval(arrays)
     except (ValueError, RuntimeError) as error:
         if "during function transformations" in str(error):
             return False
         raise
     return True
+
+
+def _wrong_sizes(source: KernelSource, *given: Sequence[Any]) -> str:
+    """The message for the first of inputs, output shapes and output dtypes that are not one for each name."""
+    names = (source.input_names, source.output_names, source.output_names)
+    wanted = list(map(len, names))
+    whats = ("inputs", "output_shapes", "output_dtypes")
+    return next(
+        f"[metal_kernel] Expected `{what}` to have size {want} but got size {len(got)}."
+        for what, got, want in zip(whats, given, wanted, strict=True)
+        if len(got) != want
+    )
+
+
+#: Grids and threadgroups found good before. There may be as many as there are shapes: when full, it starts anew.
+_known_extents: dict[tuple[Any, Any], tuple[Triple, Triple]] = {}
+_MAX_KNOWN_EXTENTS = 4096
+
+
+def _extents(grid: Sequence[int], threadgroup: Sequence[int]) -> tuple[Triple, Triple]:
+    """The grid and the threadgroup, checked."""
+    key = (grid, threadgroup)
+    try:
+        known = _known_extents.get(key)
+    except TypeError:  # lists
+        known = None
+    if known is not None:
+        return known
+    found = _triple("grid", grid), _check_group(_triple("threadgroup", threadgroup))
+    # Plain integers only: an mx.array as an extent may be equal to itself and have another value the next time.
+    if all(type(extent) is tuple and {*map(type, extent)} == {int} for extent in key):
+        if len(_known_extents) >= _MAX_KNOWN_EXTENTS:
+            _known_extents.clear()
+        _known_extents[key] = found
+    return found
 
 
 def _triple(what: str, value: Sequence[int]) -> Triple:
@@ -353,7 +373,3 @@ def _zeros(call: Call) -> list[mx.array]:
     return [
         mx.zeros(shape, dtype) for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)
     ]
-
-
-def _note(signature: Signature, backend: str, path: str, call: Call) -> None:
-    records.note_launch(LaunchRecord(signature.kernel, signature, backend, path, call.grid, call.threadgroup))

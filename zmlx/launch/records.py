@@ -16,8 +16,12 @@ Triple = tuple[int, int, int]
 
 def launched_group(grid: Triple, threadgroup: Triple) -> Triple:
     """Metal launches groups no larger than the grid."""
-    x, y, z = (min(threads, size) for threads, size in zip(grid, threadgroup, strict=True))
-    return x, y, z
+    return min(grid[0], threadgroup[0]), min(grid[1], threadgroup[1]), min(grid[2], threadgroup[2])
+
+
+def threads_of(extent: Triple) -> int:
+    """How many threads a grid or a threadgroup has."""
+    return extent[0] * extent[1] * extent[2]
 
 
 class LaunchKey(NamedTuple):
@@ -46,7 +50,7 @@ class LaunchRecord:
 
 @dataclass
 class _State:
-    counts: Counter[LaunchKey] = field(default_factory=Counter)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by the fields of a LaunchKey
     watchers: list[list[LaunchRecord]] = field(default_factory=list)
     recording: str | None = None
     poison: bool = False
@@ -59,7 +63,7 @@ _lock = threading.Lock()
 def launch_counts() -> dict[LaunchKey, int]:
     """How often each kernel has been launched in this process, by back end and path."""
     with _lock:
-        return dict(_state.counts)
+        return {LaunchKey(*key): count for key, count in _state.counts.items()}
 
 
 def reset_launch_counts() -> None:
@@ -68,13 +72,16 @@ def reset_launch_counts() -> None:
         _state.counts.clear()
 
 
-def note_launch(record: LaunchRecord) -> None:
-    """Count a launch and hand it to those who watch."""
+def note_launch(signature: Signature, backend: str, path: str, grid: Triple, threadgroup: Triple) -> None:
+    """Count a launch and hand it to those who watch, as a `LaunchRecord` of these."""
+    kernel = signature.kernel
     with _lock:
-        if record.path:
-            _state.counts[LaunchKey(record.kernel.name, record.backend, record.path)] += 1
-        for watcher in _state.watchers:
-            watcher.append(record)
+        if path:
+            _state.counts[kernel.name, backend, path] += 1
+        if _state.watchers:
+            record = LaunchRecord(kernel, signature, backend, path, grid, threadgroup)
+            for watcher in _state.watchers:
+                watcher.append(record)
 
 
 @contextlib.contextmanager

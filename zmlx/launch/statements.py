@@ -80,6 +80,20 @@ class Statement:
             yield from child.walk()
 
 
+def exits(statement: Statement) -> list[Statement]:
+    """What leaves a statement: ``return``, and the ``break`` and ``continue`` of loops around it."""
+    return list(_exits(statement, frozenset()))
+
+
+def _exits(statement: Statement, caught: frozenset[str]) -> Iterator[Statement]:
+    if statement.kind == "exit" and statement.keyword not in caught:
+        yield statement
+    if statement.kind == "loop":
+        caught = caught | {"break", "continue"}
+    for child in (*statement.children, *(statement.otherwise or ())):
+        yield from _exits(child, caught)
+
+
 def parse(fragment: Fragment, first: int, last: int) -> list[Statement]:
     """The statements from token ``first`` to ``last``.
 
@@ -231,6 +245,11 @@ def _parse_declaration(fragment: Fragment, first: int, end: int) -> Statement | 
         if fragment.text(i) != ",":
             return None
         i += 1
+
+
+def begins_declaration(fragment: Fragment, first: int) -> bool:
+    """Whether what stands at ``first`` looks like the declaration of a variable."""
+    return _type_end(fragment, first) >= 0
 
 
 def _declarator(

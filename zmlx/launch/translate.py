@@ -27,7 +27,7 @@ from zmlx.launch.declarations import used_names
 from zmlx.launch.errors import TranslationError
 from zmlx.launch.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.launch.overloads import merge_overloads, overloaded_functions
-from zmlx.launch.regions import GROUP_BARRIER, region_body
+from zmlx.launch.regions import GROUP_BARRIER, region_body, written_out
 from zmlx.launch.signature import KernelSource, Parameter, Signature
 from zmlx.launch.structure import Fragment, Program, Source
 from zmlx.launch.tokens import Token, join
@@ -143,7 +143,7 @@ def translate_regions(kernel: KernelSource, small_floats: bool = True) -> Transl
     TranslationError
         The source uses something that exists only on Metal.
     """
-    program, names = _rewrite(kernel, "host", small_floats)
+    program, names = _rewrite(written_out(kernel), "host", small_floats)
     return _rendered(program, names, region_body(kernel, program))
 
 

@@ -15,24 +15,40 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
 SIMD = 32
 DTYPES = {"int": "int32", "uint": "uint32", "float": "float32", "half": "float16", "bool": "bool_"}
 NUMBERS = ("int", "uint", "float", "half")
 
+#: What variables and elements of arrays hold: the bound and the bits of an `Expression`.
+CONTENTS = {"int": (100.0, 0), "uint": (np.inf, 0), "float": (32.0, 0), "half": (8.0, 0)}
+
 
 @dataclass(frozen=True)
 class State:
-    """Where threads are: variables by name, which threads execute, and how threads make up simdgroups."""
+    """Where threads are: variables and arrays by name, which threads execute, and how they make up simdgroups.
+
+    ``entered`` are the threads that came into the branch or iteration, ``gone`` those that have returned from the
+    kernel: the states of one run share that array, and statements change it in place.
+    """
 
     variables: dict[str, Any]
-    mask: Any
+    memory: dict[str, Any]
+    entered: Any
+    gone: Any
     group: Any  # the threadgroup of each thread
     index: Any  # its index in the threadgroup
 
+    @property
+    def mask(self) -> Any:
+        """The threads that execute."""
+        return self.entered & ~self.gone
+
     def where(self, condition: Any) -> State:
-        return replace(self, mask=self.mask & condition)
+        return replace(self, entered=self.entered & condition)
+
+    def with_variables(self, values: dict[str, Any]) -> State:
+        return replace(self, variables={**self.variables, **values})
 
     @property
     def lane(self) -> Any:
@@ -71,7 +87,9 @@ def variable(kind: str, name: str, bound: float, bits: int) -> Expression:
 
 
 def reduced(e: Expression) -> Expression:
-    """The same expression, small enough to go on with."""
+    """The same expression, small enough to go on with: within `CONTENTS` of its kind."""
+    if e.kind == "uint":
+        return e
     if e.kind == "int":
         return Expression("int", f"({e.text} % 101)", lambda s: np.fmod(e.value(s), np.int32(101)), 100)
     if e.kind == "float":
@@ -84,19 +102,19 @@ def reduced(e: Expression) -> Expression:
 
 
 def fits(e: Expression) -> bool:
-    limit = {"int": 2**31, "float": 2.0 ** (24 - e.bits), "half": 30000}.get(e.kind, np.inf)
-    return e.bound < limit
+    """Whether the value is exact. Unsigned integers, which wrap around, always are."""
+    limits = {"int": 2**31, "float": 2.0 ** (24 - e.bits), "half": 30000}
+    return e.kind not in limits or e.bound < limits[e.kind]
 
 
 def fitted(make: Callable[..., Expression], *operands: Expression) -> Expression:
     """``make(*operands)``, with reduced operands if the result would not be exact."""
     e = make(*operands)
-    return (
-        e if fits(e) else make(*(reduced(o) if o.kind in ("int", "float", "half") else o for o in operands))
-    )
+    return e if fits(e) else make(*(reduced(o) for o in operands))
 
 
-def _arithmetic(op: str, a: Expression, b: Expression) -> Expression:
+def exact_arithmetic(op: str, a: Expression, b: Expression) -> Expression:
+    """As it stands, whether or not the result `fits`."""
     function = {"+": np.add, "-": np.subtract, "*": np.multiply}[op]
     bound = a.bound * b.bound if op == "*" else a.bound + b.bound
     bits = a.bits + b.bits if op == "*" else max(a.bits, b.bits)
@@ -106,7 +124,7 @@ def _arithmetic(op: str, a: Expression, b: Expression) -> Expression:
 
 
 def arithmetic(op: str, a: Expression, b: Expression) -> Expression:
-    return fitted(lambda x, y: _arithmetic(op, x, y), a, b)
+    return fitted(lambda x, y: exact_arithmetic(op, x, y), a, b)
 
 
 def bitwise(op: str, a: Expression, b: Expression) -> Expression:
@@ -236,7 +254,7 @@ def component(
     """One component of ``(T3(a, b, c) op T3(d, e, f)).zyx``."""
     lanes = len(parts)
     results = [arithmetic(op, a, b) for a, b in zip(parts, others, strict=True)]
-    same = [_arithmetic(op, a, b) for a, b in zip(parts, others, strict=True)]
+    same = [exact_arithmetic(op, a, b) for a, b in zip(parts, others, strict=True)]
     if any(not fits(e) for e in same):
         return results[order[pick]]
     name = f"{kind}{lanes}"
@@ -246,160 +264,3 @@ def component(
     e = same[order[pick]]
     # All components are evaluated, in the branch that the expression stands in.
     return replace(e, text=text, value=lambda s: [x.value(s) for x in same][order[pick]])
-
-
-def _over_blocks(s: State, width: int, function: Callable[[Any], Any], values: Any) -> Any:
-    """``function`` on the active threads of each block."""
-    out = values.copy()
-    blocks = s.blocks(width)
-    for block in np.unique(blocks[s.mask]):
-        members = np.flatnonzero(s.mask & (blocks == block))
-        out[members] = function(values[members])
-    return out
-
-
-_REDUCTIONS = {
-    "sum": np.add,
-    "min": np.minimum,
-    "max": np.maximum,
-    "xor": np.bitwise_xor,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-}
-
-
-def reduction(prefix: str, name: str, a: Expression) -> Expression:
-    width = SIMD if prefix == "simd" else 4
-    join = _REDUCTIONS[name]
-    if name == "sum" and a.kind in ("int", "float"):
-        a = reduced(a)
-
-    def value(s: State) -> Any:
-        return _over_blocks(s, width, lambda v: np.full(len(v), join.reduce(v, dtype=v.dtype)), a.value(s))
-
-    bound = a.bound * SIMD if name == "sum" else 2.0 ** int(min(a.bound, 2.0**40)).bit_length()
-    return Expression(a.kind, f"{prefix}_{name}({a.text})", value, bound, a.bits)
-
-
-def prefix_sum(inclusive: bool, a: Expression) -> Expression:
-    name = "inclusive" if inclusive else "exclusive"
-    a = reduced(a) if a.kind in ("int", "float") else a
-
-    def sums(v: Any) -> Any:
-        total = np.cumsum(v, dtype=v.dtype)
-        return total if inclusive else total - v
-
-    text = f"simd_prefix_{name}_sum({a.text})"
-    return Expression(a.kind, text, lambda s: _over_blocks(s, SIMD, sums, a.value(s)), a.bound * SIMD, a.bits)
-
-
-def shuffled(name: str, a: Expression, by: int) -> Expression:
-    """``simd_shuffle_down(a, by)`` and the like; without an active source a lane keeps its own."""
-    source = {
-        "down": lambda k: k + by,
-        "up": lambda k: k - by,
-        "xor": lambda k: k ^ by,
-        "": lambda k: k * 0 + by,
-    }[name]
-
-    def value(s: State) -> Any:
-        values, wanted = a.value(s), source(s.lane)
-        place = {
-            (int(b), int(k)): i
-            for i, (b, k) in enumerate(zip(s.blocks(SIMD), s.lane, strict=True))
-            if s.mask[i]
-        }
-        from_ = [
-            place.get((int(b), int(k)), i)
-            for i, (b, k) in enumerate(zip(s.blocks(SIMD), wanted, strict=True))
-        ]
-        return values[np.array(from_)]
-
-    return replace(a, text=f"simd_shuffle{'_' * bool(name)}{name}({a.text}, {by})", value=value)
-
-
-def votes(a: Expression) -> Expression:
-    """How many active lanes say yes."""
-
-    def value(s: State) -> Any:
-        yes = a.value(s).astype("uint32")
-        return _over_blocks(s, SIMD, lambda v: np.full(len(v), v.sum(dtype="uint32")), yes)
-
-    return Expression("uint", f"popcount(uint((ulong)simd_ballot({a.text})))", value, 32)
-
-
-def voted(name: str, a: Expression) -> Expression:
-    function = np.all if name == "all" else np.any
-    text = f"simd_{name}({a.text})"
-    return Expression(
-        "bool", text, lambda s: _over_blocks(s, SIMD, lambda v: np.full(len(v), function(v)), a.value(s))
-    )
-
-
-Leaves = dict[str, list[Expression]]
-
-
-@st.composite
-def expressions(draw: st.DrawFn, kind: str, leaves: Leaves, depth: int, simd: bool) -> Expression:
-    """An expression of ``kind`` over ``leaves``, the variables in scope."""
-    sub = lambda k: draw(expressions(k, leaves, depth - 1, simd))  # noqa: E731
-    if depth == 0 or draw(st.integers(0, 5)) == 0:
-        if leaves.get(kind) and draw(st.integers(0, 3)):
-            return draw(st.sampled_from(leaves[kind]))
-        return literal(kind, draw(st.integers(-16, 16)) / (1 if kind in ("int", "uint") else 8))
-    if kind == "bool":
-        forms = ["compare", "logical", "not", *(["vote"] if simd else [])]
-        form = draw(st.sampled_from(forms))
-        if form == "compare":
-            of = draw(st.sampled_from(NUMBERS))
-            return compared(draw(st.sampled_from(["<", "<=", "==", "!=", ">"])), sub(of), sub(of))
-        if form == "logical":
-            return logical(draw(st.sampled_from(["&&", "||"])), sub("bool"), sub("bool"))
-        return (
-            negated(sub("bool"))
-            if form == "not"
-            else voted(draw(st.sampled_from(["all", "any"])), sub("bool"))
-        )
-    forms = ["arithmetic"] * 3 + ["unary", "chosen", "conditional", "converted", "component"]
-    forms += ["bitwise", "shift", "divided"] if kind == "uint" else ["divided"] if kind == "int" else []
-    forms += (
-        ["reduction", "prefix", "shuffle", *(["votes"] if kind == "uint" else [])]
-        if simd and kind != "half"
-        else []
-    )
-    form = draw(st.sampled_from(forms))
-    if form == "arithmetic":
-        return arithmetic(draw(st.sampled_from("+-*")), sub(kind), sub(kind))
-    if form == "unary":
-        return (
-            fitted(lambda a: unary(name, a), sub(kind))
-            if (name := draw(st.sampled_from(UNARY_OF[kind])))
-            else sub(kind)
-        )
-    if form == "chosen":
-        return chosen(draw(st.sampled_from(["min", "max"])), sub(kind), sub(kind))
-    if form == "conditional":
-        return conditional(sub("bool"), sub(kind), sub(kind))
-    if form == "converted":
-        return converted(kind, sub(draw(st.sampled_from([k for k in (*NUMBERS, "bool") if k != kind]))))
-    if form == "component":
-        lanes = draw(st.integers(2, 4))
-        order = draw(st.permutations(range(lanes)))
-        parts, others = ([sub(kind) for _ in range(lanes)] for _ in range(2))
-        return component(
-            kind, parts, others, draw(st.sampled_from("+-*")), tuple(order), draw(st.integers(0, lanes - 1))
-        )
-    if form == "bitwise":
-        return bitwise(draw(st.sampled_from("&|^")), sub(kind), sub(kind))
-    if form == "shift":
-        return shift(draw(st.sampled_from(["<<", ">>"])), sub("uint"), sub("uint"))
-    if form == "divided":
-        return divided(draw(st.sampled_from("/%")), sub(kind), draw(st.integers(1, 9)))
-    if form == "reduction":
-        names = ["sum", "min", "max", *(["xor", "and", "or"] if kind == "uint" else [])]
-        return reduction(draw(st.sampled_from(["simd", "quad"])), draw(st.sampled_from(names)), sub(kind))
-    if form == "prefix":
-        return prefix_sum(draw(st.booleans()), sub(kind))
-    if form == "shuffle":
-        return shuffled(draw(st.sampled_from(["down", "up", "xor", ""])), sub(kind), draw(st.integers(0, 31)))
-    return votes(sub("bool"))

@@ -1,51 +1,63 @@
 """Random kernels, race-free by construction, together with their NumPy meaning.
 
-A kernel declares variables, changes them in nested branches and loops, and exchanges values through threadgroup
-arrays between barriers, which all threads reach. Each variable is written to an output of its kind at the end.
+A kernel declares variables and arrays, changes them in nested branches and loops, hands values over through threadgroup
+arrays between barriers and adds up in atomics; threads may leave at any time. Each variable is written to an output of
+its kind at the end. `builder` draws the statements.
 
-`kernels()` is the strategy; `Kernel.launch` runs a kernel, `Kernel.expected` is what comes out, and
-`Kernel.without_barrier(k)` plants a race for tools that look for them.
+`kernels()` is the strategy; `Kernel.launch` runs a kernel, `Kernel.expected` is what comes out.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
-from fuzz.expressions import DTYPES, NUMBERS, Expression, Leaves, State, expressions, reduced, variable
+from fuzz.builder import BARRIERS, Builder, contents
+from fuzz.drawing import Leaves
+from fuzz.expressions import DTYPES, NUMBERS, State, variable
+from fuzz.functions import BOX, functions
+from fuzz.memory import ATOMIC_OPS, Array, declared_shared
+from fuzz.statements import Statement, silent
 
-BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+#: What outputs hold where nobody writes.
+FILL = 7
 
-#: Changes the variables of a state in place, for the threads of its mask.
-Effect = Callable[[State], None]
-
-
-@dataclass(frozen=True)
-class Statement:
-    text: str
-    run: Effect = field(compare=False, repr=False)
+_HEADER = f"""#define FLAGS mem_flags::mem_device | mem_flags::mem_threadgroup
+#define SYNC() threadgroup_barrier(FLAGS)
+#define PUT_SYNC(to, v) to = v; SYNC()
+inline void meet() {{ threadgroup_barrier(FLAGS); }}
+template <typename T> T swap_through(threadgroup T* cells, uint at, uint from, T v) {{
+  cells[at] = v;
+  threadgroup_barrier(FLAGS);
+  T other = cells[from];
+  threadgroup_barrier(FLAGS);
+  return other;
+}}
+{BOX}
+"""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel and one launch of it."""
+    """A kernel and one launch of it: ``columns * rows`` threads in groups of ``group`` along x and all rows."""
 
     source: str
     header: str
-    inputs: dict[str, Any] = field(compare=False)
-    outputs: dict[str, tuple[str, int]]  # name -> kind, variables
-    threads: int
+    inputs: Mapping[str, Any] = field(compare=False)
+    outputs: Mapping[str, tuple[str, tuple[int, ...]]]  # name -> kind, shape
+    columns: int
+    rows: int
     group: int
     body: tuple[Statement, ...] = field(repr=False)
-    names: dict[str, list[str]] = field(repr=False)
+    views: Mapping[str, tuple[str, int, int]] = field(repr=False)  # name -> output, and the part that it is
 
     def __str__(self) -> str:
-        return f"{self.header}\n// {self.threads} threads in groups of {self.group}\n{self.source}"
+        launch = f"{self.columns} x {self.rows} threads in groups of {self.group} x {self.rows}"
+        return f"{self.header}\n// {launch}\n{self.source}"
 
     def launch(self, stream: Any = None) -> dict[str, Any]:
         """The outputs, as NumPy."""
@@ -56,195 +68,44 @@ class Kernel:
         kernel = zmlx.metal_kernel("fuzz", list(self.inputs), list(self.outputs), self.source, self.header)
         arrays = kernel(
             inputs=[mx.array(a) for a in self.inputs.values()],
-            output_shapes=[(self.threads * count,) for _, count in self.outputs.values()],
+            output_shapes=[shape for _, shape in self.outputs.values()],
             output_dtypes=[getattr(mx, DTYPES[kind]) for kind, _ in self.outputs.values()],
-            grid=(self.threads, 1, 1),
-            threadgroup=(self.group, 1, 1),
+            grid=(self.columns, self.rows, 1),
+            threadgroup=(self.group, self.rows, 1),
+            init_value=FILL,
             stream=stream,
         )
         return {name: np.array(array) for name, array in zip(self.outputs, arrays, strict=True)}
 
     def expected(self) -> dict[str, Any]:
-        thread = np.arange(self.threads)
-        variables = {f"in_{kind}": array for kind, array in ((n[2:], a) for n, a in self.inputs.items())}
-        group = min(self.group, self.threads)
-        variables |= {"t": (thread % group).astype("uint32"), "i": thread.astype("uint32")}
-        state = State(variables, np.ones(self.threads, bool), thread // group, thread % group)
+        """What `launch` should return."""
+        thread = np.arange(self.columns * self.rows)
+        column, row = thread % self.columns, thread // self.columns
+        group = column // self.group
+        size = np.minimum(self.group, self.columns - group * self.group)
+        index = row * size + column % self.group
+        numbers = {"t": index, "i": thread, "g": group, "m": size * self.rows, "lane": index % 32}
+        variables = {name: number.astype("uint32") for name, number in numbers.items()}
+        variables |= {f"in_{kind}": self.inputs[f"x_{kind}"] for kind in NUMBERS}
+        results = {name: np.full(shape, FILL, DTYPES[kind]) for name, (kind, shape) in self.outputs.items()}
+        memory = {**self.inputs, **results}
+        memory |= {name: memory[whole][first:last] for name, (whole, first, last) in self.views.items()}
+        everyone = np.ones(len(thread), bool)
+        state = State(variables, memory, everyone, ~everyone, group, index)
         with np.errstate(all="ignore"):
             for statement in self.body:
                 statement.run(state)
-        return {
-            name: np.stack([variables[v] for v in self.names[kind]], 1).ravel()
-            for name, (kind, _) in self.outputs.items()
-        }
-
-    @property
-    def barriers(self) -> int:
-        return self.source.count(BARRIER)
-
-    def without_barrier(self, number: int) -> Kernel:
-        """The same kernel with one of its barriers left out."""
-        places = [match.start() for match in re.finditer(re.escape(BARRIER), self.source)]
-        place = places[number]
-        return replace(self, source=self.source[:place] + self.source[place + len(BARRIER) :])
-
-
-def _assign(name: str, e: Expression, declare: bool) -> Statement:
-    def run(s: State) -> None:
-        old = s.variables.get(name)
-        new = e.value(s)
-        s.variables[name] = new if old is None else np.where(s.mask, new, old)
-
-    return Statement(f"{e.kind + ' ' if declare else ''}{name} = {e.text};", run)
-
-
-def _if(condition: Expression, then: list[Statement], otherwise: list[Statement]) -> Statement:
-    def run(s: State) -> None:
-        c = condition.value(s)
-        for branch, part in ((c, then), (~c, otherwise)):
-            inside = s.where(branch)
-            for statement in part:
-                statement.run(inside)
-
-    text = f"if ({condition.text}) {{ {' '.join(x.text for x in then)} }}"
-    return Statement(text + (f" else {{ {' '.join(x.text for x in otherwise)} }}" if otherwise else ""), run)
-
-
-def _for(
-    name: str, bound: Expression, skip: Expression | None, leave: Expression | None, part: list[Statement]
-) -> Statement:
-    """``for`` with a bound of up to 3 that may differ from thread to thread, ``continue`` and ``break``."""
-    text = f"for (uint {name} = 0; {name} < {bound.text} % 4u; ++{name}) {{ "
-    text += f"if ({skip.text}) continue; " if skip else ""
-    text += " ".join(x.text for x in part)
-    text += f" if ({leave.text}) break;" if leave else ""
-
-    def run(s: State) -> None:
-        alive = s.mask.copy()
-        for k in range(4):
-            s.variables[name] = np.full(len(alive), k, "uint32")
-            here = replace(s, mask=alive)
-            alive = alive & (k < bound.value(here) % 4)
-            if not alive.any():
-                break
-            inside = replace(s, mask=alive)
-            active = inside.where(~skip.value(inside)) if skip else inside
-            for statement in part:
-                statement.run(active)
-            if leave:
-                alive = alive & ~(active.mask & leave.value(active))
-        s.variables.pop(name)
-
-    return Statement(text + " }", run)
-
-
-def _exchange(number: int, name: str, e: Expression, step: int, group: int) -> Statement:
-    """All threads write to a threadgroup array and read another's element."""
-    array = f"shared_{number}"
-    size = min(1 << (group - 1).bit_length(), 1024)
-    text = (
-        f"threadgroup {e.kind} {array}[{size}]; {array}[t] = {e.text}; {BARRIER}"
-        f" {e.kind} {name} = {array}[(t + {step}u) % threads_per_threadgroup.x]; {BARRIER}"
-    )
-
-    def run(s: State) -> None:
-        values = e.value(s)
-        out = values.copy()
-        for g in np.unique(s.group):
-            members = np.flatnonzero(s.group == g)
-            out[members] = values[members[(np.arange(len(members)) + step) % len(members)]]
-        s.variables[name] = out
-
-    return Statement(text, run)
-
-
-def _local_array(name: str, parts: list[Expression], index: Expression) -> Statement:
-    """A variable read from a local array at an index that only the thread knows."""
-    kind = parts[0].kind
-    array = f"{name}_of"
-    text = f"{kind} {array}[{len(parts)}] = {{{', '.join(p.text for p in parts)}}};"
-    text += f" {kind} {name} = {array}[{index.text} % {len(parts)}u];"
-
-    def run(s: State) -> None:
-        values = np.stack([p.value(s) for p in parts])
-        s.variables[name] = values[index.value(s) % len(parts), np.arange(len(s.mask))]
-
-    return Statement(text, run)
-
-
-@dataclass
-class _Builder:
-    """Draws a kernel. ``scope`` holds the variables by kind."""
-
-    draw: st.DrawFn
-    group: int
-    scope: Leaves
-    assigned: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in NUMBERS})
-    count: int = 0
-    header: list[str] = field(default_factory=list)
-
-    def expression(self, kind: str, depth: int = 3, simd: bool = True) -> Expression:
-        return self.draw(expressions(kind, self.scope, depth, simd))
-
-    def kind(self) -> str:
-        return self.draw(st.sampled_from(NUMBERS))
-
-    def name(self) -> str:
-        self.count += 1
-        return f"v{self.count}"
-
-    def declare(self, kind: str, name: str, e: Expression | None = None) -> None:
-        """From here on the variable may be read; what is assigned to it later is no larger."""
-        bound, bits = {"int": (100, 0), "float": (32, 0), "half": (8, 0)}.get(kind, (np.inf, 0))
-        self.scope.setdefault(kind, []).append(variable(kind, name, bound, bits))
-        self.assigned[kind].append(name)
-
-    def small(self, kind: str, depth: int = 3) -> Expression:
-        e = self.expression(kind, depth)
-        return e if kind == "uint" else reduced(e)
-
-    def declaration(self) -> Statement:
-        kind, name = self.kind(), self.name()
-        form = self.draw(st.sampled_from(["plain", "plain", "exchange", "array"]))
-        if form == "exchange":
-            statement = _exchange(
-                self.count, name, self.small(kind), self.draw(st.integers(1, 40)), self.group
-            )
-        elif form == "array":
-            parts = [self.small(kind, 2) for _ in range(self.draw(st.integers(2, 4)))]
-            statement = _local_array(name, parts, self.expression("uint", 2))
-        else:
-            statement = _assign(name, self.small(kind), declare=True)
-        self.declare(kind, name)
-        return statement
-
-    def change(self, depth: int) -> Statement:
-        """A statement that changes variables that exist."""
-        form = self.draw(st.sampled_from(["assign", "assign", "if", "for"])) if depth else "assign"
-        if form == "if":
-            otherwise = self.block(depth - 1) if self.draw(st.booleans()) else []
-            return _if(self.expression("bool", 2), self.block(depth - 1), otherwise)
-        if form == "for":
-            bound, name = self.expression("uint", 1), f"k{self.count}"
-            self.count += 1
-            self.scope["uint"].append(variable("uint", name, 4, 0))
-            skip = self.expression("bool", 1) if self.draw(st.integers(0, 2)) == 0 else None
-            part = self.block(depth - 1)
-            leave = self.expression("bool", 1) if self.draw(st.integers(0, 2)) == 0 else None
-            self.scope["uint"].pop()
-            return _for(name, bound, skip, leave, part)
-        kind = self.draw(st.sampled_from([k for k in NUMBERS if self.assigned[k]]))
-        return _assign(self.draw(st.sampled_from(self.assigned[kind])), self.small(kind), declare=False)
-
-    def block(self, depth: int) -> list[Statement]:
-        return [self.change(depth) for _ in range(self.draw(st.integers(1, 2)))]
+        return results
 
 
 @st.composite
 def kernels(draw: st.DrawFn, statements: int = 5) -> Kernel:
-    """A kernel of up to ``statements`` declarations and as many changes."""
-    group = draw(st.sampled_from([1, 7, 32, 33, 64, 100]))
-    threads = draw(st.integers(1, 3 * group).filter(lambda n: n <= 200))
+    """A kernel of up to ``2 * statements`` statements that all threads reach, with more within."""
+    group, rows = draw(
+        st.sampled_from([(1, 1), (7, 1), (32, 1), (33, 1), (64, 1), (100, 1), (11, 3), (32, 2)])
+    )
+    columns = draw(st.integers(1, 3 * group).filter(lambda n: n * rows <= 200))
+    threads, groups = columns * rows, -(-columns // group)
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     inputs = {
         "x_int": rng.integers(-100, 101, threads).astype("int32"),
@@ -252,21 +113,90 @@ def kernels(draw: st.DrawFn, statements: int = 5) -> Kernel:
         "x_float": rng.integers(-32, 33, threads).astype("float32"),
         "x_half": (rng.integers(-64, 65, threads) / 8).astype("float16"),
     }
-    scope: Leaves = {
-        "int": [variable("int", "in_int", 100, 0)],
-        "uint": [variable("uint", "in_uint", np.inf, 0), variable("uint", "t", 128, 0)],
-        "float": [variable("float", "in_float", 32, 0)],
-        "half": [variable("half", "in_half", 8, 0)],
-    }
-    builder = _Builder(draw, group, scope)
-    body = [builder.declaration()]
-    for _ in range(draw(st.integers(1, statements))):
-        body.append(builder.declaration() if draw(st.booleans()) else builder.change(2))
-    names = {kind: found for kind, found in builder.assigned.items() if found}
-    outputs = {f"out_{kind}": (kind, len(found)) for kind, found in names.items()}
-    lines = ["uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;"]
+    leaves: Leaves = {kind: [contents(kind, f"in_{kind}")] for kind in NUMBERS}
+    leaves["uint"] += [variable("uint", name, 200, 0) for name in ("t", "i", "g", "m", "lane")]
+    uniform: Leaves = {"uint": [variable("uint", name, 200, 0) for name in ("g", "m")]}
+    made = [draw(functions(f"f{k}")) for k in range(draw(st.integers(0, 3)))]
+    functors = [draw(functions("h0", functor=True))] if draw(st.integers(0, 2)) == 0 else []
+    builder = Builder(draw, threads, leaves, uniform, made, functors)
+    builder.arrays += [Array(kind, f"x_{kind}", threads, "input") for kind in NUMBERS if threads >= 8]
+    body = [builder.leaving()] if builder.chance(3) else []
+    size = 1 << (min(group, columns) * rows - 1).bit_length()
+    body += _shared_arrays(builder, size)
+    outputs, views = _device_arrays(builder, body, groups, size)
+    body += [builder.declaration(plain=True)]
+    for _ in range(draw(st.integers(2, 2 * statements))):
+        body += builder.uniform_statement(2)
+    body += builder.observation()
+    body += builder.stores()
+    names = {kind: len(found) for kind, found in builder.outputs.items() if found}
+    outputs |= {f"out_{kind}": (kind, (threads, count)) for kind, count in names.items()}
+    header = "".join(f"#define N_{kind} {count}u\n" for kind, count in names.items())
+    header += f"#define SIZE {size}\n{_HEADER}" + "\n".join(f.declaration for f in (*made, *functors)) + "\n"
+    lines = ["uint g = threadgroup_position_in_grid.x, lane = thread_index_in_simdgroup;"]
+    if rows == 1:
+        lines += ["uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;"]
+        lines += ["uint m = threads_per_threadgroup.x;"]
+    else:
+        lines += ["uint i = thread_position_in_grid.y * threads_per_grid.x + thread_position_in_grid.x;"]
+        lines += ["uint t = thread_index_in_threadgroup;"]
+        lines += ["uint m = threads_per_threadgroup.x * threads_per_threadgroup.y;"]
     lines += [f"{kind} in_{kind} = x_{kind}[i];" for kind in NUMBERS]
     lines += [statement.text for statement in body]
-    for kind, found in names.items():
-        lines += [f"out_{kind}[i * {len(found)} + {k}] = {name};" for k, name in enumerate(found)]
-    return Kernel("\n".join(lines) + "\n", "", inputs, outputs, threads, group, tuple(body), names)
+    source = "\n".join(lines) + "\n"
+    return Kernel(source, header, inputs, outputs, columns, rows, group, tuple(body), views)
+
+
+def _shared_arrays(builder: Builder, size: int) -> list[Statement]:
+    """Declarations of threadgroup arrays and of pointers into them."""
+    draw, statements = builder.draw, []
+    for number in range(draw(st.integers(1, 3))):
+        name, atomic = builder.name("s"), number > 0 and builder.chance(2)
+        kind = draw(st.sampled_from([k for k in NUMBERS if not atomic or k in ATOMIC_OPS]))
+        first = draw(st.integers(-8, 8))
+        if atomic:
+            op = draw(st.sampled_from(ATOMIC_OPS[kind]))
+            array = Array(kind, name, draw(st.sampled_from([1, 3, 8])), "threadgroup", op=op)
+        else:
+            own = draw(st.integers(0, 2 if size > 1 else 0))
+            columns = size // 2 if size >= 4 and builder.chance(4) else 0
+            array = Array(kind, name, size, "threadgroup", own, columns)
+        extent = "SIZE" if array.size == size and builder.chance(2) else str(array.size)
+        statements.append(declared_shared(array, first, extent))
+        builder.arrays.append(array)
+        builder.own[name] = draw(st.booleans())
+        if not atomic and builder.chance(2):
+            pointer = builder.name("p")
+            kind_of_pointer = draw(st.sampled_from(["auto", f"threadgroup {kind}*"]))
+            declaration = f"{kind_of_pointer} {pointer} = &{array.own_element};"
+            statements.append(silent(declaration))
+            builder.pointers[name] = draw(st.sampled_from([f"(*{pointer})", f"{pointer}[0]"]))
+    if statements:
+        statements.append(silent(draw(st.sampled_from(BARRIERS))))
+    return statements
+
+
+def _device_arrays(
+    builder: Builder, body: list[Statement], groups: int, size: int
+) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, tuple[str, int, int]]]:
+    """Pointers to device memory that threads share, with the outputs that it is in and the part that each has."""
+    draw = builder.draw
+    outputs: dict[str, tuple[str, tuple[int, ...]]] = {}
+    views: dict[str, tuple[str, int, int]] = {}
+    if builder.chance(3):
+        kind, name = builder.kind(), builder.name("d")
+        body.append(silent(f"auto {name} = rows_{kind} + g * {size}u;"))
+        builder.arrays.append(Array(kind, name, size, "device", draw(st.integers(0, 2 if size > 1 else 0))))
+        builder.own[name] = draw(st.booleans())
+        outputs[f"rows_{kind}"] = (kind, (groups, size))
+        views[name] = (f"rows_{kind}", 0, groups)
+    counts: dict[str, int] = {}
+    for _ in range(draw(st.integers(0, 2))):
+        kind, name = draw(st.sampled_from(list(ATOMIC_OPS))), builder.name("b")
+        first, count = counts.get(kind, 0), draw(st.sampled_from([1, 4, 5]))
+        counts[kind] = first + count
+        body.append(silent(f"auto {name} = (device atomic_{kind}*)(bins_{kind} + {first}u);"))
+        builder.bins.append(Array(kind, name, count, "bins", op=draw(st.sampled_from(ATOMIC_OPS[kind]))))
+        views[name] = (f"bins_{kind}", first, first + count)
+    outputs |= {f"bins_{kind}": (kind, (count,)) for kind, count in counts.items()}
+    return outputs, views

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import os
+import random
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import HealthCheck, Phase, find, given, note, settings
 
 from fuzz.grammar import Kernel, kernels
+from zmlx.launch import cuda, recording
+from zmlx.launch.errors import NvrtcNotFoundError
+from zmlx.launch.nvrtc import find_nvrtc
 
 EXAMPLES = int(os.environ.get("ZMLX_FUZZ_EXAMPLES", "15"))
 
@@ -42,3 +48,51 @@ def check(kernel: Kernel) -> None:
     actual, expected = kernel.launch(), kernel.expected()
     for name in expected:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+
+
+@pytest.mark.cpu
+@settings(max_examples=min(EXAMPLES // 5, 40), deadline=None, suppress_health_check=list(HealthCheck))
+@given(kernels())
+def test_cuda_text_compiles(kernel: Kernel) -> None:
+    """For an H100, where there is an NVRTC."""
+    try:
+        find_nvrtc()
+    except NvrtcNotFoundError:
+        return
+    note(str(kernel))
+    with recording("cuda") as calls:
+        kernel.launch()
+    assert cuda.compile_cubin(calls[0].signature, "sm_90")[:4] == b"\x7fELF"
+
+
+#: What would be wrong in a back end, as a change of the source: a pattern and what to put in its place.
+FAULTS = {
+    "barriers do nothing": (r"(metal::)?threadgroup_barrier\(FLAGS\);|SYNC\(\);|meet\(\);", ""),
+    "threads that return go on": (r"return; }", "}"),
+    "loops run once more": (r"% 4u; \+\+", "% 4u + 1u; ++"),
+    "atomics take turns": (r"atomic_fetch_(?:add|sub)_explicit", "atomic_exchange_explicit"),
+    "all simd sums are zero": (r"simd_sum\(", "0 * simd_sum("),
+}
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_shows(fault: str) -> None:
+    """Kernels that are found soon would tell."""
+    pattern, replacement = FAULTS[fault]
+
+    def shows(kernel: Kernel) -> bool:
+        wrong = replace(kernel, source=re.sub(pattern, replacement, kernel.source))
+        if wrong.source == kernel.source:
+            return False
+        actual, expected = wrong.launch(), kernel.expected()
+        return any(not np.array_equal(actual[name], expected[name]) for name in expected)
+
+    options = settings(
+        max_examples=500,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    find(kernels(), shows, settings=options, random=random.Random(1))

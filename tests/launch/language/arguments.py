@@ -32,7 +32,68 @@ def _eight() -> Any:
 
 EIGHT = np.arange(2**8).reshape((2,) * 8).transpose(7, 5, 3, 1, 0, 2, 4, 6)
 
+
+def _wide() -> Any:
+    """A stride that no 32 bits hold, along an axis of one element, so that it needs no memory."""
+    import mlx.core as mx
+
+    return mx.as_strided(mx.arange(12), (1, 3, 4), (2**33 + 5, 4, 1))
+
+
+def _backwards() -> Any:
+    import mlx.core as mx
+
+    return mx.arange(60).reshape(3, 20)[::-1, ::-2]
+
+
+def _broadcast() -> Any:
+    import mlx.core as mx
+
+    return mx.broadcast_to(mx.arange(5), (12, 5))
+
+
+# A shape and strides that only 64 bits hold, and where elements lie.
+FAR_HEADER = """constant int lang_far_shape[3] = {2, 4, 8};
+constant int64_t lang_far[3] = {int64_t(1) << 40, (int64_t(1) << 33) + 3, -7};"""
+FAR = LANES // 32 * 2**40 + LANES // 8 % 4 * (2**33 + 3) - LANES % 8 * 7
+
+FAR_ROWS = (
+    _prelude(
+        "`elem_to_loc` with results beyond 32 bits",
+        "out[i] = elem_to_loc<int64_t>(i, lang_far_shape, lang_far, 3);",
+        lambda V: FAR,
+        "int64",
+        header=FAR_HEADER,
+    ),
+    _prelude(
+        "`elem_to_loc` of a position in the grid, `_3`, `_2`, `_1` beyond 32 bits",
+        """
+        uint3 o = uint3(i % 8, i / 8 % 4, i / 32);
+        long f = elem_to_loc_2<int64_t>(o.xy, lang_far + 1) + elem_to_loc_1<int64_t>(o.z, lang_far[0]);
+        long k_ = elem_to_loc<int64_t>(o, lang_far_shape, lang_far, 3);
+        out[i] = k_ == f && f == elem_to_loc_3<int64_t>(o, lang_far) ? f : -1;
+        """,
+        lambda V: FAR,
+        "int64",
+        header=FAR_HEADER,
+    ),
+    _prelude(
+        "`elem_to_loc_3_nd`, `LoopedElemToLoc` beyond 32 bits",
+        """
+        uint3 o = uint3(i % 8, i / 8 % 4, i / 32);
+        auto f = elem_to_loc_3_nd<int64_t>(o, lang_far_shape, lang_far, lang_far, lang_far, 3);
+        LoopedElemToLoc<3, int64_t> e_(3);
+        e_.next(i, lang_far_shape, lang_far);
+        out[i] = f.x == f.y && f.y == f.z ? e_.location() : -1;
+        """,
+        lambda V: FAR,
+        "int64",
+        header=FAR_HEADER,
+    ),
+)
+
 PRELUDE = (
+    *FAR_ROWS,
     _prelude(
         "`elem_to_loc` over a strided input",
         "out[i] = a[elem_to_loc(i, a_shape, a_strides, a_ndim)];",
@@ -119,6 +180,43 @@ PRELUDE = (
 
 ARGUMENTS = (
     _arguments(
+        "a stride beyond 32 bits",
+        "out[i] = a_strides[0] * (i % 3) + a[elem_to_loc<int64_t>(i, a_shape, a_strides, a_ndim)];",
+        lambda V: (2**33 + 5) * (np.arange(12) % 3) + np.arange(12),
+        "int64",
+        inputs={"a": _wide},
+        grid=(12, 1, 1),
+        ensure_row_contiguous=False,
+    ),
+    _arguments(
+        "negative strides",
+        "out[i] = a[elem_to_loc<int64_t>(i, a_shape, a_strides, a_ndim)] + 100 * a_strides[1];",
+        lambda V: np.arange(60).reshape(3, 20)[::-1, ::-2].ravel() - 200,
+        inputs={"a": _backwards},
+        grid=(30, 1, 1),
+        ensure_row_contiguous=False,
+    ),
+    _arguments(
+        "strides of 0",
+        "out[i] = a[i / 5 * a_strides[0] + i % 5 * a_strides[1]] + 10 * a_strides[0];",
+        lambda V: np.arange(60) % 5,
+        inputs={"a": _broadcast},
+        grid=(60, 1, 1),
+        ensure_row_contiguous=False,
+    ),
+    _arguments(
+        "indices beyond 32 bits",
+        """
+        ulong o = (ulong(i) << 33) + 5000000000ul;
+        long f = long(n[i]) * 3000000000l / 7 - long(o % 1000003ul);
+        const device float* m_ = p + (1l << 34);
+        size_t k_ = (size_t(1) << 40) + i;
+        out[i] = f + (m_[long(i) - (1l << 34)] == p[k_ - (1ul << 40)]) + long(&m_[i] - p);
+        """,
+        lambda V: _far_indices(V),
+        "int64",
+    ),
+    _arguments(
         "`_shape`, `_strides`, `_ndim` of a view",
         (
             "uint o = i / 20, f = i / 5 % 4, k_ = i % 5; out[i] = a[o * a_strides[0] + f * a_strides[1] "
@@ -187,5 +285,15 @@ ARGUMENTS = (
         threadgroup=(4, 2, 2),
     ),
 )
+
+
+def _far_indices(V: Any) -> Any:
+    found = []
+    for i in range(64):
+        product = int(V.n[i]) * 3000000000
+        quotient = abs(product) // 7 * (1 if product >= 0 else -1)
+        found.append(quotient - ((i << 33) + 5000000000) % 1000003 + 1 + (1 << 34) + i)
+    return np.array(found, "int64")
+
 
 ROWS = (*PRELUDE, *ARGUMENTS)

@@ -13,10 +13,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from language import arguments, groups, integers, maths, matrices, programs, scalars, simd, vectors
+from language import (
+    algorithms,
+    arguments,
+    groups,
+    idioms,
+    integers,
+    maths,
+    matrices,
+    packing,
+    programs,
+    scalars,
+    simd,
+    sorting,
+    vectors,
+)
 from language.row import Kernel, Row, kernels, to_numpy
 
-_MODULES = (scalars, vectors, integers, maths, simd, groups, programs, arguments, matrices)
+_MODULES = (
+    *(scalars, vectors, integers, packing, maths, simd, groups, programs, arguments, matrices),
+    *(idioms, algorithms, sorting),
+)
 ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)
 BACKENDS = ("cpu", "cuda")
 RESULTS = Path(__file__).parent / "results"

@@ -15,16 +15,30 @@ namespace zmlx {
 
 ZMLX_UNCHECKED inline metal::uint3 as_uint3(Extent e) { return metal::uint3(e.x, e.y, e.z); }
 
-// The thread attributes of Metal, computed only where a kernel asks for them: all of this inlines.
+// Tells the compiler that a number is small, so that positions do not wrap around within a loop. Without that it must
+// take `out[i]` of neighbouring threads for elements that may lie apart, and vectorises nothing. Said of where a loop
+// begins and how long it is: within the loop, the test would stand in the way.
+#if defined(ZMLX_LARGE_GRID)
+constexpr uint32_t MAX_POSITION = ~0u;
+#else
+constexpr uint32_t MAX_POSITION = 1u << 30;  // host.py compiles kernels anew for larger grids
+#endif
+ZMLX_UNCHECKED inline __attribute__((always_inline)) uint32_t bounded(uint32_t value, uint32_t most) {
+  if (value > most) __builtin_unreachable();
+  return value;
+}
+
+// The thread attributes of Metal, computed only where a kernel asks for them: all of this inlines. `launch` is a local
+// copy of a loop's own: of the one in memory the compiler must fear that the kernel's stores change it.
 struct Thread {
   const Launch& launch;
   Extent group;  // threadgroup_position_in_grid
   Extent size;   // threads_per_threadgroup
   Extent local;  // thread_position_in_threadgroup
+  Extent first;  // position in the grid of the threadgroup's first thread
 
   ZMLX_UNCHECKED metal::uint3 thread_position_in_grid() const {
-    return metal::uint3(group.x * launch.group.x + local.x, group.y * launch.group.y + local.y,
-                        group.z * launch.group.z + local.z);
+    return metal::uint3(first.x + local.x, first.y + local.y, first.z + local.z);
   }
   ZMLX_UNCHECKED metal::uint3 thread_position_in_threadgroup() const { return as_uint3(local); }
   ZMLX_UNCHECKED metal::uint3 threadgroup_position_in_grid() const { return as_uint3(group); }
@@ -61,7 +75,7 @@ namespace zmlx {
 //
 // `Flat`: the kernel does not look at its threadgroup, so neighbouring groups join into one long loop along x.
 template <bool Flat, class Body>
-inline void run_loop(Launch* launch, Worker* worker, uint64_t begin, uint64_t end, const Body& body) {
+ZMLX_FN void run_loop(Launch* launch, Worker* worker, uint64_t begin, uint64_t end, const Body& body) {
   Group group(launch, worker);
   while (begin < end) {
     const GroupPosition at(*launch, begin);
@@ -74,11 +88,14 @@ inline void run_loop(Launch* launch, Worker* worker, uint64_t begin, uint64_t en
     uint64_t threads = run * launch->group.x;
     const uint64_t left = launch->grid.x - uint64_t(at.position.x) * launch->group.x;
     if (threads > left) threads = left;
-    const uint32_t count = static_cast<uint32_t>(threads);
+    const uint32_t count = bounded(static_cast<uint32_t>(threads), MAX_POSITION);
+    const Launch here = *launch;
+    Extent first = at.first(here);
+    first.x = bounded(first.x, MAX_POSITION);
     for (uint32_t z = 0; z < at.size.z; ++z)
       for (uint32_t y = 0; y < at.size.y; ++y) {
 #pragma GCC ivdep
-        for (uint32_t x = 0; x < count; ++x) body(group, Thread{*launch, at.position, at.size, Extent{x, y, z}});
+        for (uint32_t x = 0; x < count; ++x) body(group, Thread{here, at.position, at.size, Extent{x, y, z}, first});
       }
   }
 }
@@ -87,7 +104,7 @@ inline void run_loop(Launch* launch, Worker* worker, uint64_t begin, uint64_t en
 // A function of its own, so that it is not instrumented where the kernel is.
 ZMLX_UNCHECKED inline Thread thread_at(const Group& g, uint32_t index) {
   const Extent local{index % g.size.x, index / g.size.x % g.size.y, index / g.size.x / g.size.y};
-  return Thread{*g.launch, g.position, g.size, local};
+  return Thread{*g.launch, g.position, g.size, local, g.first};
 }
 #endif
 
@@ -102,7 +119,7 @@ inline void run_fibers(Launch* launch, Worker* worker, uint64_t begin, uint64_t 
 #else
   group.body = [](Group& g, uint32_t index) {
     const Extent local{index % g.size.x, index / g.size.x % g.size.y, index / g.size.x / g.size.y};
-    (*static_cast<const Body*>(g.closure))(g, Thread{*g.launch, g.position, g.size, local});
+    (*static_cast<const Body*>(g.closure))(g, Thread{*g.launch, g.position, g.size, local, g.first});
   };
 #endif
   for (uint64_t linear = begin; linear < end; ++linear) {

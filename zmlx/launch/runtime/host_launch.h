@@ -51,6 +51,10 @@ struct GroupPosition {
   }
 
   uint32_t threads() const { return size.x * size.y * size.z; }
+  // The position in the grid of the threadgroup's first thread.
+  Extent first(const Launch& launch) const {
+    return {position.x * launch.group.x, position.y * launch.group.y, position.z * launch.group.z};
+  }
 
  private:
   static uint32_t edge(uint32_t grid, uint32_t group, uint32_t position) {

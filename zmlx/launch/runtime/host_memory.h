@@ -11,6 +11,7 @@ struct GroupMemory {
   Worker* worker;
   Extent position;
   Extent size;
+  Extent first;  // position in the grid of the first thread
   uint32_t threads;
   uint32_t memory_used;
   static constexpr uint32_t MAX_SLOTS = 256;
@@ -22,6 +23,7 @@ struct GroupMemory {
   void place(const GroupPosition& at) {
     position = at.position;
     size = at.size;
+    first = at.first(*launch);
     threads = at.threads();
   }
 

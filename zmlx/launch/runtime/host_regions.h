@@ -25,18 +25,18 @@ struct Lanes {
   }
 };
 
-// The threads [first, last) of a threadgroup: all, or one simdgroup of a kernel whose threads meet nowhere else.
+// The threads [begin, end) of a threadgroup: all, or one simdgroup of a kernel whose threads meet nowhere else.
 struct Region : GroupMemory {
-  uint32_t first, last;
+  uint32_t begin, end;
 
   using GroupMemory::GroupMemory;
 
-  uint32_t first_word() const { return first / SIMD_WIDTH; }
-  uint32_t last_word() const { return (last + SIMD_WIDTH - 1) / SIMD_WIDTH; }
+  uint32_t first_word() const { return begin / SIMD_WIDTH; }
+  uint32_t last_word() const { return (end + SIMD_WIDTH - 1) / SIMD_WIDTH; }
 
   // The lanes of a simdgroup that there are: the last one may be partial.
   uint32_t all_of(uint32_t word) const {
-    const uint32_t lanes = last - word * SIMD_WIDTH;
+    const uint32_t lanes = end - word * SIMD_WIDTH;
     return lanes < SIMD_WIDTH ? (1u << lanes) - 1 : ~0u;
   }
   Lanes all() const {
@@ -50,21 +50,27 @@ struct Region : GroupMemory {
     return missing == 0;
   }
 
-  Thread thread(uint32_t index) const {
-    return Thread{*launch, position, size, Extent{index % size.x, index / size.x % size.y, index / size.x / size.y}};
+  ZMLX_FN Extent local_of(uint32_t index) const {
+    return Extent{index % size.x, index / size.x % size.y, index / size.x / size.y};
   }
+  Thread thread(uint32_t index) const { return Thread{*launch, position, size, local_of(index), first}; }
 
   // Calls f(thread, its index) for all threads, a row of the threadgroup at a time. Between two meeting points
   // threads have no order that a correct kernel could rely on.
   template <class F>
   ZMLX_FN void each(const F& f) {
-    for (uint32_t start = first; start < last;) {
-      const Thread row = thread(start);
-      const uint32_t in_row = size.x - row.local.x, left = last - start;
-      const uint32_t count = in_row < left ? in_row : left;
+    const Launch here = *launch;
+    const Extent group = position, extent = size;
+    const Extent origin{bounded(first.x, MAX_POSITION), first.y, first.z};
+    for (uint32_t start = begin, stop = end; start < stop;) {
+      Extent row = local_of(start);
+      row.x = bounded(row.x, MAX_GROUP_THREADS);
+      const uint32_t from = bounded(start, MAX_GROUP_THREADS);
+      const uint32_t in_row = extent.x - row.x, left = stop - start;
+      const uint32_t count = bounded(in_row < left ? in_row : left, MAX_GROUP_THREADS);
 #pragma GCC ivdep
       for (uint32_t i = 0; i < count; ++i)
-        f(Thread{*launch, position, size, Extent{row.local.x + i, row.local.y, row.local.z}}, start + i);
+        f(Thread{here, group, extent, Extent{row.x + i, row.y, row.z}, origin}, from + i);
       start += count;
     }
   }
@@ -87,11 +93,13 @@ struct Region : GroupMemory {
  private:
   template <class F>
   ZMLX_FN void each_of(const Lanes& lanes, const F& f) {
-    const bool flat = size.y * size.z == 1;
+    const Launch here = *launch;
+    const Extent group = position, extent = size, origin = first;
+    const bool flat = extent.y * extent.z == 1;
     for (uint32_t s = first_word(); s < last_word(); ++s)
       for (uint32_t left = lanes.bits[s]; left; left &= left - 1) {
         const uint32_t index = s * SIMD_WIDTH + lowest(left);
-        f(flat ? Thread{*launch, position, size, Extent{index, 0, 0}} : thread(index), index);
+        f(Thread{here, group, extent, flat ? Extent{index, 0, 0} : local_of(index), origin}, index);
       }
   }
 };
@@ -188,13 +196,13 @@ Met(Region&, const Lanes&, const F&) -> Met<Returned<F>>;
 // Runs a kernel that is written as loops over its threads. `WholeGroup`: they meet at threadgroup barriers; else only
 // within simdgroups, which then run one after the other.
 template <bool WholeGroup, class Body>
-inline void run_regions(Launch* launch, Worker* worker, uint64_t begin, uint64_t end, const Body& body) {
+ZMLX_FN void run_regions(Launch* launch, Worker* worker, uint64_t begin, uint64_t end, const Body& body) {
   Region region(launch, worker);
   for (uint64_t linear = begin; linear < end; ++linear) {
     region.place(GroupPosition(*launch, linear));
     const uint32_t step = WholeGroup ? region.threads : SIMD_WIDTH;
-    for (region.first = 0; region.first < region.threads; region.first += step) {
-      region.last = region.first + step < region.threads ? region.first + step : region.threads;
+    for (region.begin = 0; region.begin < region.threads; region.begin += step) {
+      region.end = region.begin + step < region.threads ? region.begin + step : region.threads;
       body(region);
     }
   }

@@ -2,6 +2,7 @@
 
 #include "host_fiber.h"
 #include "host_launch.h"
+#include "host_python.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -12,7 +13,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
-#include <vector>
+#include <new>
 
 namespace zmlx {
 namespace {
@@ -52,6 +53,14 @@ struct Guard {
 };
 thread_local Guard* guard = nullptr;
 
+// Saving the signal mask to jump back to is a system call for each piece of work. macOS needs it: only a jump that
+// restores the mask tells its kernel that the signal stack is free again.
+#if defined(__APPLE__)
+constexpr int SAVE_MASK = 1;
+#else
+constexpr int SAVE_MASK = 0;
+#endif
+
 constexpr int SIGNALS[] = {SIGFPE, SIGSEGV, SIGBUS};
 struct sigaction previous[sizeof(SIGNALS) / sizeof(*SIGNALS)];
 
@@ -83,6 +92,11 @@ Error cause(int signal, const void* address, const void* context) {
 void on_signal(int signal, siginfo_t* info, void* context) {
   if (guard) {
     __atomic_store_n(&guard->launch->error, cause(signal, info->si_addr, context), __ATOMIC_RELAXED);
+    // Where the jump does not restore the mask, it is as in here, with the signal blocked.
+    sigset_t caught;
+    sigemptyset(&caught);
+    sigaddset(&caught, signal);
+    pthread_sigmask(SIG_UNBLOCK, &caught, nullptr);
     siglongjmp(guard->back, 1);
   }
   for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i)
@@ -142,7 +156,7 @@ struct Job {
     Guard here;
     here.launch = launch;
     here.worker = &worker;
-    if (sigsetjmp(here.back, 1) == 0) {
+    if (sigsetjmp(here.back, SAVE_MASK) == 0) {
       guard = &here;
       entry(launch, &worker, begin, end);
     }
@@ -152,7 +166,7 @@ struct Job {
 
 class Pool {
  public:
-  explicit Pool(unsigned threads) : owner_(getpid()) {
+  explicit Pool(unsigned threads) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, WORKER_STACK);
@@ -166,20 +180,22 @@ class Pool {
     pthread_attr_destroy(&attributes);
   }
 
-  bool belongs_here() const { return owner_ == getpid(); }
-
   // One launch at a time: concurrent callers take turns, each with all workers.
   void run(Job& job, unsigned wanted) {
     std::lock_guard<std::mutex> turn(turn_);
     if (wanted > 1 && helpers_ > 0) {
+      const unsigned helping = wanted - 1 < helpers_ ? wanted - 1 : helpers_;
       {
         std::lock_guard<std::mutex> lock(mutex_);
         job_ = &job;
-        wanted_ = wanted - 1 < helpers_ ? wanted - 1 : helpers_;
-        running_ = wanted_;
+        wanted_ = helping;
+        running_ = helping;
         ++generation_;
       }
-      wake_.notify_all();
+      if (helping == helpers_)
+        wake_.notify_all();
+      else
+        for (unsigned i = 0; i < helping; ++i) wake_.notify_one();
     }
     give_signal_stack();
     job.work(caller_);
@@ -215,7 +231,6 @@ class Pool {
     }
   }
 
-  const pid_t owner_;
   unsigned helpers_ = 0;
   Worker caller_{};
   std::mutex turn_;
@@ -227,17 +242,51 @@ class Pool {
   uint64_t generation_ = 0;
 };
 
-Pool* pool = nullptr;
-std::mutex pool_mutex;
+std::atomic<Pool*> pool{nullptr};
+std::mutex setup_mutex;
 
+// After a fork the workers are gone with the parent: the child starts new ones, and leaves the old pool alone, since
+// its locks may have been held. So may the one in front of it.
+void forget_pool() {
+  pool = nullptr;
+  new (&setup_mutex) std::mutex;
+}
+
+// The pool is never destroyed: workers may outlive the interpreter's last moments.
 Pool& the_pool(unsigned threads) {
-  std::lock_guard<std::mutex> lock(pool_mutex);
-  // After a fork the workers are gone with the parent: start new ones, and leave the old pool alone, since its
-  // locks may have been held. The pool is never destroyed: workers may outlive the interpreter's last moments.
-  catch_signals();
-  if (pool == nullptr || !pool->belongs_here()) pool = new Pool(threads);
+  if (Pool* there = pool.load(std::memory_order_acquire)) return *there;
+  std::lock_guard<std::mutex> lock(setup_mutex);
+  static const int once = pthread_atfork(nullptr, nullptr, forget_pool);
+  (void)once;
+  if (!pool) pool = new Pool(threads);
   return *pool;
 }
+
+// False if there is no memory for the workers.
+bool run_all(Entry entry, Launch& launch, bool fibers, unsigned threads) {
+  Job job;
+  job.entry = entry;
+  job.launch = &launch;
+  job.fibers = fibers;
+  job.groups = uint64_t(launch.groups.x) * launch.groups.y * launch.groups.z;
+  // Several chunks a worker, so that uneven groups even out.
+  job.chunk = job.groups / (threads * 8u);
+  if (job.chunk == 0) job.chunk = 1;
+  const uint64_t work = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+  // Waking a worker costs some microseconds: tiny grids run where they are.
+  const bool small = job.groups < 2 || (!fibers && work < 4096 && launch.group.x > 1);
+  Pool& workers = the_pool(threads);
+  {
+    std::lock_guard<std::mutex> lock(setup_mutex);
+    catch_signals();
+  }
+  // Nor is there anything to do for more workers than threadgroups.
+  const unsigned most = job.groups < threads ? static_cast<unsigned>(job.groups) : threads;
+  workers.run(job, small ? 1 : most);
+  return !job.no_memory;
+}
+
+uint64_t result(uint32_t outcome, uint32_t detail = 0) { return uint64_t(detail) << 32 | outcome; }
 
 }  // namespace
 }  // namespace zmlx
@@ -246,17 +295,29 @@ Pool& the_pool(unsigned threads) {
 // Returns 0, or 1 when there is no memory for the workers. `launch->error` says how the kernel itself fared.
 extern "C" __attribute__((visibility("default"))) int zmlx_run(
     zmlx::Entry entry, zmlx::Launch* launch, int fibers, unsigned threads) {
-  zmlx::Job job;
-  job.entry = entry;
-  job.launch = launch;
-  job.fibers = fibers != 0;
-  job.groups = uint64_t(launch->groups.x) * launch->groups.y * launch->groups.z;
-  // Several chunks a worker, so that uneven groups even out.
-  job.chunk = job.groups / (threads * 8u);
-  if (job.chunk == 0) job.chunk = 1;
-  const uint64_t work = uint64_t(launch->grid.x) * launch->grid.y * launch->grid.z;
-  // Waking a worker costs some microseconds: tiny grids run where they are.
-  const bool small = job.groups < 2 || (!job.fibers && work < 4096 && launch->group.x > 1);
-  zmlx::the_pool(threads).run(job, small ? 1 : threads);
-  return job.no_memory ? 1 : 0;
+  return zmlx::run_all(entry, *launch, fibers != 0, threads) ? 0 : 1;
+}
+
+// Runs a program on lists of evaluated arrays, with Python's lock held; no extent of `grid` and `group` is 0. Inputs
+// from the one numbered `checked` on must be row-contiguous. Returns 0, or an `Error` or `Outcome` and its detail.
+extern "C" __attribute__((visibility("default"))) uint64_t zmlx_launch(
+    const zmlx::Plan* plan, zmlx::Object* inputs, zmlx::Object* outputs, uint32_t checked, unsigned threads,
+    uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t group_x, uint32_t group_y, uint32_t group_z) {
+  const zmlx::Arrays arrays(*plan, inputs, outputs);
+  if (!arrays.ok()) return zmlx::result(zmlx::RAISED);
+  const uint32_t strided = arrays.first_not_contiguous(checked);
+  if (strided < plan->inputs) return zmlx::result(zmlx::NOT_CONTIGUOUS, strided);
+  const zmlx::Arguments arguments(*plan, arrays);
+  zmlx::Launch launch{
+      arguments.pointers(),
+      {grid_x, grid_y, grid_z},
+      {group_x, group_y, group_z},
+      {(grid_x - 1) / group_x + 1, (grid_y - 1) / group_y + 1, (grid_z - 1) / group_z + 1},
+      zmlx::OK,
+      0};
+  void* state = plan->python->release_lock();
+  const bool enough = zmlx::run_all(plan->entry, launch, plan->fibers != 0, threads);
+  plan->python->take_lock(state);
+  if (!enough) return zmlx::result(zmlx::NO_MEMORY);
+  return zmlx::result(launch.error, launch.error == zmlx::OK ? 0 : launch.group_memory);
 }

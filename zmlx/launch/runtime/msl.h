@@ -14,4 +14,5 @@
 #include "msl_relational.h"
 #include "msl_geometric.h"
 #include "msl_integer.h"
+#include "msl_pack.h"
 #include "mlx_prelude.h"

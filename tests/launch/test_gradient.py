@@ -1,0 +1,158 @@
+"""Outputs of the host's kernels inside transformations: no silent zeros, and nothing in the way outside of them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import zmlx
+from zmlx.launch import gradient, host
+
+pytestmark = pytest.mark.cpu
+
+COPY = "uint i = thread_position_in_grid.x; out[i] = x[i];"
+NO_GRADIENT = r"'gradient_copy' has no gradient\. Wrap the call in mx\.custom_function and give it a vjp"
+
+
+@pytest.fixture
+def copy():
+    """Launches a kernel that this process may not have launched before."""
+    import mlx.core as mx
+
+    host.forget_programs()
+    kernel = zmlx.metal_kernel("gradient_copy", ["x"], ["out"], COPY)
+
+    def call(x):
+        return kernel(
+            inputs=[x],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(x.size, 1, 1),
+            threadgroup=(4, 1, 1),
+            stream=mx.cpu,
+        )[0]
+
+    yield call
+    host.forget_programs()
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+    """The names of kernels whose outputs went through the operation that has no gradient."""
+    names, original = [], gradient.guarded
+
+    def note(name, inputs, outputs):
+        names.append(name)
+        return original(name, inputs, outputs)
+
+    monkeypatch.setattr(gradient, "guarded", note)
+    return names
+
+
+def test_mlx_says_whether_an_array_is_followed():
+    assert gradient._mlx_answers()
+
+
+def test_nothing_is_put_around_outputs_that_no_transformation_follows(copy, guarded):
+    import mlx.core as mx
+
+    x = mx.ones((5,))
+    for _ in range(3):  # the first one compiles the question, too
+        assert copy(x).tolist() == [1.0] * 5
+    assert guarded == []
+    for shape in ((5,), (3, 2), (1000,)):
+        assert copy(mx.ones(shape)).tolist() == mx.ones(shape).tolist()
+    assert guarded == []
+
+
+def test_constants_inside_of_a_gradient_stay_constants(copy, guarded):
+    import mlx.core as mx
+
+    x, weight = mx.ones((5,)), mx.arange(5.0)
+    assert mx.grad(lambda x: (x * copy(weight)).sum())(x).tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert guarded == []
+
+
+@pytest.mark.parametrize("launched_before", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda copy, mx, x: copy(x).sum(),
+        lambda copy, mx, x: copy(2 * x).sum(),
+        lambda copy, mx, x: (mx.eval(y := 2 * x), copy(y).sum())[1],
+        lambda copy, mx, x: copy(x[::2]).sum() + x.sum(),
+    ],
+    ids=["argument", "lazy", "evaluated", "view"],
+)
+def test_the_gradient_is_an_error_however_the_input_came_about(copy, function, launched_before):
+    import mlx.core as mx
+
+    x = mx.ones((6,))
+    if launched_before:
+        copy(x)
+    with pytest.raises(ValueError, match=NO_GRADIENT):
+        mx.grad(lambda x: function(copy, mx, x))(x)
+    with pytest.raises(ValueError, match=NO_GRADIENT):
+        mx.vjp(lambda x: function(copy, mx, x), [x], [mx.array(1.0)])
+    assert copy(x).tolist() == [1.0] * 6
+
+
+def test_the_gradient_is_an_error_in_every_thread(copy, guarded):
+    import mlx.core as mx
+
+    copy(mx.ones((5,)))
+    messages = []
+
+    def work():
+        x = mx.ones((5,))
+        try:
+            mx.grad(lambda x: copy(2 * x).sum())(x)
+        except ValueError as error:
+            messages.append(str(error))
+        copy(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert messages == [gradient.MSG_NO_GRADIENT.format(name="gradient_copy")] * 4
+    assert len(guarded) == 4
+
+
+def test_the_gradient_is_an_error_where_compiling_is_switched_off(copy):
+    import mlx.core as mx
+
+    mx.disable_compile()
+    try:
+        with pytest.raises(ValueError, match=NO_GRADIENT):
+            mx.grad(lambda x: copy(x).sum())(mx.ones((5,)))
+        assert copy(mx.ones((5,))).tolist() == [1.0] * 5
+    finally:
+        mx.enable_compile()
+
+
+def test_the_gradient_is_an_error_with_an_mlx_that_does_not_answer(copy, guarded, monkeypatch):
+    import mlx.core as mx
+
+    monkeypatch.setattr(gradient, "_mlx_answers", lambda: False)
+    with pytest.raises(ValueError, match=NO_GRADIENT):
+        mx.grad(lambda x: copy(x).sum())(mx.ones((5,)))
+    assert copy(mx.ones((5,))).tolist() == [1.0] * 5
+    assert len(guarded) == 2
+
+
+@pytest.mark.parametrize("transform", ["compile", "vmap", "grad"])
+def test_mlx_answers_inside_of_transformations_too(transform):
+    import mlx.core as mx
+
+    gradient._mlx_answers.cache_clear()
+    answers = []
+
+    def function(x):
+        answers.append(gradient._mlx_answers())
+        return (x.sum() if transform == "grad" else x) * 1
+
+    getattr(mx, transform)(function)(mx.ones((5,)))
+    assert answers == [True]

@@ -1,0 +1,99 @@
+"""Macros in which threads meet, written out: regions.py takes apart statements, and sees none within a macro.
+
+Expansion is C's, on tokens: arguments are expanded first and put in the place of the parameters, and what comes out is
+looked through again, but for the macro's own name. Macros that use ``#`` or ``##`` are left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from zmlx.launch.structure import Macro, Program
+from zmlx.launch.tokens import Token, join, tokenize
+
+_CLOSERS = {"(": ")", "[": "]", "{": "}"}
+
+
+def expand(program: Program, source: str, names: frozenset[str]) -> str:
+    """``source`` with the macros among ``names`` written out; lines may come to stand elsewhere.
+
+    Raises
+    ------
+    RecursionError
+        Macros are nested without end.
+    """
+    macros = {name: program.macros[name] for name in names & program.macros.keys()}
+    return join(_expanded(tokenize(source), macros, frozenset()))
+
+
+def _expanded(tokens: Sequence[Token], macros: dict[str, Macro], within: frozenset[str]) -> list[Token]:
+    found: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        if token.kind == "directive":
+            end = _line_end(tokens, index)
+            found += tokens[index:end]
+            index = end
+            continue
+        macro = macros.get(token.text) if token.kind == "name" and token.text not in within else None
+        taken = (
+            _arguments(tokens, index + 1)
+            if macro is not None and macro.parameters is not None
+            else ([], index + 1)
+        )
+        index += 1
+        if macro is None or taken is None or not _is_plain(macro):
+            found.append(token)
+            continue
+        arguments, index = taken
+        values = dict(
+            zip(macro.parameters or (), (_expanded(a, macros, within) for a in arguments), strict=False)
+        )
+        replaced: list[Token] = []
+        for part in macro.body.source.tokens[macro.body.positions[0] : macro.body.positions[-1] + 1]:
+            name = part.text if part.kind == "name" else ""
+            replaced += values.get(name, [Token(part.kind, part.text.replace("\\\n", " "), part.line)])
+        found += _expanded(replaced, macros, within | {macro.name})
+    return found
+
+
+def _is_plain(macro: Macro) -> bool:
+    words = {macro.body.text(i) for i in range(len(macro.body))}
+    return bool(len(macro.body)) and not words & {"#", "##", "__VA_ARGS__"}
+
+
+def _line_end(tokens: Sequence[Token], index: int) -> int:
+    """The token behind a preprocessor line, continued lines included."""
+    while index < len(tokens):
+        token = tokens[index]
+        if token.kind == "space" and "\n" in token.text.replace("\\\n", ""):
+            break
+        index += 1
+    return index
+
+
+def _arguments(tokens: Sequence[Token], index: int) -> tuple[list[list[Token]], int] | None:
+    """The arguments that begin at ``index`` and the token behind them; None if none do."""
+    while index < len(tokens) and not tokens[index].is_code:
+        index += 1
+    if index >= len(tokens) or tokens[index].text != "(":
+        return None
+    arguments: list[list[Token]] = [[]]
+    open_brackets = [")"]
+    index += 1
+    while index < len(tokens):
+        text = tokens[index].text
+        if text == open_brackets[-1]:
+            open_brackets.pop()
+            if not open_brackets:
+                return arguments, index + 1
+        elif text in _CLOSERS:
+            open_brackets.append(_CLOSERS[text])
+        elif text == "," and len(open_brackets) == 1:
+            arguments.append([])
+            index += 1
+            continue
+        arguments[-1].append(tokens[index])
+        index += 1
+    return None

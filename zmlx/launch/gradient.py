@@ -1,0 +1,105 @@
+"""Gradients of what the host computed: an error, where mx.grad would silently take it for a constant.
+
+The host's kernels run when they are called, so that MLX's graph knows nothing of where their outputs came from.
+Inside mx.grad the outputs therefore go through an operation whose gradient is the error that it is on a GPU. To
+whoever asks for no gradient, that operation is one more to evaluate, which costs more than the whole launch: outputs
+of inputs that no transformation follows are left as they are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+MSG_NO_GRADIENT = (
+    "[metal_kernel] {name!r} has no gradient. Wrap the call in mx.custom_function and give it a vjp, as for any "
+    "custom kernel."
+)
+
+
+def guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list[mx.array]:
+    """The outputs of the kernel ``name``, so that asking for their gradient is an error."""
+    return list(_guard(name, len(outputs))(*inputs, *outputs)) if inputs else outputs
+
+
+@cache
+def _guard(name: str, count: int) -> Any:
+    import mlx.core as mx
+
+    @mx.custom_function
+    def result(*arrays: mx.array) -> list[mx.array]:
+        return list(arrays[-count:])
+
+    @result.vjp
+    def no_vjp(*_: Any) -> Any:
+        raise ValueError(MSG_NO_GRADIENT.format(name=name))
+
+    return result
+
+
+def tracing_test() -> Callable[[list[mx.array]], bool]:
+    """A function that tells whether a transformation such as mx.grad follows any of some arrays.
+
+    MLX has no name for this question, but mx.compile answers it: a compiled function that is given arrays which a
+    transformation follows is run as the Python function that it is. The answer is kept for arrays of one sequence of
+    dtypes and ranks: there is a test for each signature. It is true for all arrays where mx.compile is switched off, or
+    does not behave like this.
+    """
+    test = _Test()
+    return test.is_traced if _mlx_answers() else _always
+
+
+class _Test:
+    def __init__(self) -> None:
+        # By thread: several may launch a kernel at once. Adding and discarding are atomic.
+        self._called: set[int] = set()
+        import mlx.core as mx
+
+        self._compiled = mx.compile(self._note, shapeless=True)
+
+    def _note(self, *_: mx.array) -> list[mx.array]:
+        self._called.add(threading.get_ident())
+        return []
+
+    def is_traced(self, arrays: list[mx.array]) -> bool:
+        # The first call of a thread compiles, which runs the function too.
+        return bool(arrays) and self._calls(arrays) and self._calls(arrays)
+
+    def _calls(self, arrays: list[mx.array]) -> bool:
+        self._compiled(*arrays)
+        if not self._called:
+            return False
+        thread = threading.get_ident()
+        called = thread in self._called
+        self._called.discard(thread)
+        return called
+
+
+def _always(arrays: list[mx.array]) -> bool:
+    return True
+
+
+@cache
+def _mlx_answers() -> bool:
+    """Whether this MLX treats compiled functions as `tracing_test` says."""
+    import mlx.core as mx
+
+    test, answers = _Test(), []
+
+    def followed(x: mx.array) -> mx.array:
+        answers.append(test.is_traced([x, one]))
+        double = 2 * x
+        mx.eval(double)
+        answers.append(test.is_traced([one, double]))
+        return x
+
+    one = mx.array(1.0)
+    mx.eval(one)
+    mx.vjp(followed, [one], [one])
+    mx.jvp(followed, [one], [one])
+    return all(answers)

@@ -1,0 +1,126 @@
+"""Arrays as memory: outputs for the host to write, and what a kernel's parameters point to."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from zmlx.launch.lazy import mlx, numpy
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from zmlx.launch.kernel import Call
+
+
+class Buffer(ctypes.Structure):
+    """CPython's ``Py_buffer``."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.py_object),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("strides", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("suboffsets", ctypes.POINTER(ctypes.c_ssize_t)),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+_STRIDED = 0x18  # PyBUF_STRIDES: any layout, without asking for a format
+_get_buffer = ctypes.pythonapi.PyObject_GetBuffer
+_get_buffer.argtypes = (ctypes.py_object, ctypes.POINTER(Buffer), ctypes.c_int)
+release = ctypes.pythonapi.PyBuffer_Release
+release.argtypes = (ctypes.POINTER(Buffer),)
+
+
+class View(NamedTuple):
+    """An evaluated array's memory. ``strides`` count elements."""
+
+    address: int | None
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def view(array: mx.array, contiguous: bool, held: list[Buffer]) -> View:
+    """The memory of ``array``, or of a row-contiguous copy of it; valid until what goes to ``held`` is released."""
+    buffer = Buffer()
+    _get_buffer(array, buffer, _STRIDED)
+    held.append(buffer)
+    shape = array.shape
+    itemsize = buffer.itemsize
+    strides = tuple([stride // itemsize for stride in buffer.strides[: len(shape)]])
+    if contiguous and not _is_row_contiguous(shape, strides):
+        return view(row_contiguous(array), False, held)
+    return View(buffer.buf, shape, strides)
+
+
+def row_contiguous(array: mx.array) -> mx.array:
+    """An evaluated row-contiguous copy."""
+    import mlx.core as mx
+
+    copy = mx.contiguous(array, stream=mx.cpu)
+    mx.eval(copy)
+    return copy
+
+
+def _is_row_contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    expected = 1
+    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if extent == 0:
+            return True
+        if extent != 1 and stride != expected:
+            return False
+        expected *= extent
+    return True
+
+
+def argument(role: str, view: View) -> Any:
+    """What a parameter points to: an address, or a ctypes value that holds it."""
+    match role:
+        case "ndim":
+            return ctypes.c_int(len(view.shape))
+        case "shape":
+            return (ctypes.c_int * len(view.shape))(*view.shape)
+        case "strides":
+            return (ctypes.c_int64 * len(view.strides))(*view.strides)
+    return view.address
+
+
+#: Up to this many elements, copying zeros to a new array beats waking MLX's evaluation thread.
+_SMALL = 1 << 14
+_ZEROS = memoryview(bytes(_SMALL))
+
+
+def allocate(call: Call) -> list[mx.array]:
+    """The outputs: evaluated arrays of their own memory, which the kernel then writes in place."""
+    mx = mlx()
+    outputs, lazy = [], False
+    for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
+        if call.init_value is not None:
+            # Given a float, mx.full makes floats, whatever dtype it is given too.
+            value = mx.array(call.init_value).astype(dtype, stream=mx.cpu)
+            outputs.append(mx.full(shape, value, stream=mx.cpu))
+            lazy = True
+        elif (size := math.prod(shape)) <= _SMALL:
+            outputs.append(mx.array(_small_zeros(shape, size), dtype))
+        else:
+            outputs.append(mx.zeros(shape, dtype, stream=mx.cpu))
+            lazy = True
+    if lazy:
+        mx.eval(outputs)
+    return outputs
+
+
+def _small_zeros(shape: tuple[int, ...], size: int) -> Any:
+    """Something to copy zeros from, which MLX reads faster than a NumPy array."""
+    try:
+        return _ZEROS[:size].cast("B", shape)
+    except (TypeError, ValueError):  # an empty shape, or none at all: NumPy has the error message
+        np = numpy()
+        return np.zeros(shape, np.uint8)
