@@ -8,6 +8,8 @@ A kernel takes from them the two things that make one source fit three back ends
 `ROWS`
     W threads share a row. Their partial results are joined by shuffles, simd reductions and threadgroup memory; with
     W = 1, which is how the CPU runs it, all of that falls away.
+`MATHS`
+    Functions that are as exact as the dtype can show.
 `each_row`
     A kernel's body from what it does with one row: the loop in which a team of W threads goes through the rows.
 """
@@ -17,6 +19,27 @@ CHUNKS = """
 template <typename T, int N>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) zmlx_pack {
   T values[N];
+};
+
+// N values as they are in memory, until a pass wants them as float: half the registers where T has 16 bits.
+template <typename T, int N, bool PACKED>
+struct zmlx_raw {
+  T values[N];
+
+  METAL_FUNC float at(int j) const { return static_cast<float>(values[j]); }
+};
+
+// In words, which are registers of CUDA: of values of 16 bits each would get a register to itself.
+template <typename T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) zmlx_raw<T, N, true> {
+  uint words[N * sizeof(T) / sizeof(uint)];
+
+  METAL_FUNC float at(int j) const {
+    if (sizeof(T) == sizeof(uint)) return as_type<float>(words[j]);
+    const uint word = words[j / 2];
+    if (is_same_v<T, bfloat16_t>) return as_type<float>(j % 2 ? word & 0xffff0000u : word << 16);
+    return static_cast<float>(as_type<half2>(word)[j % 2]);
+  }
 };
 
 // Moves the first `count` of N neighbouring values of type T, which are float in between. Past them it reads
@@ -34,6 +57,12 @@ struct zmlx_chunk {
     else
       for (int j = 0; j < N; ++j) to[j] = uint(j) < count ? static_cast<float>(from[j]) : filling;
   }
+  template <typename P>
+  static METAL_FUNC zmlx_raw<T, N, false> raw(P from, uint count, float filling, bool sure = false) {
+    zmlx_raw<T, N, false> read;
+    for (int j = 0; j < N; ++j) read.values[j] = sure || uint(j) < count ? from[j] : static_cast<T>(filling);
+    return read;
+  }
   static METAL_FUNC void store(device T* to, const thread float* from, uint count, bool sure = false) {
     if (sure || count >= N)
       for (int j = 0; j < N; ++j) to[j] = static_cast<T>(from[j]);
@@ -48,6 +77,7 @@ struct zmlx_chunk {
 template <typename T, int N>
 struct zmlx_chunk<T, N, true> {
   using pack = zmlx_pack<T, N>;
+  using words = zmlx_raw<T, N, true>;
 
   template <typename P>
   static METAL_FUNC bool aligned(P at) {
@@ -56,11 +86,16 @@ struct zmlx_chunk<T, N, true> {
   template <typename P>
   static METAL_FUNC void load(thread float* to, P from, uint count, float filling, bool sure = false) {
     if (sure || (count >= N && aligned(from))) {
-      const pack moved = *reinterpret_cast<const device pack*>(from);
-      for (int j = 0; j < N; ++j) to[j] = static_cast<float>(moved.values[j]);
+      const words moved = *reinterpret_cast<const device words*>(from);
+      for (int j = 0; j < N; ++j) to[j] = moved.at(j);
     } else {
       zmlx_chunk<T, N, false>::load(to, from, count, filling);
     }
+  }
+  template <typename P>
+  static METAL_FUNC words raw(P from, uint count, float filling, bool sure = false) {
+    if (sure || (count >= N && aligned(from))) return *reinterpret_cast<const device words*>(from);
+    return as_type<words>(zmlx_chunk<T, N, false>::raw(from, count, filling));
   }
   static METAL_FUNC void store(device T* to, const thread float* from, uint count, bool sure = false) {
     if (sure || (count >= N && aligned(to))) {
@@ -187,14 +222,16 @@ struct zmlx_team {
 
 // A pass over the thread's chunks of a row: they begin at `start` and are W * N apart. The first K of them are
 // in registers, in `held`, from ZMLX_HOLD on; those of longer rows, and with K = 0 all, are read again in each
-// pass. The body sees a chunk's values in `v` and whether they are `kept`: what it leaves in `v` is then there in
-// the next pass. The place of values beyond the row has `filling`.
-#define ZMLX_VALUES(filling, ...)                         \\
+// pass. The body sees a chunk's values in `v` and, where they are `kept`, the chunk's number `k`. The place of values
+// beyond the row has `filling`; `refill`: it is not the filling with which they were read.
+#define ZMLX_VALUES(filling, refill, ...)                 \\
   {                                                       \\
     ZMLX_UNROLL for (int k = 0; k < K; ++k) {             \\
       constexpr bool kept = true;                         \\
       constexpr uint i = 0, count = N;                    \\
-      thread float* v = held + k * N;                     \\
+      float v[N];                                         \\
+      for (int j = 0; j < N; ++j) v[j] = held[k].at(j);   \\
+      if (refill) zmlx_refill<N>(v, start + k * (W * N), reach, filling); \\
       __VA_ARGS__                                         \\
     }                                                     \\
     constexpr bool kept = false;                          \\
@@ -210,7 +247,7 @@ struct zmlx_team {
 // values it has, `count`, and whether access to it is `sure`.
 #define ZMLX_RESULTS(filling, ...)                        \\
   {                                                       \\
-    if (whole) {                                          \\
+    if (full) {                                           \\
       ZMLX_STORE_HELD(true, N, __VA_ARGS__)               \\
     } else {                                              \\
       ZMLX_STORE_HELD(false, length - i, __VA_ARGS__)     \\
@@ -228,51 +265,59 @@ struct zmlx_team {
   ZMLX_UNROLL for (int k = 0; k < K; ++k) {               \\
     constexpr bool kept = true, sure = sure_;             \\
     const uint i = start + k * (W * N);                   \\
-    thread float* v = held + k * N;                       \\
-    if (i < length) {                                     \\
+    if (sure || i < length) {                             \\
       const uint count = count_;                          \\
+      float v[N];                                         \\
+      for (int j = 0; j < N; ++j) v[j] = held[k].at(j);   \\
       __VA_ARGS__                                         \\
-      zmlx_chunk<T, N, PACKED && sure>::store(out + i, v, count, sure); \\
+      chunk::store(out + i, v, count, sure);              \\
     }                                                     \\
   }
 
-// Reads the first K chunks. All loads are under way before the first value is used: that, and not the number of
-// threads, is what fills the memory's pipes.
+// Reads the K chunks that begin at `start` and are W * N apart; `full`: all of them are whole and aligned. Then all
+// loads are under way before the first value is used: that, and not the number of threads, fills the memory's pipes.
 template <typename T, int N, int K, int W, bool PACKED, typename P>
-METAL_FUNC void zmlx_hold(thread float* held, P in, uint start, uint length, bool whole, float filling) {
+METAL_FUNC void zmlx_hold(
+    thread zmlx_raw<T, N, PACKED>* held, P in, uint start, uint length, bool full, float filling) {
   using chunk = zmlx_chunk<T, N, PACKED>;
-  if (whole) {
-    ZMLX_UNROLL for (int k = 0; k < K; ++k) {
-      const uint i = start + k * (W * N);
-      zmlx_fill<N>(held + k * N, filling);
-      if (i < length) chunk::load(held + k * N, in + i, N, filling, true);
-    }
+  if (full) {
+    ZMLX_UNROLL for (int k = 0; k < K; ++k) held[k] = chunk::raw(in + start + k * (W * N), N, filling, true);
   } else {
     ZMLX_UNROLL for (int k = 0; k < K; ++k) {
       const uint i = start + k * (W * N);
-      zmlx_chunk<T, N, false>::load(held + k * N, in + i, i < length ? length - i : 0, filling);
+      held[k] = chunk::raw(in + i, i < length ? length - i : 0, filling);
     }
   }
 }
-#define ZMLX_HOLD(held, in, start, filling) \\
-  float held[K > 0 ? K * N : 1];            \\
-  zmlx_hold<T, N, K, W, PACKED>(held, in, start, length, whole, filling);
+#define ZMLX_HOLD(held, in, start, full, filling) \\
+  zmlx_raw<T, N, PACKED> held[K > 0 ? K : 1];     \\
+  zmlx_hold<T, N, K, W, PACKED>(held, in, start, reach, full, filling);
 
 // In the body of a pass: the same chunk of another array, of which ZMLX_HOLD holds as much.
 #define ZMLX_BESIDE(c, held, in, filling)                      \\
   float c[N];                                                  \\
   if (kept)                                                    \\
-    for (int j = 0; j < N; ++j) c[j] = held[k * N + j];        \\
+    for (int j = 0; j < N; ++j) c[j] = held[k].at(j);          \\
   else                                                         \\
     chunk::load(c, in + i, count, filling);
 
 // Gives the values beyond the row another filling.
-template <int N, int K, int W>
-METAL_FUNC void zmlx_refill(thread float* held, uint start, uint length, float filling) {
-  if (length < K * W * N)
-    ZMLX_UNROLL for (int k = 0; k < K; ++k)
-      for (int j = 0; j < N; ++j)
-        if (start + k * (W * N) + j >= length) held[k * N + j] = filling;
+template <int N>
+METAL_FUNC void zmlx_refill(thread float* v, uint begin, uint length, float filling) {
+  for (int j = 0; j < N; ++j) v[j] = begin + j < length ? v[j] : filling;
+}
+"""
+
+# On a GPU the exact functions take longer for 16-bit values than the memory does. The fast ones are off by 1e-5 at
+# most (the exponential of -87), which rounding to 16 bits hides; a quotient by more than 2**126 may be zero.
+MATHS = """
+template <typename T>
+METAL_FUNC float zmlx_exp(float x) {
+  return sizeof(T) == 2 ? fast::exp(x) : exp(x);
+}
+template <typename T>
+METAL_FUNC float zmlx_ratio(float x, float y) {
+  return sizeof(T) == 2 ? fast::divide(x, y) : x / y;
 }
 """
 
@@ -281,7 +326,7 @@ _EACH_ROW = """
   threadgroup float scratch[ZMLX_SCRATCH];
   zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
   const uint rows = x_shape[0], length = x_shape[1];
-  const bool whole = length % N == 0 && ALIGNED;
+  const bool full = length >= K * W * N && length % N == 0 && ALIGNED;
   const uint together = threads_per_threadgroup.x / W;
   const uint start = thread_index_in_threadgroup % W * N;
   for (uint first = threadgroup_position_in_grid.x * together; first < rows;
@@ -289,11 +334,14 @@ _EACH_ROW = """
     const uint row = first + thread_index_in_threadgroup / W;
     const bool inside = row < rows;  // other threads take part in the reductions, with some row
     auto in = x + size_t(inside ? row : first) * length;
+    // What may be read of it. As a number that differs from row to row, it has no place in registers between rows.
+    const uint reach = inside ? length : 0;
 """
 
 
 def each_row(source: str, aligned: str) -> str:
     """A body that runs ``source`` for every row of ``x``. It sees the row as ``in``, its number as ``row``, its
     ``length``, where the thread's first chunk begins as ``start`` (the next is ``W * N`` on), its ``team``, and
-    ``whole``: whether all chunks are whole, and aligned in memory, which ``aligned`` says of its arrays."""
+    ``full``: whether all chunks are whole, there are as many as the threads hold, and they are aligned in memory,
+    which ``aligned`` says of the arrays. Without it every access looks at what there is."""
     return f"{_EACH_ROW.replace('ALIGNED', aligned)}{source}  }}\n"

@@ -30,7 +30,7 @@ PACK_BYTES = 16
 MAX_THREADS = 1024
 #: Threads of a threadgroup whose rows are short, and of one that works elementwise.
 GROUP_THREADS = 128
-SPAN_THREADS = 256
+SPAN_THREADS = 128
 #: More threadgroups than this loop over rows, so that grids stay below 2**31 threads.
 MAX_GROUPS = 2**20
 #: CUDA's limit on blocks along y.
@@ -42,12 +42,16 @@ BLOCK_ROWS = 8
 #: The same on all back ends, which then round alike.
 MAX_PARTIALS = 256
 
-#: How a GPU spreads the chunks of a row: (threads that share it, chunks that each of them holds in registers), the
-#: first that holds all of it or the last. Several loads under way in a thread are what fills the memory's pipes, and
-#: few threads have few barriers to wait at. Few entries, because each is a variant of every kernel that has to be
-#: compiled; not 1024 threads, because a kernel that needs many registers gets no threadgroup of that size on Apple's
-#: GPUs.
-TEAMS = ((4, 1), (32, 1), (32, 4), (128, 4), (128, 8), (256, 8), (512, 8))
+#: How a GPU spreads the chunks of a row, by the bytes of a value: (threads that share it, chunks that each of them
+#: holds in registers), the first that holds all of it or the last. Several loads under way in a thread are what fills
+#: the memory's pipes, and few threads have few barriers to wait at; but more than 32 values in a thread leave a
+#: multiprocessor too few registers for threads that could work meanwhile. Few entries, because each is a variant of
+#: every kernel that has to be compiled; not 1024 threads, because a kernel that needs many registers gets no
+#: threadgroup of that size on Apple's GPUs.
+TEAMS = {
+    4: ((4, 1), (32, 1), (32, 4), (128, 4), (128, 8), (256, 8), (512, 8)),
+    2: ((4, 1), (32, 1), (32, 4), (128, 4), (256, 4), (512, 4)),
+}
 #: The same for kernels that hold nothing: (the most chunks, threads).
 WIDTHS = ((4, 4), (32, 32), (512, 128))
 WIDEST = 512
@@ -154,7 +158,7 @@ def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Lau
     """For kernels that reduce rows and hold those of so many ``arrays`` in registers; ``K`` chunks of each."""
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
-    width, held = forced or (_team(_ceil(length, chunk), arrays) if target.cooperates else (1, 0))
+    width, held = forced or (_team(_ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0))
     together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
     template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
     return _of_teams(min(_ceil(rows, together), MAX_GROUPS), width * together, template)
@@ -208,9 +212,9 @@ def _of_teams(groups: int, threads: int, template: tuple[tuple[str, int | bool],
     return Launch(template, (groups * threads, 1, 1), (threads, 1, 1))
 
 
-def _team(chunks: int, arrays: int) -> tuple[int, int]:
+def _team(chunks: int, itemsize: int, arrays: int) -> tuple[int, int]:
     """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds."""
-    teams = [(width, max(held // arrays, 1)) for width, held in TEAMS]
+    teams = [(width, max(held // arrays, 1)) for width, held in TEAMS[itemsize]]
     return next((team for team in teams if math.prod(team) >= chunks), teams[-1])
 
 

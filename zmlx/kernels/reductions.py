@@ -21,9 +21,9 @@ _FORWARD = each_row(
     for (uint run = start; run < length; run += RUN * W * N) {
       zmlx_fill<N>(part, 0.0f);
       if (K > 0) {
-        ZMLX_HOLD(held, in, run, 0.0f)
+        ZMLX_HOLD(held, in, run, full && run - start + K * W * N <= length, 0.0f)
         ZMLX_UNROLL for (int k = 0; k < K; ++k)
-          for (int j = 0; j < N; ++j) part[j] += held[k * N + j];
+          for (int j = 0; j < N; ++j) part[j] += held[k].at(j);
       } else {
         float v[N];
         const uint end = min(run + RUN * W * N, length);

@@ -6,18 +6,18 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, MATHS, ROWS, each_row
 from zmlx.launch import metal_kernel
 
 __all__ = ["softmax_lastdim"]
 
-_HEADER = CHUNKS + ROWS
+_HEADER = CHUNKS + ROWS + MATHS
 
 # In the maximum NaN is passed over; it shows in the sum, to which the filling of a ragged chunk adds nothing.
 _LARGEST = """
     float part[N];
     zmlx_fill<N>(part, -INFINITY);
-    ZMLX_VALUES(-INFINITY, {
+    ZMLX_VALUES(-INFINITY, false, {
       for (int j = 0; j < N; ++j) part[j] = v[j] > part[j] ? v[j] : part[j];
     })
     const float top = team.largest(zmlx_largest<N>(part));
@@ -26,22 +26,23 @@ _LARGEST = """
 # What is not held is read three times, the second and third time from the cache: maximum, sum, result.
 _FORWARD = each_row(
     f"""
-    ZMLX_HOLD(held, in, start, -INFINITY)
+    ZMLX_HOLD(held, in, start, full, -INFINITY)
 {_LARGEST}
+    float powers[(K > 0 ? K : 1) * N];  // of what is held: computed once
     zmlx_fill<N>(part, 0.0f);
-    ZMLX_VALUES(-INFINITY, {{
+    ZMLX_VALUES(-INFINITY, false, {{
       for (int j = 0; j < N; ++j) {{
-        const float e = exp(v[j] - top);
+        const float e = zmlx_exp<T>(v[j] - top);
         part[j] += e;
-        if (kept) v[j] = e;
+        if (kept) powers[k * N + j] = e;
       }}
     }})
-    const float scale = 1.0f / team.sum(zmlx_sum<N>(part));
+    const float scale = zmlx_ratio<T>(1.0f, team.sum(zmlx_sum<N>(part)));
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
     ZMLX_RESULTS(-INFINITY, {{
-      for (int j = 0; j < N; ++j) v[j] = (kept ? v[j] : exp(v[j] - top)) * scale;
+      for (int j = 0; j < N; ++j) v[j] = (kept ? powers[k * N + j] : zmlx_exp<T>(v[j] - top)) * scale;
     }})
 """,
     aligned="chunk::aligned(x) && chunk::aligned(y)",
@@ -52,31 +53,32 @@ _FORWARD = each_row(
 _BACKWARD = each_row(
     f"""
     auto cotangent = g + size_t(inside ? row : first) * length;
-    ZMLX_HOLD(held, in, start, -INFINITY)
-    ZMLX_HOLD(cotangents, cotangent, start, 0.0f)
+    ZMLX_HOLD(held, in, start, full, -INFINITY)
+    ZMLX_HOLD(cotangents, cotangent, start, full, 0.0f)
 {_LARGEST}
     float weighted[N];
+    float powers[(K > 0 ? K : 1) * N];
     zmlx_fill<N>(part, 0.0f);
     zmlx_fill<N>(weighted, 0.0f);
-    ZMLX_VALUES(-INFINITY, {{
+    ZMLX_VALUES(-INFINITY, false, {{
       ZMLX_BESIDE(c, cotangents, cotangent, 0.0f)
       for (int j = 0; j < N; ++j) {{
-        const float e = exp(v[j] - top);
+        const float e = zmlx_exp<T>(v[j] - top);
         part[j] += e;
         weighted[j] = fma(c[j], e, weighted[j]);
-        if (kept) v[j] = e;
+        if (kept) powers[k * N + j] = e;
       }}
     }})
     float totals[2] = {{zmlx_sum<N>(part), zmlx_sum<N>(weighted)}};
     team.template sums<2>(totals);
-    const float scale = 1.0f / totals[0];
+    const float scale = zmlx_ratio<T>(1.0f, totals[0]);
     const float mean = scale * totals[1];
 
     if (!inside) continue;
     auto out = dx + size_t(row) * length;
     ZMLX_RESULTS(-INFINITY, {{
       ZMLX_BESIDE(c, cotangents, cotangent, 0.0f)
-      for (int j = 0; j < N; ++j) v[j] = (kept ? v[j] : exp(v[j] - top)) * scale * (c[j] - mean);
+      for (int j = 0; j < N; ++j) v[j] = (kept ? powers[k * N + j] : zmlx_exp<T>(v[j] - top)) * scale * (c[j] - mean);
     }})
 """,
     aligned="chunk::aligned(x) && chunk::aligned(g) && chunk::aligned(dx)",

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
-from zmlx.kernels._msl import CHUNKS
+from zmlx.kernels._msl import CHUNKS, MATHS
 from zmlx.launch import metal_kernel
 
 __all__ = ["geglu", "swiglu"]
@@ -62,19 +62,6 @@ _BACKWARD = """
       chunk::store(d_value + i, c, count, sure);
     })
   }
-"""
-
-# On a GPU the exact functions take longer for 16-bit values than the memory does. The fast ones are off by 1e-5 at
-# most (the exponential of -87), which rounding to 16 bits hides; a quotient by more than 2**126 may be zero.
-_MATHS = """
-template <typename T>
-METAL_FUNC float zmlx_exp(float x) {
-  return sizeof(T) == 2 ? fast::exp(x) : exp(x);
-}
-template <typename T>
-METAL_FUNC float zmlx_ratio(float x, float y) {
-  return sizeof(T) == 2 ? fast::divide(x, y) : x / y;
-}
 """
 
 _SILU = """
@@ -268,7 +255,7 @@ def _differentiable(gate: _Gate) -> Callable[[mx.array], mx.array]:
         a, b = mx.split(x.astype(mx.float32), 2, axis=-1)
         return (gate.activation(a) * b).astype(x.dtype)
 
-    header = CHUNKS + _MATHS + gate.header
+    header = CHUNKS + MATHS + gate.header
     forward_kernel = metal_kernel(
         f"zmlx_{gate.name}", ["x"], ["y"], _FORWARD, header, reference=value_reference(reference)
     )
