@@ -11,7 +11,7 @@ FORWARD = each_row(
     """
     using gammas = zmlx_chunk<U, N, PACKED>;
     using betas = zmlx_chunk<V, N, PACKED>;
-    const float added = eps, share = 1.0f / length;
+    const float added = eps;
     ZMLX_HOLD(held, in, start, full, 0.0f)
 
     float part[N], rest[N];
@@ -19,7 +19,7 @@ FORWARD = each_row(
     ZMLX_VALUES(0.0f, false, {
       for (int j = 0; j < N; ++j) part[j] += v[j];
     })
-    const float mean = team.sum(zmlx_sum<N>(part)) * share;
+    const float mean = team.sum(zmlx_sum<N>(part)) / length;
 
     zmlx_fill<N>(part, 0.0f);
     zmlx_fill<N>(rest, 0.0f);
@@ -32,8 +32,8 @@ FORWARD = each_row(
     })
     float moments[2] = {zmlx_sum<N>(rest), zmlx_sum<N>(part)};
     team.template sums<2>(moments);
-    const float off = moments[0] * share;
-    const float scale = rsqrt(max(moments[1] * share - off * off, 0.0f) + added);
+    const float off = moments[0] / length;
+    const float scale = rsqrt(max(moments[1] / length - off * off, 0.0f) + added);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;

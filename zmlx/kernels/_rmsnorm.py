@@ -7,7 +7,7 @@ from zmlx.kernels._msl import each_row
 FORWARD = each_row(
     """
     using weights = zmlx_chunk<U, N, PACKED>;
-    const float added = eps, share = 1.0f / length;  // here, and not where all wait for each other's sums
+    const float added = eps;  // read here: behind the meeting it would be waited for
     ZMLX_HOLD(held, in, start, full, 0.0f)
 
     float part[N];
@@ -15,7 +15,7 @@ FORWARD = each_row(
     ZMLX_VALUES(0.0f, false, {
       for (int j = 0; j < N; ++j) part[j] = fma(v[j], v[j], part[j]);
     })
-    const float scale = rsqrt(fma(team.sum(zmlx_sum<N>(part)), share, added));
+    const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length + added);
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
