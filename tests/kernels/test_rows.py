@@ -93,6 +93,63 @@ def test_chunks_are_16_bytes_on_a_gpu():
                 assert (template["N"], template["PACKED"]) == (values, packed)
 
 
+@pytest.mark.parametrize("backend", ["cuda", "metal"])
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("arrays", [1, 2])
+def test_teams_hold_rows(backend, itemsize, arrays):
+    """Rows are held whole up to what the largest team holds, by the first team that does, and no thread holds more
+    than 32 values."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import recording
+
+    teams = [(width, max(held // arrays, 1)) for width, held in _rows.TEAMS[itemsize]]
+    capacities = [width * held for width, held in teams]
+    assert capacities == sorted(capacities)
+    with recording(backend):
+        for length in LENGTHS:
+            template = dict(_rows.row_launch(1000, length, itemsize, arrays=arrays).template)
+            chunks = -(-length // template["N"])
+            fitting = [team for team in teams if team[0] * team[1] >= chunks] or teams[-1:]
+            assert (template["W"], template["K"]) == fitting[0]
+            assert template["N"] * template["K"] * arrays <= 32
+
+
+def test_the_cpu_holds_nothing():
+    """There a row is read from the cache in each pass, by loops that the compiler vectorises."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import recording
+
+    with recording("cpu"):
+        for length in LENGTHS:
+            assert dict(_rows.row_launch(1000, length, 4).template)["K"] == 0
+
+
+@pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+@pytest.mark.parametrize("held", [0, 1, 2, 4])
+@pytest.mark.parametrize("length", [64, 67, 128, 256, 300])
+def test_what_is_held_changes_nothing(dtype, held, length):
+    """Rows shorter and longer than what threads hold, and of as many values, come out as with nothing held."""
+    import mlx.core as mx
+
+    from zmlx.kernels import _rows, norms, reductions, softmax
+
+    values = mx.sin(mx.arange(3 * length)).reshape(3, length)
+    x = (1 + values).astype(getattr(mx, dtype))
+    weight, shift = x[0], x[1]
+    calls = (
+        lambda: norms.rmsnorm(x, weight),
+        lambda: norms.layernorm(x, weight, shift),
+        lambda: softmax.softmax_lastdim(x),
+        lambda: mx.vjp(softmax.softmax_lastdim, [x], [values.astype(x.dtype)])[1][0],
+        lambda: reductions.sum_lastdim(x),
+    )
+    rounding = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}[dtype]
+    for call in calls:
+        with _rows.override(8, held):
+            given = call().astype(mx.float32)
+        assert mx.allclose(given, call().astype(mx.float32), rtol=2 * rounding, atol=rounding)
+
+
 def test_override_is_undone():
     from zmlx.kernels import _rows
 

@@ -14,6 +14,7 @@ metal      4 to 512, by length     16 bytes                    left to the Metal
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ PACK_BYTES = 16
 MAX_THREADS = 1024
 #: Threads of a threadgroup whose rows are short, and of one that works elementwise.
 GROUP_THREADS = 128
-SPAN_THREADS = 256
+SPAN_THREADS = 128
 #: More threadgroups than this loop over rows, so that grids stay below 2**31 threads.
 MAX_GROUPS = 2**20
 #: CUDA's limit on blocks along y.
@@ -41,15 +42,23 @@ BLOCK_ROWS = 8
 #: The same on all back ends, which then round alike.
 MAX_PARTIALS = 256
 
-#: (chunks in a row, threads that share it on a GPU), one chunk or few for a thread, and the most that do. Few entries,
-#: because each is a variant of every kernel that has to be compiled; not 1024 threads, because a kernel that needs many
-#: registers gets no threadgroup of that size on Apple's GPUs.
+#: How a GPU spreads the chunks of a row, by the bytes of a value: (threads that share it, chunks that each of them
+#: holds in registers), the first that holds all of it or the last. Several loads under way in a thread are what fills
+#: the memory's pipes, and few threads have few barriers to wait at; but more than 32 values in a thread leave a
+#: multiprocessor too few registers for threads that could work meanwhile. Few entries, because each is a variant of
+#: every kernel that has to be compiled; not 1024 threads, because a kernel that needs many registers gets no
+#: threadgroup of that size on Apple's GPUs.
+TEAMS = {
+    4: ((4, 1), (32, 1), (32, 4), (128, 4), (128, 8), (256, 8), (512, 8)),
+    2: ((4, 1), (32, 1), (32, 4), (128, 4), (256, 4), (512, 4)),
+}
+#: The same for kernels that hold nothing: (the most chunks, threads).
 WIDTHS = ((4, 4), (32, 32), (512, 128))
 WIDEST = 512
 #: Threads that share a column's rows on a GPU.
 COLUMN_WIDTH = 8
 
-_forced_width: ContextVar[int | None] = ContextVar("zmlx_row_width", default=None)
+_forced_team: ContextVar[tuple[int, int] | None] = ContextVar("zmlx_row_team", default=None)
 
 
 @dataclass(frozen=True)
@@ -116,13 +125,15 @@ class Launch:
 
 
 @contextlib.contextmanager
-def override(width: int) -> Iterator[None]:
+def override(width: int, held: int = 2) -> Iterator[None]:
     """Launch as on a GPU, with ``width`` threads to a row, whatever back end and row length ask for.
 
     Parameters
     ----------
     width
         A power of two up to 1024.
+    held
+        Chunks of a row that a thread holds in registers.
 
     Raises
     ------
@@ -131,11 +142,11 @@ def override(width: int) -> Iterator[None]:
     """
     if width not in (1 << bit for bit in range(11)):
         raise ValueError(f"Expected `width` to be a power of two from 1 to {MAX_THREADS}, got {width!r}.")
-    token = _forced_width.set(width)
+    token = _forced_team.set((width, held))
     try:
         yield
     finally:
-        _forced_width.reset(token)
+        _forced_team.reset(token)
 
 
 def as_rows(x: mx.array) -> mx.array:
@@ -143,25 +154,24 @@ def as_rows(x: mx.array) -> mx.array:
     return x.reshape(x.size // x.shape[-1], x.shape[-1])
 
 
-def row_launch(rows: int, length: int, itemsize: int, *, alone: bool = False) -> Launch:
-    """For kernels that reduce rows. ``alone``: a threadgroup works on one row at a time, however short."""
+def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Launch:
+    """For kernels that reduce rows and hold those of so many ``arrays`` in registers; ``K`` chunks of each."""
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
-    width = forced or (_row_width(_ceil(length, chunk)) if target.cooperates else 1)
-    if alone and width > 1:
-        width = max(width, SIMD_WIDTH)
-    together = GROUP_THREADS // width if not alone and 1 < width <= SIMD_WIDTH else 1
-    threads = width * together
-    groups = min(_ceil(rows, together), MAX_GROUPS)
-    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
-    return Launch(template, (groups * threads, 1, 1), (threads, 1, 1))
+    width, held = forced or (_team(_ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0))
+    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
+    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+    return _of_teams(min(_ceil(rows, together), MAX_GROUPS), width * together, template)
 
 
 def block_launch(rows: int, length: int, itemsize: int) -> Launch:
-    """For kernels that also add up over rows: one threadgroup for each of `partials` runs of rows."""
-    launch = row_launch(rows, length, itemsize, alone=True)
-    template = (*launch.template, ("BLOCK", BLOCK_ROWS))
-    return Launch(template, (partials(rows) * launch.threadgroup[0], 1, 1), launch.threadgroup)
+    """For kernels that also add up over rows: one threadgroup, at one row at a time, for each of `partials` runs."""
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    width = forced[0] if forced else _row_width(_ceil(length, chunk)) if target.cooperates else 1
+    width = max(width, SIMD_WIDTH) if width > 1 else 1
+    template = (("N", chunk), ("PACKED", target.packed), ("W", width), ("BLOCK", BLOCK_ROWS))
+    return _of_teams(partials(rows), width, template)
 
 
 def partials(rows: int) -> int:
@@ -184,18 +194,28 @@ def span_launch(rows: int, length: int, itemsize: int) -> Launch:
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
     threads = _ceil(length, chunk * target.span)
-    across = min(forced or SPAN_THREADS, _power_of_two(threads))
+    across = min(forced[0] if forced else SPAN_THREADS, _power_of_two(threads))
     down = min(SPAN_THREADS // across or 1, _power_of_two(rows))
     template = (("N", chunk), ("PACKED", target.packed), ("S", target.span))
     return Launch(template, (threads, min(rows, MAX_GROUPS_Y * down), 1), (across, down, 1))
 
 
-def _target() -> tuple[Target, int | None]:
-    """The entry for this launch's back end, and the width that `override` asks for."""
-    target, width = TARGETS[current_backend()], _forced_width.get()
-    if width is not None:
+def _target() -> tuple[Target, tuple[int, int] | None]:
+    """The entry for this launch's back end, and the team that `override` asks for."""
+    target, team = TARGETS[current_backend()], _forced_team.get()
+    if team is not None:
         target = Target(cooperates=True, packed=target.packed)
-    return target, width
+    return target, team
+
+
+def _of_teams(groups: int, threads: int, template: tuple[tuple[str, int | bool], ...]) -> Launch:
+    return Launch(template, (groups * threads, 1, 1), (threads, 1, 1))
+
+
+def _team(chunks: int, itemsize: int, arrays: int) -> tuple[int, int]:
+    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds."""
+    teams = [(width, max(held // arrays, 1)) for width, held in TEAMS[itemsize]]
+    return next((team for team in teams if math.prod(team) >= chunks), teams[-1])
 
 
 def _row_width(chunks: int) -> int:

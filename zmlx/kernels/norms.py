@@ -8,226 +8,13 @@ from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _rows
+from zmlx.kernels import _check, _layernorm, _rmsnorm, _rows
 from zmlx.kernels._autodiff import Outputs, differentiable, value_reference
 from zmlx.kernels._columns import column_sum
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.launch import MetalKernel, metal_kernel
 
 __all__ = ["layernorm", "rmsnorm"]
-
-_RMSNORM = each_row("""
-    using weights = zmlx_chunk<U, N, PACKED>;
-    float v[N], w[N], part[N];
-
-    zmlx_fill<N>(part, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) part[j] = fma(v[j], v[j], part[j]);
-    })
-    const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length + eps);
-
-    if (!inside) continue;
-    auto out = y + size_t(row) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, 0.0f);
-      weights::load(w, weight + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) v[j] = v[j] * scale * w[j];
-      chunk::store(out + i, v, count);
-    })
-""")
-
-# The rounded mean of a row far from zero is off by more than the row's small differences can bear. The mean
-# of what is left after subtracting it, `off`, is what it lacks (Chan, Golub and LeVeque 1983, corrected
-# two-pass algorithm).
-_LAYERNORM = each_row("""
-    using gammas = zmlx_chunk<U, N, PACKED>;
-    using betas = zmlx_chunk<V, N, PACKED>;
-    float v[N], w[N], b[N], part[N], rest[N];
-
-    zmlx_fill<N>(part, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) part[j] += v[j];
-    })
-    const float mean = team.sum(zmlx_sum<N>(part)) / length;
-
-    zmlx_fill<N>(part, 0.0f);
-    zmlx_fill<N>(rest, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, mean);
-      for (int j = 0; j < N; ++j) {
-        part[j] = fma(v[j] - mean, v[j] - mean, part[j]);
-        rest[j] += v[j] - mean;
-      }
-    })
-    const float off = team.sum(zmlx_sum<N>(rest)) / length;
-    const float scale = rsqrt(max(team.sum(zmlx_sum<N>(part)) / length - off * off, 0.0f) + eps);
-
-    if (!inside) continue;
-    auto out = y + size_t(row) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, mean);
-      gammas::load(w, gamma + i, count, 0.0f);
-      betas::load(b, beta + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) v[j] = fma((v[j] - mean - off) * scale, w[j], b[j]);
-      chunk::store(out + i, v, count);
-    })
-""")
-
-# The kernels below also add up over rows. A threadgroup has a run of rows of its own and goes through it in
-# blocks: the gradients of x first, row by row; then it reads the block once more, by columns and from the
-# cache, and adds its share of the weights' gradients to its line of `partial`. No atomics, so the order of
-# the additions is fixed.
-
-# With xhat = x * scale:  dx      = scale * (g * weight - xhat * mean(g * weight * xhat))
-#                         dweight = sum over rows of g * xhat
-_RMSNORM_VJP = """
-  using chunk = zmlx_chunk<T, N, PACKED>;
-  using weights = zmlx_chunk<U, N, PACKED>;
-  using sums = zmlx_chunk<float, N, PACKED>;
-  threadgroup float scratch[32];
-  threadgroup float scales[BLOCK];
-  const zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup};
-  const uint rows = x_shape[0], length = x_shape[1];
-  const uint start = thread_index_in_threadgroup * N;
-  const uint run = (rows + threadgroups_per_grid.x - 1) / threadgroups_per_grid.x;
-  const uint begin = threadgroup_position_in_grid.x * run, end = min(begin + run, rows);
-  for (uint block = begin; block < end; block += BLOCK) {
-    const uint count_rows = min(uint(BLOCK), end - block);
-    float v[N], c[N], w[N], part[N], weighted[N];
-    for (uint k = 0; k < count_rows; ++k) {
-      auto in = x + size_t(block + k) * length;
-      auto cotangent = g + size_t(block + k) * length;
-      auto out = dx + size_t(block + k) * length;
-
-      zmlx_fill<N>(part, 0.0f);
-      zmlx_fill<N>(weighted, 0.0f);
-      ZMLX_CHUNKS(start, length, W * N, {
-        chunk::load(v, in + i, count, 0.0f);
-        chunk::load(c, cotangent + i, count, 0.0f);
-        weights::load(w, weight + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) {
-          part[j] = fma(v[j], v[j], part[j]);
-          weighted[j] = fma(c[j] * w[j], v[j], weighted[j]);
-        }
-      })
-      const float scale = rsqrt(team.sum(zmlx_sum<N>(part)) / length + eps);
-      const float back = scale * scale * (team.sum(zmlx_sum<N>(weighted)) / length);
-      if (start == 0) scales[k] = scale;
-
-      ZMLX_CHUNKS(start, length, W * N, {
-        chunk::load(v, in + i, count, 0.0f);
-        chunk::load(c, cotangent + i, count, 0.0f);
-        weights::load(w, weight + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) v[j] = scale * (c[j] * w[j] - v[j] * back);
-        chunk::store(out + i, v, count);
-      })
-    }
-
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // all of the block's `scales` are there
-    auto line = partial + size_t(threadgroup_position_in_grid.x) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      zmlx_fill<N>(part, 0.0f);
-      if (block > begin) sums::load(part, line + i, count, 0.0f);
-      for (uint k = 0; k < count_rows; ++k) {
-        chunk::load(v, x + size_t(block + k) * length + i, count, 0.0f);
-        chunk::load(c, g + size_t(block + k) * length + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) part[j] = fma(c[j], v[j] * scales[k], part[j]);
-      }
-      sums::store(line + i, part, count);
-    })
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // all have read them
-  }
-"""
-
-# With xhat = (x - mean) * scale:  dx     = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat))
-#                                  dgamma = sum over rows of g * xhat
-#                                  dbeta  = sum over rows of g
-_LAYERNORM_VJP = """
-  using chunk = zmlx_chunk<T, N, PACKED>;
-  using weights = zmlx_chunk<U, N, PACKED>;
-  using sums = zmlx_chunk<float, N, PACKED>;
-  threadgroup float scratch[32];
-  threadgroup float means[BLOCK], offs[BLOCK], scales[BLOCK];
-  const zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup};
-  const uint rows = x_shape[0], length = x_shape[1];
-  const uint start = thread_index_in_threadgroup * N;
-  const uint run = (rows + threadgroups_per_grid.x - 1) / threadgroups_per_grid.x;
-  const uint begin = threadgroup_position_in_grid.x * run, end = min(begin + run, rows);
-  for (uint block = begin; block < end; block += BLOCK) {
-    const uint count_rows = min(uint(BLOCK), end - block);
-    float v[N], c[N], w[N], part[N], rest[N], weighted[N], plain[N];
-    for (uint k = 0; k < count_rows; ++k) {
-      auto in = x + size_t(block + k) * length;
-      auto cotangent = g + size_t(block + k) * length;
-      auto out = dx + size_t(block + k) * length;
-
-      zmlx_fill<N>(part, 0.0f);
-      ZMLX_CHUNKS(start, length, W * N, {
-        chunk::load(v, in + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) part[j] += v[j];
-      })
-      const float mean = team.sum(zmlx_sum<N>(part)) / length;
-
-      zmlx_fill<N>(part, 0.0f);
-      zmlx_fill<N>(rest, 0.0f);
-      zmlx_fill<N>(weighted, 0.0f);
-      zmlx_fill<N>(plain, 0.0f);
-      ZMLX_CHUNKS(start, length, W * N, {
-        chunk::load(v, in + i, count, mean);
-        chunk::load(c, cotangent + i, count, 0.0f);
-        weights::load(w, gamma + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) {
-          const float centred = v[j] - mean;
-          part[j] = fma(centred, centred, part[j]);
-          rest[j] += centred;
-          plain[j] = fma(c[j], w[j], plain[j]);
-          weighted[j] = fma(c[j] * w[j], centred, weighted[j]);
-        }
-      })
-      const float off = team.sum(zmlx_sum<N>(rest)) / length;
-      const float scale = rsqrt(max(team.sum(zmlx_sum<N>(part)) / length - off * off, 0.0f) + eps);
-      const float shift = team.sum(zmlx_sum<N>(plain)) / length;
-      const float back = scale * scale * (team.sum(zmlx_sum<N>(weighted)) / length - off * shift);
-      if (start == 0) {
-        means[k] = mean;
-        offs[k] = off;
-        scales[k] = scale;
-      }
-
-      ZMLX_CHUNKS(start, length, W * N, {
-        chunk::load(v, in + i, count, mean);
-        chunk::load(c, cotangent + i, count, 0.0f);
-        weights::load(w, gamma + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) v[j] = scale * (c[j] * w[j] - shift - (v[j] - mean - off) * back);
-        chunk::store(out + i, v, count);
-      })
-    }
-
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // what the block's rows left here is complete
-    auto line = partial + size_t(threadgroup_position_in_grid.x) * 2 * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      zmlx_fill<N>(weighted, 0.0f);
-      zmlx_fill<N>(plain, 0.0f);
-      if (block > begin) {
-        sums::load(weighted, line + i, count, 0.0f);
-        sums::load(plain, line + length + i, count, 0.0f);
-      }
-      for (uint k = 0; k < count_rows; ++k) {
-        chunk::load(v, x + size_t(block + k) * length + i, count, 0.0f);
-        chunk::load(c, g + size_t(block + k) * length + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) {
-          weighted[j] = fma(c[j], (v[j] - means[k] - offs[k]) * scales[k], weighted[j]);
-          plain[j] += c[j];
-        }
-      }
-      sums::store(line + i, weighted, count);
-      sums::store(line + length + i, plain, count);
-    })
-    threadgroup_barrier(mem_flags::mem_threadgroup);  // all have read them
-  }
-"""
 
 _HEADER = CHUNKS + ROWS
 
@@ -266,7 +53,7 @@ def rmsnorm(x: mx.array, weight: mx.array, eps: float = 1e-6) -> mx.array:
     eps = _check.check_eps("rmsnorm", eps)
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
-    return _rmsnorm(eps)(x, weight)
+    return _rmsnorm_with(eps)(x, weight)
 
 
 def layernorm(x: mx.array, gamma: mx.array, beta: mx.array, eps: float = 1e-5) -> mx.array:
@@ -304,7 +91,7 @@ def layernorm(x: mx.array, gamma: mx.array, beta: mx.array, eps: float = 1e-5) -
     eps = _check.check_eps("layernorm", eps)
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
-    return _layernorm(eps)(x, gamma, beta)
+    return _layernorm_with(eps)(x, gamma, beta)
 
 
 def _rmsnorm_reference(x: mx.array, weight: mx.array, eps: mx.array | float) -> mx.array:
@@ -344,7 +131,7 @@ _RMSNORM_KERNEL = metal_kernel(
     "zmlx_rmsnorm",
     ["x", "weight", "eps"],
     ["y"],
-    _RMSNORM,
+    _rmsnorm.FORWARD,
     _HEADER,
     reference=value_reference(_rmsnorm_reference),
 )
@@ -352,7 +139,7 @@ _RMSNORM_VJP_KERNEL = metal_kernel(
     "zmlx_rmsnorm_vjp",
     ["x", "g", "weight", "eps"],
     ["dx", "partial"],
-    _RMSNORM_VJP,
+    _rmsnorm.BACKWARD,
     _HEADER,
     reference=_reference_rmsnorm_vjp,
 )
@@ -360,7 +147,7 @@ _LAYERNORM_KERNEL = metal_kernel(
     "zmlx_layernorm",
     ["x", "gamma", "beta", "eps"],
     ["y"],
-    _LAYERNORM,
+    _layernorm.FORWARD,
     _HEADER,
     reference=value_reference(_layernorm_reference),
 )
@@ -368,14 +155,14 @@ _LAYERNORM_VJP_KERNEL = metal_kernel(
     "zmlx_layernorm_vjp",
     ["x", "g", "gamma", "eps"],
     ["dx", "partial"],
-    _LAYERNORM_VJP,
+    _layernorm.BACKWARD,
     _HEADER,
     reference=_reference_layernorm_vjp,
 )
 
 
 @lru_cache(maxsize=64)
-def _rmsnorm(eps: float) -> Callable[[mx.array, mx.array], mx.array]:
+def _rmsnorm_with(eps: float) -> Callable[[mx.array, mx.array], mx.array]:
     def forward(x: mx.array, weight: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
         launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
@@ -392,7 +179,7 @@ def _rmsnorm(eps: float) -> Callable[[mx.array, mx.array], mx.array]:
 
 
 @lru_cache(maxsize=64)
-def _layernorm(eps: float) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
+def _layernorm_with(eps: float) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
     def forward(x: mx.array, gamma: mx.array, beta: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
         launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)

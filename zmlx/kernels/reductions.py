@@ -11,23 +11,34 @@ from zmlx.launch import metal_kernel
 
 __all__ = ["sum_lastdim"]
 
-# Sums of 16 chunks are added to the total at a time: sixteen times fewer roundings of the size of the total,
-# and what is rounded more often is smaller.
-_FORWARD = each_row("""
-    float v[N], part[N], total[N];
+# Sums of 16 chunks, or of the K that are read at once, are added to the total at a time: so many times fewer
+# roundings of the size of the total, and what is rounded more often is smaller.
+_FORWARD = each_row(
+    """
+    constexpr uint RUN = K > 0 ? K : 16;
+    float part[N], total[N];
     zmlx_fill<N>(total, 0.0f);
-    for (uint run = start; run < length; run += 16 * W * N) {
-      const uint end = min(run + 16 * W * N, length);
+    for (uint run = start; run < length; run += RUN * W * N) {
       zmlx_fill<N>(part, 0.0f);
-      ZMLX_CHUNKS(run, end, W * N, {
-        chunk::load(v, in + i, count, 0.0f);
-        for (int j = 0; j < N; ++j) part[j] += v[j];
-      })
+      if (K > 0) {
+        ZMLX_HOLD(held, in, run, full && run - start + K * W * N <= length, 0.0f)
+        ZMLX_UNROLL for (int k = 0; k < K; ++k)
+          for (int j = 0; j < N; ++j) part[j] += held[k].at(j);
+      } else {
+        float v[N];
+        const uint end = min(run + RUN * W * N, length);
+        ZMLX_CHUNKS(run, end, W * N, {
+          chunk::load(v, in + i, count, 0.0f);
+          for (int j = 0; j < N; ++j) part[j] += v[j];
+        })
+      }
       for (int j = 0; j < N; ++j) total[j] += part[j];
     }
     const float sum = team.sum(zmlx_sum<N>(total));
     if (inside && start == 0) y[row] = static_cast<T>(sum);
-""")
+""",
+    aligned="chunk::aligned(x)",
+)
 
 
 def sum_lastdim(x: mx.array) -> mx.array:

@@ -6,83 +6,83 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, MATHS, ROWS, each_row
 from zmlx.launch import metal_kernel
 
 __all__ = ["softmax_lastdim"]
 
-_HEADER = (
-    CHUNKS
-    + ROWS
-    + """
-// The largest of a thread's elements. NaN is passed over here and shows in the sum, to which the filling of a
-// ragged chunk adds nothing.
-template <typename T, int N, bool PACKED, typename P>
-METAL_FUNC float zmlx_thread_max(P in, uint start, uint length, uint stride) {
-  float v[N], part[N];
-  zmlx_fill<N>(part, -INFINITY);
-  ZMLX_CHUNKS(start, length, stride, {
-    zmlx_chunk<T, N, PACKED>::load(v, in + i, count, -INFINITY);
-    for (int j = 0; j < N; ++j) part[j] = v[j] > part[j] ? v[j] : part[j];
-  })
-  return zmlx_largest<N>(part);
-}
-"""
-)
+_HEADER = CHUNKS + ROWS + MATHS
 
-# A row is read three times, the second and third time from the cache: maximum, sum, result.
-_FORWARD = each_row("""
-    float v[N], part[N];
-
-    const float top = team.largest(zmlx_thread_max<T, N, PACKED>(in, start, length, W * N));
-
-    zmlx_fill<N>(part, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, -INFINITY);
-      for (int j = 0; j < N; ++j) part[j] += exp(v[j] - top);
+# In the maximum NaN is passed over; it shows in the sum, to which the filling of a ragged chunk adds nothing.
+_LARGEST = """
+    float part[N];
+    zmlx_fill<N>(part, -INFINITY);
+    ZMLX_VALUES(-INFINITY, false, {
+      for (int j = 0; j < N; ++j) part[j] = v[j] > part[j] ? v[j] : part[j];
     })
-    const float scale = 1.0f / team.sum(zmlx_sum<N>(part));
+    const float top = team.largest(zmlx_largest<N>(part));
+"""
+
+# What is not held is read three times, the second and third time from the cache: maximum, sum, result.
+_FORWARD = each_row(
+    f"""
+    ZMLX_HOLD(held, in, start, full, -INFINITY)
+{_LARGEST}
+    float powers[(K > 0 ? K : 1) * N];  // of what is held: computed once
+    zmlx_fill<N>(part, 0.0f);
+    ZMLX_VALUES(-INFINITY, false, {{
+      for (int j = 0; j < N; ++j) {{
+        const float e = zmlx_exp<T>(v[j] - top);
+        part[j] += e;
+        if (kept) powers[k * N + j] = e;
+      }}
+    }})
+    const float scale = zmlx_ratio<T>(1.0f, team.sum(zmlx_sum<N>(part)));
 
     if (!inside) continue;
     auto out = y + size_t(row) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, -INFINITY);
-      for (int j = 0; j < N; ++j) v[j] = exp(v[j] - top) * scale;
-      chunk::store(out + i, v, count);
-    })
-""")
+    ZMLX_RESULTS(-INFINITY, {{
+      for (int j = 0; j < N; ++j) v[j] = (kept ? powers[k * N + j] : zmlx_exp<T>(v[j] - top)) * scale;
+    }})
+""",
+    aligned="chunk::aligned(x) && chunk::aligned(y)",
+)
 
 # dx = y * (g - sum(g * y)). y is computed again, in float32: the rounded result of the forward kernel would
 # cost more accuracy than its exponentials cost time.
-_BACKWARD = each_row("""
+_BACKWARD = each_row(
+    f"""
     auto cotangent = g + size_t(inside ? row : first) * length;
-    float v[N], c[N], part[N], weighted[N];
-
-    const float top = team.largest(zmlx_thread_max<T, N, PACKED>(in, start, length, W * N));
-
+    ZMLX_HOLD(held, in, start, full, -INFINITY)
+    ZMLX_HOLD(cotangents, cotangent, start, full, 0.0f)
+{_LARGEST}
+    float weighted[N];
+    float powers[(K > 0 ? K : 1) * N];
     zmlx_fill<N>(part, 0.0f);
     zmlx_fill<N>(weighted, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, -INFINITY);
-      chunk::load(c, cotangent + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) {
-        const float e = exp(v[j] - top);
+    ZMLX_VALUES(-INFINITY, false, {{
+      ZMLX_BESIDE(c, cotangents, cotangent, 0.0f)
+      for (int j = 0; j < N; ++j) {{
+        const float e = zmlx_exp<T>(v[j] - top);
         part[j] += e;
         weighted[j] = fma(c[j], e, weighted[j]);
-      }
-    })
-    const float scale = 1.0f / team.sum(zmlx_sum<N>(part));
-    const float mean = scale * team.sum(zmlx_sum<N>(weighted));
+        if (kept) powers[k * N + j] = e;
+      }}
+    }})
+    float totals[2] = {{zmlx_sum<N>(part), zmlx_sum<N>(weighted)}};
+    team.template sums<2>(totals);
+    const float scale = zmlx_ratio<T>(1.0f, totals[0]);
+    const float mean = scale * totals[1];
 
     if (!inside) continue;
     auto out = dx + size_t(row) * length;
-    ZMLX_CHUNKS(start, length, W * N, {
-      chunk::load(v, in + i, count, -INFINITY);
-      chunk::load(c, cotangent + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) v[j] = exp(v[j] - top) * scale * (c[j] - mean);
-      chunk::store(out + i, v, count);
-    })
-""")
+    ZMLX_RESULTS(-INFINITY, {{
+      ZMLX_BESIDE(c, cotangents, cotangent, 0.0f)
+      for (int j = 0; j < N; ++j) v[j] = (kept ? powers[k * N + j] : zmlx_exp<T>(v[j] - top)) * scale * (c[j] - mean);
+    }})
+""",
+    aligned="chunk::aligned(x) && chunk::aligned(g) && chunk::aligned(dx)",
+)
 
 
 def softmax_lastdim(x: mx.array) -> mx.array:
@@ -138,7 +138,7 @@ def _forward(x: mx.array) -> mx.array:
 
 def _backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
     rows = _rows.as_rows(x)
-    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
+    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size, arrays=2)
     inputs = [rows, cotangent.reshape(rows.shape)]
     return (launch.run(_BACKWARD_KERNEL, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape),)
 

@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
-from zmlx.kernels._msl import CHUNKS
+from zmlx.kernels._msl import CHUNKS, MATHS
 from zmlx.launch import metal_kernel
 
 __all__ = ["geglu", "swiglu"]
@@ -22,16 +22,17 @@ _FORWARD = """
   const uint rows = x_shape[0], length = x_shape[1] / 2;
   const uint begin = thread_position_in_grid.x * (N * S);
   const uint end = min(begin + N * S, length);
+  const bool whole = PACKED && length % N == 0 && chunk::aligned(x) && chunk::aligned(y);
   for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {
     auto gate = x + size_t(row) * 2 * length;
     auto value = gate + length;
     auto out = y + size_t(row) * length;
     float a[N], b[N];
-    ZMLX_CHUNKS(begin, end, N, {
-      chunk::load(a, gate + i, count, 0.0f);
-      chunk::load(b, value + i, count, 0.0f);
-      for (int j = 0; j < N; ++j) a[j] = zmlx_activation(a[j]) * b[j];
-      chunk::store(out + i, a, count);
+    ZMLX_SPAN(begin, end, whole, {
+      chunk::load(a, gate + i, count, 0.0f, sure);
+      chunk::load(b, value + i, count, 0.0f, sure);
+      for (int j = 0; j < N; ++j) a[j] = zmlx_activation<T>(a[j]) * b[j];
+      chunk::store(out + i, a, count, sure);
     })
   }
 """
@@ -41,6 +42,7 @@ _BACKWARD = """
   const uint rows = x_shape[0], length = x_shape[1] / 2;
   const uint begin = thread_position_in_grid.x * (N * S);
   const uint end = min(begin + N * S, length);
+  const bool whole = PACKED && length % N == 0 && chunk::aligned(x) && chunk::aligned(g) && chunk::aligned(dx);
   for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {
     auto gate = x + size_t(row) * 2 * length;
     auto value = gate + length;
@@ -48,26 +50,30 @@ _BACKWARD = """
     auto d_gate = dx + size_t(row) * 2 * length;
     auto d_value = d_gate + length;
     float a[N], b[N], c[N];
-    ZMLX_CHUNKS(begin, end, N, {
-      chunk::load(a, gate + i, count, 0.0f);
-      chunk::load(b, value + i, count, 0.0f);
-      chunk::load(c, cotangent + i, count, 0.0f);
+    ZMLX_SPAN(begin, end, whole, {
+      chunk::load(a, gate + i, count, 0.0f, sure);
+      chunk::load(b, value + i, count, 0.0f, sure);
+      chunk::load(c, cotangent + i, count, 0.0f, sure);
       for (int j = 0; j < N; ++j) {
-        b[j] = c[j] * b[j] * zmlx_derivative(a[j]);
-        c[j] = c[j] * zmlx_activation(a[j]);
+        b[j] = c[j] * b[j] * zmlx_derivative<T>(a[j]);
+        c[j] = c[j] * zmlx_activation<T>(a[j]);
       }
-      chunk::store(d_gate + i, b, count);
-      chunk::store(d_value + i, c, count);
+      chunk::store(d_gate + i, b, count, sure);
+      chunk::store(d_value + i, c, count, sure);
     })
   }
 """
 
 _SILU = """
 // a * sigmoid(a). exp(-a) overflows to infinity for a < -88, where the result is below the smallest float.
-METAL_FUNC float zmlx_activation(float a) { return a / (1.0f + exp(-a)); }
+template <typename T>
+METAL_FUNC float zmlx_activation(float a) {
+  return zmlx_ratio<T>(a, 1.0f + zmlx_exp<T>(-a));
+}
 
+template <typename T>
 METAL_FUNC float zmlx_derivative(float a) {
-  const float s = 1.0f / (1.0f + exp(-a));
+  const float s = zmlx_ratio<T>(1.0f, 1.0f + zmlx_exp<T>(-a));
   return fma(a, s * (1.0f - s), s);
 }
 """
@@ -82,15 +88,15 @@ struct zmlx_normal {
   float integral;
 };
 
+template <typename T>
 METAL_FUNC zmlx_normal zmlx_normal_at(float a) {
-  float t = a < 0.0f ? -a : a;
+  float t = fabs(a);
   t = t > 14.5f ? 14.5f : t;
-  // exp(-t * t / 2) magnifies the rounding of t * t: what it lost goes back in.
+  // exp(-t * t / 2) magnifies the rounding of t * t: what it lost goes back in, where it shows.
   const float square = t * t;
-  const float lost = fma(t, t, -square);
-  const float tail = exp(-0.5f * square);
-  const float density = fma(tail, -0.5f * lost, tail);
-  const float u = 1.0f / fma(0.34f, t, 1.0f);
+  const float tail = zmlx_exp<T>(-0.5f * square);
+  const float density = sizeof(T) == 2 ? tail : fma(tail, -0.5f * fma(t, t, -square), tail);
+  const float u = zmlx_ratio<T>(1.0f, fma(0.34f, t, 1.0f));
   float p = -0.0283917524f;
   p = fma(p, u, 0.150689229f);
   p = fma(p, u, -0.296787381f);
@@ -108,10 +114,14 @@ METAL_FUNC zmlx_normal zmlx_normal_at(float a) {
   return normal;
 }
 
-METAL_FUNC float zmlx_activation(float a) { return a * zmlx_normal_at(a).integral; }
+template <typename T>
+METAL_FUNC float zmlx_activation(float a) {
+  return a * zmlx_normal_at<T>(a).integral;
+}
 
+template <typename T>
 METAL_FUNC float zmlx_derivative(float a) {
-  const zmlx_normal normal = zmlx_normal_at(a);
+  const zmlx_normal normal = zmlx_normal_at<T>(a);
   return fma(a * 0.398942280f, normal.density, normal.integral);
 }
 """
@@ -121,15 +131,20 @@ _GELU_TANH = """
 // to the last bit, while the cube would go on to overflow.
 METAL_FUNC float zmlx_clamped(float a) { return a < -12.0f ? -12.0f : a > 12.0f ? 12.0f : a; }
 
+template <typename T>
 METAL_FUNC float zmlx_gate_exp(float a) {
   const float c = zmlx_clamped(a);
-  return exp(-1.59576912f * c * fma(0.044715f, c * c, 1.0f));
+  return zmlx_exp<T>(-1.59576912f * c * fma(0.044715f, c * c, 1.0f));
 }
 
-METAL_FUNC float zmlx_activation(float a) { return a / (1.0f + zmlx_gate_exp(a)); }
+template <typename T>
+METAL_FUNC float zmlx_activation(float a) {
+  return zmlx_ratio<T>(a, 1.0f + zmlx_gate_exp<T>(a));
+}
 
+template <typename T>
 METAL_FUNC float zmlx_derivative(float a) {
-  const float s = 1.0f / (1.0f + zmlx_gate_exp(a));
+  const float s = zmlx_ratio<T>(1.0f, 1.0f + zmlx_gate_exp<T>(a));
   const float c = zmlx_clamped(a);
   return fma(a, s * (1.0f - s) * (1.59576912f * fma(0.134145f, c * c, 1.0f)), s);
 }
@@ -240,7 +255,7 @@ def _differentiable(gate: _Gate) -> Callable[[mx.array], mx.array]:
         a, b = mx.split(x.astype(mx.float32), 2, axis=-1)
         return (gate.activation(a) * b).astype(x.dtype)
 
-    header = CHUNKS + gate.header
+    header = CHUNKS + MATHS + gate.header
     forward_kernel = metal_kernel(
         f"zmlx_{gate.name}", ["x"], ["y"], _FORWARD, header, reference=value_reference(reference)
     )
