@@ -75,10 +75,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.cpu
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_shows(fault: str) -> None:
-    """Kernels that are found soon would tell."""
+def test_a_fault_shows(fault: str, backend: str) -> None:
+    """Kernels that are found soon would tell. On a GPU it may happen that a missing barrier shows in none of them."""
+    if backend != "cpu":
+        pytest.skip("what a wrong kernel does on a GPU is not known")
     pattern, replacement = FAULTS[fault]
 
     def shows(kernel: Kernel) -> bool:
