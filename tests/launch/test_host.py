@@ -246,7 +246,7 @@ ROW_SUM_INT = """
 WRONG = {
     "divides": ("out[0] = 7 / a[0];", "divided an integer by zero"),
     "out of bounds": (
-        "out[0] = a[(1 << 28) + thread_position_in_grid.x];",
+        "out[0] = a[(1l << 44) + thread_position_in_grid.x];",
         "read or wrote memory outside of its arrays",
     ),
     "threadgroup memory": (
