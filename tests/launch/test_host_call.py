@@ -85,7 +85,7 @@ def test_a_failed_launch_lets_go_of_its_arrays(mx, seen):
     ("statement", "message"),
     [
         ("out[i] = 7 / int(a[0]);", "divided an integer by zero"),
-        ("out[i] = a[(1 << 28) + i];", "outside of its arrays"),
+        ("out[i] = a[(1l << 44) + i];", "outside of its arrays"),
     ],
 )
 def test_a_fault_is_caught_again_and_again_in_every_worker(mx, statement, message):
