@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from zmlx.launch.structure import Macro, Program
-from zmlx.launch.tokens import Token, join, tokenize
+from zmlx.launch.tokens import Token, join, line_end, tokenize
 
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 
@@ -32,7 +32,7 @@ def _expanded(tokens: Sequence[Token], macros: dict[str, Macro], within: frozens
     while index < len(tokens):
         token = tokens[index]
         if token.kind == "directive":
-            end = _line_end(tokens, index)
+            end = line_end(tokens, index)
             found += tokens[index:end]
             index = end
             continue
@@ -61,16 +61,6 @@ def _expanded(tokens: Sequence[Token], macros: dict[str, Macro], within: frozens
 def _is_plain(macro: Macro) -> bool:
     words = {macro.body.text(i) for i in range(len(macro.body))}
     return bool(len(macro.body)) and not words & {"#", "##", "__VA_ARGS__"}
-
-
-def _line_end(tokens: Sequence[Token], index: int) -> int:
-    """The token behind a preprocessor line, continued lines included."""
-    while index < len(tokens):
-        token = tokens[index]
-        if token.kind == "space" and "\n" in token.text.replace("\\\n", ""):
-            break
-        index += 1
-    return index
 
 
 def _arguments(tokens: Sequence[Token], index: int) -> tuple[list[list[Token]], int] | None:

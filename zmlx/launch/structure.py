@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from zmlx.launch.tokens import Token, join, one_line, tokenize
+from zmlx.launch.tokens import Token, join, line_end, one_line, tokenize
 
 _OPENERS = {"(": ")", "[": "]", "{": "}"}
 _CLOSERS = {closer: opener for opener, closer in _OPENERS.items()}
@@ -207,7 +207,7 @@ class Source:
         index = 0
         while index < len(self.tokens):
             if self.tokens[index].kind == "directive":
-                end = self._directive_end(index)
+                end = line_end(self.tokens, index)
                 self._take_directive(index, end)
                 index = end
             else:
@@ -221,14 +221,6 @@ class Source:
 
     def render(self) -> str:
         return join(self.tokens)
-
-    def _directive_end(self, index: int) -> int:
-        while index < len(self.tokens):
-            token = self.tokens[index]
-            if token.kind == "space" and "\n" in token.text.replace("\\\n", ""):
-                break
-            index += 1
-        return index
 
     def _take_directive(self, index: int, end: int) -> None:
         token = self.tokens[index]

@@ -6,7 +6,7 @@ Translation rewrites single tokens, so that line numbers survive and compiler me
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +60,16 @@ def tokenize(source: str) -> list[Token]:
 def code_names(source: str) -> Iterator[str]:
     """The identifiers of a source, without those in comments and strings."""
     return (t.text for t in tokenize(source) if t.kind == "name")
+
+
+def line_end(tokens: Sequence[Token], index: int) -> int:
+    """The token behind the preprocessor line that ``index`` is in: continued lines are part of it."""
+    while index < len(tokens):
+        token = tokens[index]
+        if token.kind == "space" and "\n" in token.text.replace("\\\n", ""):
+            break
+        index += 1
+    return index
 
 
 def join(tokens: Iterable[Token]) -> str:
