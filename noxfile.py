@@ -102,7 +102,7 @@ SUITES = {
 
 
 # What `check` runs: the checker's own tests, and those that launch the kernels of the catalogue.
-CHECKED_TESTS = ("tests/checker", "tests/kernels", "tests/test_ops.py")
+CHECKED_TESTS = ("tests/check", "tests/kernels", "tests/test_ops.py")
 
 
 class MissingBackend(Exception):

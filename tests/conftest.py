@@ -1,3 +1,98 @@
-"""Loads the plugin where zmlx is used from its checkout; an installed zmlx brings it by its entry point."""
+"""Loads the plugin where zmlx is used from its checkout, as an installed zmlx does by its entry point; and the fixtures
+that tests of the translation and of the launchers share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+
+import pytest
 
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
+
+# Between the passes of every translation, also in processes that tests start: see zmlx/translate/verify.py.
+os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
+
+
+@pytest.fixture
+def as_fibers(monkeypatch):
+    """Kernels whose threads meet run as fibers on the CPU, whatever their form."""
+    from zmlx.launch import host
+
+    monkeypatch.setenv(host.FIBERS_VARIABLE, "1")
+    host.forget_programs()
+    yield
+    monkeypatch.undo()
+    host.forget_programs()
+
+
+@pytest.fixture(params=["regions", "fibers"])
+def meeting_path(request):
+    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name."""
+    if request.param == "fibers":
+        request.getfixturevalue("as_fibers")
+    return request.param
+
+
+@pytest.fixture
+def mlx_text():
+    """``mlx_text(kernel_source, inputs, output_dtypes, template)``: the Metal text that MLX writes for a call.
+
+    On Linux too MLX writes it, and prints it, when a call is exported. Older MLX cannot export a Metal kernel
+    without Metal, and names its functions differently: there the test is skipped.
+    """
+    import mlx.core as mx
+
+    version = tuple(int(part) for part in mx.__version__.split(".")[:2])
+    if version < (0, 32):
+        pytest.skip(f"MLX {mx.__version__} does not print Metal text as MLX 0.32 does")
+    return _mlx_text
+
+
+def _mlx_text(kernel, inputs, output_dtypes, template=None) -> str:
+    import mlx.core as mx
+
+    native = mx.fast.metal_kernel(
+        name=kernel.name,
+        input_names=list(kernel.input_names),
+        output_names=list(kernel.output_names),
+        source=kernel.source,
+        header=kernel.header,
+        ensure_row_contiguous=kernel.ensure_row_contiguous,
+        atomic_outputs=kernel.atomic_outputs,
+    )
+
+    def call(*arrays):
+        return native(
+            inputs=list(arrays),
+            output_shapes=[(1,)] * len(output_dtypes),
+            output_dtypes=list(output_dtypes),
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            template=template,
+            verbose=True,
+        )
+
+    with tempfile.TemporaryDirectory() as folder, _captured_stdout() as printed:
+        mx.export_function(os.path.join(folder, "call.mlxfn"), call, *inputs)
+    match = re.search(r"```\n(.*?)\n```", printed[0], re.DOTALL)
+    assert match is not None, printed
+    return match[1]
+
+
+@contextlib.contextmanager
+def _captured_stdout():
+    """MLX prints from C++: catch the file descriptor."""
+    printed = []
+    with tempfile.TemporaryFile() as file:
+        saved = os.dup(1)
+        os.dup2(file.fileno(), 1)
+        try:
+            yield printed
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+            file.seek(0)
+            printed.append(file.read().decode())

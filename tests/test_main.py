@@ -13,10 +13,14 @@ import zmlx
 from zmlx import __main__ as command_line
 from zmlx import _compat, doctor
 from zmlx.__main__ import README_BEGIN, README_END, main, update_readme
-from zmlx.testing import bench, bench_table, golden, report, verify
-from zmlx.testing.comparison import CaseResult, Comparison, Finding
-from zmlx.testing.golden_file import GoldenError, GoldenFile
-from zmlx.testing.measurement import PLANS, Measurement
+from zmlx.testing import verify
+from zmlx.testing.bench import run as bench
+from zmlx.testing.bench import table as bench_table
+from zmlx.testing.bench.measurement import PLANS, Measurement
+from zmlx.testing.golden import run as golden
+from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
+from zmlx.testing.golden.file import GoldenError, GoldenFile
+from zmlx.testing.report import report
 
 pytestmark = pytest.mark.cpu
 
@@ -123,7 +127,7 @@ def test_errors_are_one_message(
     assert "Traceback" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), ImportError("no name 'f'", name="zmlx.testing.golden")])
+@pytest.mark.parametrize("error", [KeyError("x"), ImportError("no name 'f'", name="zmlx.testing.golden.run")])
 def test_mistakes_of_zmlx_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error

@@ -321,7 +321,8 @@ def test_gpu_shapes(
 ) -> None:
     """The GPU's code paths, with threads that share a row: on the CPU they meet as they do there."""
     from zmlx.kernels import _rows
-    from zmlx.launch import checker, poisoned_outputs, translate, watch
+    from zmlx.launch import hook, poisoned_outputs, watch
+    from zmlx.translate import translate
 
     for case in _all_cases(op, dtype):
         with _rows.override(width), poisoned_outputs(), watch() as launches:
@@ -333,7 +334,7 @@ def test_gpu_shapes(
         for record in launches:
             alone = record.threadgroup == (1, 1, 1)
             meets = translate(record.kernel, "host").uses_sync and not alone
-            on_cpu = ("checked",) if checker.active() else ("regions", "fibers") if meets else ("loop",)
+            on_cpu = ("checked",) if hook.current() else ("regions", "fibers") if meets else ("loop",)
             assert record.path in (on_cpu if backend == "cpu" else (backend,))
 
 

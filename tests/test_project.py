@@ -61,7 +61,7 @@ def test_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
     }
     assert built == here
     assert "zmlx/py.typed" in built
-    assert any(name.startswith("zmlx/launch/runtime/") and name.endswith(".h") for name in built)
+    assert any(name.startswith("zmlx/runtime/") and name.endswith(".h") for name in built)
 
 
 def test_wheel_registers_the_plugin_under_its_module_name(wheel: zipfile.ZipFile) -> None:

@@ -10,15 +10,16 @@ Names load what they need when they are first used: ``import zmlx`` imports neit
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zmlx import kernels as kernels
     from zmlx._compat import detect_backend as detect_backend
-    from zmlx.launch import Finding as Finding
-    from zmlx.launch import KernelCheckError as KernelCheckError
+    from zmlx.check import Finding as Finding
+    from zmlx.check import KernelCheckError as KernelCheckError
+    from zmlx.check import checked as checked
     from zmlx.launch import KernelCompileError as KernelCompileError
-    from zmlx.launch import checked as checked
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
     from zmlx.launch import pretend_metal as pretend_metal
@@ -27,10 +28,10 @@ __version__ = "0.1.0"
 
 #: Where each public name lives; an empty attribute is the module itself.
 _HOMES = {
-    "Finding": ("zmlx.launch", "Finding"),
-    "KernelCheckError": ("zmlx.launch", "KernelCheckError"),
+    "Finding": ("zmlx.check", "Finding"),
+    "KernelCheckError": ("zmlx.check", "KernelCheckError"),
     "KernelCompileError": ("zmlx.launch", "KernelCompileError"),
-    "checked": ("zmlx.launch", "checked"),
+    "checked": ("zmlx.check", "checked"),
     "detect_backend": ("zmlx._compat", "detect_backend"),
     "install": ("zmlx.launch", "install"),
     "kernels": ("zmlx.kernels", ""),
@@ -50,6 +51,11 @@ __all__ = [
     "metal_kernel",
     "pretend_metal",
 ]
+
+
+if os.environ.get("ZMLX_CHECK"):
+    # The launchers do not know of the checker: what knows of both puts it in place. It imports neither MLX nor NumPy.
+    importlib.import_module("zmlx.check.checker").watch_process()
 
 
 def __getattr__(name: str) -> Any:

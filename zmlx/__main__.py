@@ -137,8 +137,8 @@ def run_verify(options: argparse.Namespace) -> int:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    from zmlx.testing.bench import bench
-    from zmlx.testing.bench_table import render_terminal, to_json, write_files
+    from zmlx.testing.bench.run import bench
+    from zmlx.testing.bench.table import render_terminal, to_json, write_files
 
     found = bench(options.backend, options.kernel, options.dtype, small=options.quick, progress=show_progress)
     _clear_progress()
@@ -151,7 +151,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    from zmlx.launch.check_command import run_script
+    from zmlx.check.command import run_script
 
     _compat.import_mx()
     return run_script(
@@ -165,7 +165,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def run_golden_record(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden import record
+    from zmlx.testing.golden.run import record
 
     _compat.import_mx()
     backend = options.backend or _compat.detect_backend()
@@ -176,8 +176,8 @@ def run_golden_record(options: argparse.Namespace) -> int:
 
 
 def run_golden_compare(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden import compare_live
-    from zmlx.testing.report import build_report, render_terminal, write_report
+    from zmlx.testing.golden.run import compare_live
+    from zmlx.testing.report.report import build_report, render_terminal, write_report
 
     comparison = compare_live(_golden_dir(options), backend=options.backend, progress=show_progress)
     _clear_progress()
@@ -190,8 +190,14 @@ def run_golden_compare(options: argparse.Namespace) -> int:
 
 
 def run_report(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden import compare_recorded
-    from zmlx.testing.report import build_report, kernels_only, render_markdown, render_terminal, write_report
+    from zmlx.testing.golden.run import compare_recorded
+    from zmlx.testing.report.report import (
+        build_report,
+        kernels_only,
+        render_markdown,
+        render_terminal,
+        write_report,
+    )
 
     comparison = compare_recorded(_golden_dir(options))
     report = build_report(comparison)

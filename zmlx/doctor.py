@@ -313,7 +313,7 @@ def _age(date: str) -> str:
 
 
 def _goldens(directory: Path) -> Iterator[Finding]:
-    from zmlx.testing.golden_file import GoldenError, load
+    from zmlx.testing.golden.file import GoldenError, load
 
     for backend in _compat.BACKENDS:
         path = directory / f"{backend}.json"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import zmlx
-from zmlx.launch.installation import native_metal_kernel
+from zmlx.launch.replacement import native_metal_kernel
 from zmlx.testing.tolerance import as_float64
 
 pytestmark = pytest.mark.cpu

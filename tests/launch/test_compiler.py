@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from zmlx.errors import CompilerNotFoundError, KernelCompileError
 from zmlx.launch import compiler
-from zmlx.launch.errors import CompilerNotFoundError, KernelCompileError
-from zmlx.launch.signature import KernelSource
+from zmlx.metal.signature import KernelSource
 
 pytestmark = pytest.mark.cpu
 

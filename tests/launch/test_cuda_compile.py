@@ -149,7 +149,7 @@ def test_designated_initialisers(installed: Nvrtc) -> None:
     assert compile_cubin(record(source, header).signature, "sm_90")[:4] == b"\x7fELF"
 
 
-@pytest.mark.parametrize("header", ["cuda.h", "cuda_simd.h", "cuda_atomic.h", "msl_types.h"])
+@pytest.mark.parametrize("header", ["cuda/cuda.h", "cuda/simd.h", "cuda/atomic.h", "msl/types.h"])
 def test_a_broken_runtime_header_is_noticed(installed: Nvrtc, monkeypatch, header: str) -> None:
     broken = {**cuda.runtime_headers(), header: cuda.runtime_headers()[header] + "\nint planted = ;\n"}
     monkeypatch.setattr(cuda, "runtime_headers", lambda: broken)
@@ -219,7 +219,10 @@ def test_compiled_once_and_found_on_disk(installed: Nvrtc, compilations: list[st
 def test_a_changed_header_compiles_anew(installed: Nvrtc, compilations: list[str], monkeypatch) -> None:
     signature = record("out[0] = x[0];", name="kept").signature
     compile_cubin(signature, "sm_90")
-    changed = {**cuda.runtime_headers(), "cuda.h": cuda.runtime_headers()["cuda.h"] + "// changed\n"}
+    changed = {
+        **cuda.runtime_headers(),
+        "cuda/cuda.h": cuda.runtime_headers()["cuda/cuda.h"] + "// changed\n",
+    }
     monkeypatch.setattr(cuda, "runtime_headers", lambda: changed)
     cuda._program.cache_clear()
     compile_cubin(signature, "sm_90")

@@ -7,7 +7,7 @@ import pytest
 
 from zmlx.launch import compiler, host
 from zmlx.launch.kernel import MetalKernel
-from zmlx.launch.signature import KernelSource
+from zmlx.metal.signature import KernelSource
 
 pytestmark = pytest.mark.cpu
 

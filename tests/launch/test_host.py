@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import zmlx
+from zmlx.errors import KernelCompileError
 from zmlx.launch import KernelRuntimeError
-from zmlx.launch.errors import KernelCompileError
 from zmlx.launch.records import LaunchKey, launch_counts, reset_launch_counts
 
 pytestmark = pytest.mark.cpu
@@ -386,7 +386,7 @@ VECTORISED = {
 def test_elementwise_kernels_vectorise(case, kind):
     """The compiler's own report: as many loops as there are between meeting points."""
     from zmlx.launch import compiler, host
-    from zmlx.launch.signature import ArrayType, KernelSource, make_signature
+    from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 
     found = compiler.find_compiler()
     if found.kind != "gcc":

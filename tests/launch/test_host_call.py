@@ -12,7 +12,7 @@ import pytest
 
 import zmlx
 from zmlx.launch import KernelRuntimeError, host, watch
-from zmlx.launch.kernel import Call
+from zmlx.launch.call import Call
 from zmlx.launch.memory import allocate, release, view
 
 pytestmark = pytest.mark.cpu

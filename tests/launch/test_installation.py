@@ -9,8 +9,8 @@ import types
 import pytest
 
 import zmlx
-from zmlx.launch import current_backend, installation, watch
-from zmlx.launch.installation import native_metal_kernel
+from zmlx.launch import current_backend, watch
+from zmlx.launch.replacement import native_metal_kernel
 
 pytestmark = pytest.mark.cpu
 
@@ -142,6 +142,7 @@ def test_metal_gets_the_call_as_it_came(mlx_functions, monkeypatch):
     import mlx.core as mx
 
     from zmlx.launch import kernel as launcher
+    from zmlx.launch import metal
 
     made, called = [], []
 
@@ -149,7 +150,7 @@ def test_metal_gets_the_call_as_it_came(mlx_functions, monkeypatch):
         made.append(creation)
         return lambda **call: called.append(call) or ["out"]
 
-    monkeypatch.setattr(installation, "native_metal_kernel", lambda: native)
+    monkeypatch.setattr(metal, "native_metal_kernel", lambda: native)
     monkeypatch.setattr(launcher, "current_backend", lambda stream=None: "metal")
     monkeypatch.setattr(
         launcher.records, "note_launch", lambda *launch: None

@@ -10,8 +10,10 @@ import mlx.core as mx
 import pytest
 
 from zmlx import _compat, launch
-from zmlx.testing import golden_file, ledger, markers, plugin, registry, reproduce, session
-from zmlx.testing.golden_file import GoldenError
+from zmlx.testing import ledger, markers, plugin, reproduce, session
+from zmlx.testing.golden import file as golden_file
+from zmlx.testing.golden import registry
+from zmlx.testing.golden.file import GoldenError
 
 ROOT = Path(__file__).parents[2]
 # A host that cannot install has MLX there too.

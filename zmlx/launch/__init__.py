@@ -1,11 +1,11 @@
-"""One kernel definition, three launchers.
+"""The call of a kernel, and the three launchers.
 
-A call of a `metal_kernel` becomes a `Signature` (signature.py); the launcher of the call's back end (metal.py,
-cuda.py, host.py) takes it from there. Nothing here knows of the kernels in `zmlx.kernels`.
+In: the arguments of a `metal_kernel` call, checked once (call.py), and its `Signature`. Out: arrays, from the launcher
+of the call's back end (metal.py, cuda.py, host.py), and a record of the launch. Another package may take launches over
+through hook.py. Must not know: the checker that does so, the catalogue, the tests.
 """
 
-from zmlx.launch.checker import checked
-from zmlx.launch.errors import (
+from zmlx.errors import (
     CompilerNotFoundError,
     KernelCompileError,
     KernelError,
@@ -13,7 +13,6 @@ from zmlx.launch.errors import (
     NvrtcNotFoundError,
     TranslationError,
 )
-from zmlx.launch.findings import Finding, KernelCheckError
 from zmlx.launch.installation import install, pretend_metal
 from zmlx.launch.kernel import MetalKernel, current_backend, metal_kernel
 from zmlx.launch.records import (
@@ -25,13 +24,11 @@ from zmlx.launch.records import (
     reset_launch_counts,
     watch,
 )
-from zmlx.launch.signature import KernelSource, Signature
-from zmlx.launch.translate import translate
+from zmlx.metal.signature import KernelSource, Signature
+from zmlx.translate import translate
 
 __all__ = [
     "CompilerNotFoundError",
-    "Finding",
-    "KernelCheckError",
     "KernelCompileError",
     "KernelError",
     "KernelRuntimeError",
@@ -42,7 +39,6 @@ __all__ = [
     "NvrtcNotFoundError",
     "Signature",
     "TranslationError",
-    "checked",
     "current_backend",
     "install",
     "launch_counts",

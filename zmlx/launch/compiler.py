@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from zmlx.errors import CompilerNotFoundError, KernelCompileError
 from zmlx.launch.cache import cached, digest
-from zmlx.launch.errors import CompilerNotFoundError, KernelCompileError
-from zmlx.launch.signature import KernelSource
-
-RUNTIME = Path(__file__).parent / "runtime"
+from zmlx.metal.signature import KernelSource
+from zmlx.runtime import RUNTIME
 
 COMPILER_NOT_FOUND = (
     "[metal_kernel] No C++ compiler: running a Metal kernel on the CPU compiles it first. Looked for $CXX, "
@@ -61,7 +60,7 @@ class Compiler:
     @property
     def flags(self) -> tuple[str, ...]:
         """The flags for kernels on this machine."""
-        return (*_FLAGS, *_machine_flags(self.kind))
+        return (f"-I{RUNTIME}", *_code_flags(self.kind))
 
     @property
     def identity(self) -> str:
@@ -103,6 +102,10 @@ def _describe(path: str) -> Compiler:
     return Compiler(path, "clang" if "clang" in run.stdout.lower() else "gcc", version)
 
 
+def _code_flags(kind: str) -> tuple[str, ...]:
+    return (*_FLAGS, *_machine_flags(kind))
+
+
 def _machine_flags(kind: str) -> tuple[str, ...]:
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
@@ -115,16 +118,18 @@ def _machine_flags(kind: str) -> tuple[str, ...]:
 
 @lru_cache
 def _identity(compiler: Compiler) -> str:
-    return digest(compiler.path, compiler.version, *compiler.flags, processor(), runtime_digest())
+    # Where the runtime lies makes no difference, only what is in it: another checkout finds the same kernels.
+    flags = _code_flags(compiler.kind)
+    return digest(compiler.path, compiler.version, *flags, processor(), runtime_digest())
 
 
 @lru_cache
 def runtime_digest() -> str:
     """Digest of the C++ runtime headers."""
     parts: list[str | bytes] = []
-    for path in sorted(RUNTIME.iterdir()):
+    for path in sorted(RUNTIME.rglob("*")):
         if path.suffix in (".h", ".cpp"):
-            parts += [path.name, path.read_bytes()]
+            parts += [path.relative_to(RUNTIME).as_posix(), path.read_bytes()]
     return digest(*parts)
 
 
@@ -145,7 +150,7 @@ def runtime_library() -> Path:
     compiler = find_compiler()
 
     def build(path: Path) -> None:
-        source = RUNTIME / "host_runtime.cpp"
+        source = RUNTIME / "host/runtime.cpp"
         _run(
             [compiler.path, *compiler.flags, "-shared", str(source), "-o", str(path), "-pthread"],
             "the host runtime",
@@ -159,7 +164,7 @@ def precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[st
     suffix = ".h.gch" if compiler.kind == "gcc" else ".h.pch"
 
     def build(path: Path) -> None:
-        source = str(RUNTIME / "host.h")
+        source = str(RUNTIME / "host/host.h")
         _run(
             [compiler.path, *compiler.flags, *defines, "-x", "c++-header", source, "-o", str(path)],
             "the host header",

@@ -18,17 +18,18 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from zmlx.launch.cache import cached, digest
-from zmlx.launch.compiler import RUNTIME, compile_error
+from zmlx.launch.compiler import compile_error
 from zmlx.launch.lazy import mlx
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
 from zmlx.launch.records import Triple, launched_group
-from zmlx.launch.signature import Parameter, Signature
-from zmlx.launch.translate import cpp_function
+from zmlx.metal.signature import Parameter, Signature
+from zmlx.runtime import RUNTIME
+from zmlx.translate.function import cpp_function
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from zmlx.launch.kernel import Call
+    from zmlx.launch.call import Call
 
 PATH = "cuda"
 
@@ -53,7 +54,7 @@ _BOUNDS = (32, 256, 512, 1024)
 class Plan:
     """What the text depends on besides the signature.
 
-    ``layout`` is one of those that ``runtime/cuda.h`` explains. ``bound`` is the most threads that a block
+    ``layout`` is one of those that ``runtime/cuda/cuda.h`` explains. ``bound`` is the most threads that a block
     may have: the compiler gives each thread as many registers as that leaves. ``device`` is the index of the
     GPU, since MLX loads a kernel of one name once, into the GPU that is the first to run it.
     """
@@ -195,7 +196,7 @@ def _strides(x: mx.array, row_contiguous: bool, stream: Any) -> tuple[mx.array, 
     """
     import mlx.core as mx
 
-    from zmlx.launch.kernel import evaluate
+    from zmlx.launch.call import evaluate
 
     if not row_contiguous:
         if evaluate([x]):
@@ -286,7 +287,7 @@ def cuda_text(signature: Signature, plan: Plan | None = None) -> str:
     pointers = [_pointer(p) for role in ("input", "output") for p in signature.parameters if p.role == role]
     parameters = ",\n    ".join([*pointers, *words])
     return (
-        '#include "cuda.h"\n'
+        '#include "cuda/cuda.h"\n'
         f"{cpp_function(signature, 'cuda', 'zmlx_kernel_function')}"
         '#line 1 "zmlx entry"\n'
         "namespace metal {\n"
@@ -354,5 +355,7 @@ def _program(signature: Signature, target: str, plan: Plan) -> Program:
 @cache
 def runtime_headers() -> Mapping[str, str]:
     """The runtime headers that CUDA kernels include, by name."""
-    paths = (path for prefix in ("cuda", "mlx", "msl") for path in sorted(RUNTIME.glob(f"{prefix}*.h")))
-    return MappingProxyType({path.name: path.read_text(encoding="utf-8") for path in paths})
+    paths = [path for folder in ("cuda", "msl") for path in sorted((RUNTIME / folder).glob("*.h"))]
+    return MappingProxyType(
+        {path.relative_to(RUNTIME).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    )

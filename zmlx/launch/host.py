@@ -8,7 +8,7 @@ the kernel                             how its threads run
 neither barrier nor simd operation     a plain loop over threads, which the compiler vectorises
 threadgroups of one thread             the same; barriers and simd operations do nothing
 barriers or simd operations            loops over threads from one to the next (regions.py)
-the same, in a form not taken apart    one fiber a thread (``runtime/host_group.h``)
+the same, in a form not taken apart    one fiber a thread (``runtime/host/group.h``)
 =====================================  =====================================================
 """
 
@@ -23,18 +23,20 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zmlx.errors import KernelCompileError, KernelRuntimeError
 from zmlx.launch import compiler, gradient, memory
-from zmlx.launch.errors import KernelCompileError, KernelRuntimeError
 from zmlx.launch.host_call import NO_MEMORY, NOT_CONTIGUOUS, Plan
 from zmlx.launch.records import Triple, launched_group
-from zmlx.launch.signature import Signature
-from zmlx.launch.statements import Unclear
-from zmlx.launch.translate import cpp_function, cpp_group_function, may_use_small_floats, translate
+from zmlx.metal.signature import Signature
+from zmlx.metal.statements import Unclear
+from zmlx.translate import pipeline, translate
+from zmlx.translate.function import cpp_function
+from zmlx.translate.unit import may_use_small_floats
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from zmlx.launch.kernel import Call
+    from zmlx.launch.call import Call
 
 #: How many threads to use; all processors that this process may run on otherwise.
 THREADS_VARIABLE = "ZMLX_NUM_THREADS"
@@ -42,7 +44,7 @@ THREADS_VARIABLE = "ZMLX_NUM_THREADS"
 #: Set to anything: kernels whose threads meet run as fibers, also where loops over the threads would do.
 FIBERS_VARIABLE = "ZMLX_FIBERS"
 
-#: Threads along x up to which kernels are compiled to vectorise: ``zmlx::MAX_POSITION`` of ``runtime/host.h``.
+#: Threads along x up to which kernels are compiled to vectorise: ``zmlx::MAX_POSITION`` of ``runtime/host/host.h``.
 _ORDINARY_GRID = 1 << 30
 
 #: What ended a launch (``zmlx::Error``), as the rest of "Kernel … ".
@@ -88,14 +90,14 @@ def load(signature: Signature, single: bool, large: bool = False) -> Program:
 
     ``single``: every threadgroup has one thread. ``large``: positions along x may go beyond `_ORDINARY_GRID`.
     """
-    return _load(signature, single and translate(signature.kernel, "host").uses_sync, large)
+    return _load(signature, single and _meets(signature), large)
 
 
 @cache
 def _load(signature: Signature, single: bool, large: bool) -> Program:
     defines = (*(["-DZMLX_SINGLE_THREAD"] if single else []), *(["-DZMLX_LARGE_GRID"] if large else []))
     told = (*defines, *host_flags(signature))
-    if single or not translate(signature.kernel, "host").uses_sync:
+    if single or not _meets(signature):
         return _compiled(signature, host_text(signature, single), "loop", told)
     if not os.environ.get(FIBERS_VARIABLE):
         # What is wrong with the author's text, the compiler says of the text below, line by line.
@@ -104,9 +106,19 @@ def _load(signature: Signature, single: bool, large: bool) -> Program:
     return _compiled(signature, host_text(signature, single), "fibers", told)
 
 
+def _meets(signature: Signature) -> bool:
+    return translate(signature.kernel, "host").uses_sync
+
+
 def host_flags(signature: Signature) -> tuple[str, ...]:
     """What the compiler must be told for `host_text`."""
-    return translate(signature.kernel, "host", may_use_small_floats(signature)).flags
+    return pipeline.run(signature.kernel, _pipeline(signature, False), may_use_small_floats(signature)).flags
+
+
+def _pipeline(signature: Signature, checked: bool) -> pipeline.Pipeline:
+    if checked:
+        return "checked"
+    return "host-fibers" if _meets(signature) else "host-loop"
 
 
 def forget_programs() -> None:
@@ -127,7 +139,7 @@ def load_library(signature: Signature, file: Path, path: str) -> Program:
     return Program(library, plan, path, gradient.tracing_test())
 
 
-#: As for Metal's vectors in ``runtime/msl_vector.h``: MLX's CPU arrays begin 8 bytes past a multiple of 16.
+#: As for Metal's vectors in ``runtime/msl/vector.h``: MLX's CPU arrays begin 8 bytes past a multiple of 16.
 _CAP_ALIGNMENT = "#define alignas(bytes) alignas((bytes) < 8 ? (bytes) : 8)\n"
 
 
@@ -144,7 +156,9 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
         run = f"run_fibers<{_flag(translation.uses_barrier)}>"
     else:
         run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
-    function = cpp_function(signature, "host", "zmlx_kernel_function", "zmlx::Group& zmlx_group")
+    function = cpp_function(
+        signature, _pipeline(signature, checked), "zmlx_kernel_function", "zmlx::Group& zmlx_group"
+    )
     attributes = [f"zmlx_thread.{name}()" for name, _ in kernel.attributes]
     return _entry(
         signature, function, run, "zmlx::Group& zmlx_group, const zmlx::Thread& zmlx_thread", attributes
@@ -159,7 +173,7 @@ def region_text(signature: Signature) -> str:
     Unclear
         The kernel cannot be taken apart.
     """
-    function = cpp_group_function(signature, "zmlx_kernel_function", "zmlx::Region& zmlx_group")
+    function = cpp_function(signature, "host-regions", "zmlx_kernel_function", "zmlx::Region& zmlx_group")
     run = f"run_regions<{_flag(translate(signature.kernel, 'host').uses_barrier)}>"
     return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 

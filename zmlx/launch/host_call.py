@@ -1,4 +1,4 @@
-"""Launches on the host in one call: Python objects go in, ``runtime/host_python.h`` does the rest.
+"""Launches on the host in one call: Python objects go in, ``runtime/host/python.h`` does the rest.
 
 Looking up the memory of each array, and packing addresses and extents, took several times as long in Python as the
 kernel and its threads do for a small grid.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from zmlx.launch.records import Triple
-    from zmlx.launch.signature import Signature
+    from zmlx.metal.signature import Signature
 
 #: How a launch ends (``zmlx::Outcome``), besides 0 and what ``zmlx::Error`` has. In brackets: what its detail says.
 NO_MEMORY = 16

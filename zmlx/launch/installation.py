@@ -14,75 +14,24 @@ Both are process-wide, may be nested and may overlap: MLX has its own functions 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from zmlx.launch.kernel import metal_kernel
+from zmlx.launch.replacement import METAL_KERNEL, Replacement, lock
+
 if TYPE_CHECKING:
     import mlx.core as mx
-
-_lock = threading.Lock()
 
 #: Who is never told what `pretend_metal` pretends: they decide by it where work runs.
 _TRUTHFUL = ("zmlx", "mlx")
 
 
-class _Replacement:
-    """A function of MLX and what takes its place while somebody holds the replacement."""
-
-    def __init__(self, module: str, name: str, make: Callable[[], Callable[..., Any]]) -> None:
-        self._module = module
-        self._name = name
-        self._make = make
-        self._ours: Callable[..., Any] | None = None
-        self._native: Callable[..., Any] | None = None
-        self._holders = 0
-
-    @property
-    def native(self) -> Callable[..., Any]:
-        """The function as it was before it was replaced."""
-        if self._native is not None:
-            return self._native
-        function: Callable[..., Any] = getattr(importlib.import_module(self._module), self._name)
-        return function
-
-    def hold(self) -> None:
-        with _lock:
-            module = importlib.import_module(self._module)
-            if self._ours is None:
-                self._ours = self._make()
-            if self._holders == 0 and getattr(module, self._name) is not self._ours:
-                self._native = getattr(module, self._name)
-                setattr(module, self._name, self._ours)
-            self._holders += 1
-
-    def release(self) -> None:
-        with _lock:
-            module = importlib.import_module(self._module)
-            self._holders -= 1
-            # If somebody else has put a function of theirs over ours meanwhile, taking it away is not for us.
-            if self._holders == 0 and getattr(module, self._name) is self._ours:
-                setattr(module, self._name, self._native)
-
-
-def _our_metal_kernel() -> Callable[..., Any]:
-    from zmlx.launch.kernel import metal_kernel
-
-    return metal_kernel
-
-
-_metal_kernel = _Replacement("mlx.core.fast", "metal_kernel", _our_metal_kernel)
-_is_available = _Replacement("mlx.core.metal", "is_available", lambda: _pretended_is_available)
-_default_device = _Replacement("mlx.core", "default_device", lambda: _pretended_default_device)
-
-
-def native_metal_kernel() -> Any:
-    """``mx.fast.metal_kernel`` as it was before `install`, whether or not it is replaced now."""
-    return _metal_kernel.native
+_is_available = Replacement("mlx.core.metal", "is_available")
+_default_device = Replacement("mlx.core", "default_device")
 
 
 class Installation:
@@ -90,13 +39,13 @@ class Installation:
 
     def __init__(self) -> None:
         self._active = True
-        _metal_kernel.hold()
+        METAL_KERNEL.hold(metal_kernel)
 
     def undo(self) -> None:
         """End this installation; calling again does nothing. Kernels made meanwhile stay what they are."""
         if self._active:
             self._active = False
-            _metal_kernel.release()
+            METAL_KERNEL.release()
 
     def __enter__(self) -> Installation:
         return self
@@ -154,14 +103,14 @@ def pretend_metal(*packages: str) -> Iterator[None]:
     ...     from mlx_lm.models.gated_delta import gated_delta_kernel
     """
     with install():
-        _is_available.hold()
-        _default_device.hold()
-        with _lock:
+        _is_available.hold(_pretended_is_available)
+        _default_device.hold(_pretended_default_device)
+        with lock:
             _pretences.append(packages)
         try:
             yield
         finally:
-            with _lock:
+            with lock:
                 _pretences.remove(packages)
             _default_device.release()
             _is_available.release()

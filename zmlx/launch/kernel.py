@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from zmlx.launch import checker, records
+from zmlx.launch import hook, records
+from zmlx.launch.call import Call, dtype_name, evaluate, extents, template_value, wrong_sizes
 from zmlx.launch.lazy import mlx
-from zmlx.launch.origins import Origin, caller_origin
+from zmlx.launch.origin import Origin, caller_origin
 from zmlx.launch.records import Triple
-from zmlx.launch.signature import (
+from zmlx.metal.signature import (
     MAX_CONSTANT_ARRAY_SIZE,
-    METAL_TYPES,
     ArrayType,
     KernelSource,
     Signature,
-    TemplateValue,
     make_signature,
 )
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 Reference = Callable[[list["mx.array"], Mapping[str, Any]], Sequence["mx.array"]]
 
 MATH_MODES = ("safe", "relaxed", "fast")
-MAX_THREADS_PER_THREADGROUP = 1024
 
 MSG_NO_GPU = (
     "[metal_kernel] The call asks for the GPU, and MLX has no GPU back end here. Pass stream=mx.cpu, or leave "
@@ -43,19 +41,6 @@ MSG_TRACED = (
     "mx.vmap there. Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call in "
     "mx.custom_function with a vmap rule, or call it outside of the transformation."
 )
-
-
-class Call(NamedTuple):
-    """The arguments of one launch, checked. Arrays and dtypes are MLX's."""
-
-    inputs: list[mx.array]
-    output_shapes: list[tuple[int, ...]]
-    output_dtypes: list[mx.Dtype]
-    grid: Triple
-    threadgroup: Triple
-    template: list[tuple[str, Any]]
-    init_value: float | None
-    stream: Any
 
 
 def metal_kernel(
@@ -132,7 +117,7 @@ class MetalKernel:
         self.source = source
         self.reference = reference
         self.origin = origin
-        self.native: Any = None  # MLX's own kernel object, once Metal was asked for
+        self._native: Any = None  # MLX's own kernel object, once Metal was asked for
         self._signatures: dict[Any, Signature] = {}
         self._input_count, self._output_count = len(source.input_names), len(source.output_names)
 
@@ -186,7 +171,7 @@ class MetalKernel:
             or len(output_shapes) != self._output_count
             or len(output_dtypes) != self._output_count
         ):
-            raise ValueError(_wrong_sizes(source, inputs, output_shapes, output_dtypes))
+            raise ValueError(wrong_sizes(source, inputs, output_shapes, output_dtypes))
         if init_value is None and records.poisoning():
             init_value = float("nan")
         array = mx.array
@@ -194,7 +179,7 @@ class MetalKernel:
             [x if isinstance(x, array) else array(x) for x in inputs],
             [tuple(shape) for shape in output_shapes],
             list(output_dtypes),
-            *_extents(grid, threadgroup),
+            *extents(grid, threadgroup),
             list(template) if template else [],
             init_value,
             stream,
@@ -206,9 +191,9 @@ class MetalKernel:
         if records.recorded_backend() is not None:
             records.note_launch(signature, backend, "", call.grid, call.threadgroup)
             return _zeros(call)
-        check = checker.active()
-        if check is not None and evaluate(call.inputs):
-            outputs, backend, path = check.launch(signature, call, self.origin), "cpu", "checked"
+        taken = hook.current()
+        if taken is not None and evaluate(call.inputs):
+            outputs, backend, path = taken.launch(signature, call, self.origin), "cpu", taken.path
         else:
             outputs, path = self._launch(backend, signature, call)
         records.note_launch(signature, backend, path, call.grid, call.threadgroup)
@@ -218,7 +203,9 @@ class MetalKernel:
         if backend == "metal":
             from zmlx.launch import metal
 
-            return metal.launch(self, call), metal.PATH
+            if self._native is None:
+                self._native = metal.native_kernel(self.source)
+            return metal.launch(self._native, call), metal.PATH
         if backend == "cuda":
             outputs, path = _cuda().launch(signature, call)
             return outputs, path
@@ -242,7 +229,7 @@ class MetalKernel:
                 self.source,
                 [ArrayType(dtype_name(dtype), ndim, small) for dtype, ndim, small in arrays],
                 [dtype_name(dtype) for dtype in call.output_dtypes],
-                [(name, _template_value(value)) for name, value in call.template],
+                [(name, template_value(value)) for name, value in call.template],
             )
         return signature
 
@@ -269,11 +256,6 @@ def current_backend(stream: Any = None) -> str:
     raise RuntimeError(MSG_NO_GPU)
 
 
-def dtype_name(dtype: mx.Dtype) -> str:
-    """``"float32"`` for ``mx.float32``."""
-    return str(dtype).rpartition(".")[2]
-
-
 @cache
 def _cuda() -> Any:
     from zmlx.launch import cuda
@@ -286,85 +268,6 @@ def _host() -> Any:
     from zmlx.launch import host
 
     return host
-
-
-def evaluate(arrays: list[mx.array]) -> bool:
-    """Evaluate the arrays; false if they are being traced and have no values."""
-    try:
-        mlx().eval(arrays)
-    except (ValueError, RuntimeError) as error:
-        if "during function transformations" in str(error):
-            return False
-        raise
-    return True
-
-
-def _wrong_sizes(source: KernelSource, *given: Sequence[Any]) -> str:
-    """The message for the first of inputs, output shapes and output dtypes that are not one for each name."""
-    names = (source.input_names, source.output_names, source.output_names)
-    wanted = list(map(len, names))
-    whats = ("inputs", "output_shapes", "output_dtypes")
-    return next(
-        f"[metal_kernel] Expected `{what}` to have size {want} but got size {len(got)}."
-        for what, got, want in zip(whats, given, wanted, strict=True)
-        if len(got) != want
-    )
-
-
-#: Grids and threadgroups found good before. There may be as many as there are shapes: when full, it starts anew.
-_known_extents: dict[tuple[Any, Any], tuple[Triple, Triple]] = {}
-_MAX_KNOWN_EXTENTS = 4096
-
-
-def _extents(grid: Sequence[int], threadgroup: Sequence[int]) -> tuple[Triple, Triple]:
-    """The grid and the threadgroup, checked."""
-    key = (grid, threadgroup)
-    try:
-        known = _known_extents.get(key)
-    except TypeError:  # lists
-        known = None
-    if known is not None:
-        return known
-    found = _triple("grid", grid), _check_group(_triple("threadgroup", threadgroup))
-    # Plain integers only: an mx.array as an extent may be equal to itself and have another value the next time.
-    if all(type(extent) is tuple and {*map(type, extent)} == {int} for extent in key):
-        if len(_known_extents) >= _MAX_KNOWN_EXTENTS:
-            _known_extents.clear()
-        _known_extents[key] = found
-    return found
-
-
-def _triple(what: str, value: Sequence[int]) -> Triple:
-    extent = tuple(map(int, value))
-    if len(extent) != 3 or min(extent) < 0 or max(extent) >= 2**32:
-        raise ValueError(
-            f"[metal_kernel] Expected `{what}` to be three counts of threads along x, y and z but got {value!r}."
-        )
-    return extent
-
-
-def _check_group(group: Triple) -> Triple:
-    threads = group[0] * group[1] * group[2]
-    if threads > MAX_THREADS_PER_THREADGROUP:
-        raise ValueError(
-            f"[metal_kernel] Thread group size ({threads}) is greater than the maximum allowed threads per "
-            f"threadgroup ({MAX_THREADS_PER_THREADGROUP})."
-        )
-    if threads == 0:
-        raise ValueError(
-            f"[metal_kernel] Expected `threadgroup` to have at least one thread but got {group}."
-        )
-    return group
-
-
-def _template_value(value: Any) -> TemplateValue:
-    import mlx.core as mx
-
-    if isinstance(value, mx.Dtype):
-        return METAL_TYPES[dtype_name(value)]
-    if isinstance(value, bool) or (isinstance(value, int) and -(2**31) <= value < 2**31):
-        return value
-    raise ValueError("[metal_kernel] Invalid template argument. Must be `mlx.core.Dtype`, `int` or `bool`.")
 
 
 def _zeros(call: Call) -> list[mx.array]:

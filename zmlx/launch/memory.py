@@ -11,7 +11,7 @@ from zmlx.launch.lazy import mlx, numpy
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from zmlx.launch.kernel import Call
+    from zmlx.launch.call import Call
 
 
 class Buffer(ctypes.Structure):

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from zmlx.launch.replacement import native_metal_kernel
+from zmlx.metal.signature import KernelSource
+
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from zmlx.launch.kernel import Call, MetalKernel
+    from zmlx.launch.call import Call
 
 PATH = "metal"
 
 
-def launch(kernel: MetalKernel, call: Call) -> list[mx.array]:
-    """Run the call through ``mx.fast.metal_kernel``."""
+def native_kernel(source: KernelSource) -> Any:
+    """MLX's own kernel object, also while `zmlx.install` has put ours in the place of its factory."""
+    options: dict[str, Any] = {}
+    if source.math_mode != "safe":  # older MLX does not know the argument, and safe is what it does
+        options["compile_options"] = {"math_mode": source.math_mode}
+    return native_metal_kernel()(
+        name=source.name,
+        input_names=list(source.input_names),
+        output_names=list(source.output_names),
+        source=source.source,
+        header=source.header,
+        ensure_row_contiguous=source.ensure_row_contiguous,
+        atomic_outputs=source.atomic_outputs,
+        **options,
+    )
+
+
+def launch(native: Any, call: Call) -> list[mx.array]:
+    """Run the call through a `native_kernel`."""
     import mlx.core as mx
 
-    if kernel.native is None:
-        source = kernel.source
-        options: dict[str, Any] = {}
-        if source.math_mode != "safe":  # older MLX does not know the argument, and safe is what it does
-            options["compile_options"] = {"math_mode": source.math_mode}
-        kernel.native = _native_factory()(
-            name=source.name,
-            input_names=list(source.input_names),
-            output_names=list(source.output_names),
-            source=source.source,
-            header=source.header,
-            ensure_row_contiguous=source.ensure_row_contiguous,
-            atomic_outputs=source.atomic_outputs,
-            **options,
-        )
-    result: list[mx.array] = kernel.native(
+    result: list[mx.array] = native(
         inputs=call.inputs,
         template=call.template,
         grid=call.grid,
@@ -42,10 +47,3 @@ def launch(kernel: MetalKernel, call: Call) -> list[mx.array]:
         stream=call.stream if call.stream is not None else mx.gpu,
     )
     return result
-
-
-def _native_factory() -> Any:
-    """MLX's own factory, also while `zmlx.install` has put ours in its place."""
-    from zmlx.launch import installation
-
-    return installation.native_metal_kernel()

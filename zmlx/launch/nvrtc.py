@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from zmlx.launch.errors import NvrtcNotFoundError
+from zmlx.errors import NvrtcNotFoundError
 
 #: The library to use, instead of the first that is found.
 NVRTC_VARIABLE = "ZMLX_NVRTC"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from zmlx.launch.signature import KernelSource, Signature
+from zmlx.metal.signature import KernelSource, Signature
 
 Triple = tuple[int, int, int]
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from zmlx.launch.checker import Checking, activate
-from zmlx.launch.suppressions import Suppressions, load_suppressions
+from zmlx.check.checker import Checking
+from zmlx.check.suppressions import Suppressions, load_suppressions
+from zmlx.launch.hook import intercepting
 
 _WIRE = "zmlx-check"
 
@@ -32,7 +33,7 @@ class CheckHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, Any, Any]:
         check = Checking(raise_on_finding=False, suppressions=self.suppressions)
-        with activate(check):
+        with intercepting(check):
             result = yield
         self.launches += check.launches
         self.accesses += check.accesses

@@ -133,7 +133,7 @@ def golden_registry(pytestconfig: pytest.Config) -> dict[str, Callable[..., Any]
     ``["all"]()``
         everything that "get" finds, as {back end: {name: value}}.
     """
-    from zmlx.testing.registry import GoldenRegistry
+    from zmlx.testing.golden.registry import GoldenRegistry
 
     state = pytestconfig.stash[_session.KEY]
     registry = GoldenRegistry(state.golden_dir, state.ledger, prefer_session=state.golden_record)

@@ -236,8 +236,8 @@ class SessionHooks:
             )
 
     def _persist_golden(self, *, passed: bool) -> None:
-        from zmlx.testing.golden_file import GoldenError
-        from zmlx.testing.registry import persist
+        from zmlx.testing.golden.file import GoldenError
+        from zmlx.testing.golden.registry import persist
 
         here = self.state.backend.name
         for name, values in sorted(self.state.ledger.golden.items()):

@@ -17,9 +17,9 @@ import numpy as np
 
 from zmlx import _compat
 from zmlx.testing._formats import round_to
-from zmlx.testing.catalogue import working_on
-from zmlx.testing.comparison import Progress
 from zmlx.testing.environment import describe_environment
+from zmlx.testing.golden.catalogue import working_on
+from zmlx.testing.golden.comparison import Progress
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng, case_name, to_mx
 from zmlx.testing.tolerance import Agreement, compare, dtype_name
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, find, given, note, settings
 
 from fuzz.grammar import Kernel, kernels
+from zmlx.errors import NvrtcNotFoundError
 from zmlx.launch import cuda, recording
-from zmlx.launch.errors import NvrtcNotFoundError
 from zmlx.launch.nvrtc import find_nvrtc
 
 EXAMPLES = int(os.environ.get("ZMLX_FUZZ_EXAMPLES", "15"))

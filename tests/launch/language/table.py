@@ -56,8 +56,8 @@ What exists only on Metal is refused with its line, before anything runs:
 
 def run(kernel: Kernel) -> dict[str, str]:
     """Each row's result: the path it ran on ("loop", "regions", "fibers", "cuda"), or why it failed."""
+    from zmlx.errors import KernelError
     from zmlx.launch import watch
-    from zmlx.launch.errors import KernelError
 
     try:
         with watch() as launches:
@@ -115,7 +115,7 @@ PATHS = frozenset({"loop", "regions", "fibers"})
 
 def render() -> str:
     """The text of docs/language.md."""
-    from zmlx.launch.translate import REFUSED_CONSTRUCTS
+    from zmlx.translate.refusals import REFUSED_CONSTRUCTS
 
     recorded = results()
     lines = [_HEAD]

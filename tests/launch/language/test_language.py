@@ -9,9 +9,10 @@ import pytest
 
 from language.row import Kernel, Row, kernels, to_numpy
 from language.table import DOCUMENT, PATHS, ROWS, render, results
-from zmlx.launch import cuda, current_backend, recording, translate, watch
-from zmlx.launch.errors import KernelError, NvrtcNotFoundError
+from zmlx.errors import KernelError, NvrtcNotFoundError
+from zmlx.launch import cuda, current_backend, recording, watch
 from zmlx.launch.nvrtc import find_nvrtc
+from zmlx.translate import translate
 
 KERNELS = kernels(ROWS)
 HOME = {row.name: kernel for kernel in KERNELS for row in kernel.rows}

@@ -1,0 +1,374 @@
+"""One launch under the checker: its arrays placed, its threadgroups run one after the other, its findings worded."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from zmlx.check import layout, wording
+from zmlx.check.build import CheckedProgram, load_checked
+from zmlx.check.findings import Access, Finding
+from zmlx.check.layout import Array, Check, Extent
+from zmlx.check.symbolize import Places
+from zmlx.check.wording import Storage, Words
+from zmlx.check.worker import run_guarded
+from zmlx.errors import KernelRuntimeError
+from zmlx.launch import gradient, host, host_call
+from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
+from zmlx.launch.records import Triple, launched_group, threads_of
+from zmlx.metal.signature import Signature
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+    from zmlx.launch.call import Call
+
+#: Bytes of shadow memory that a launch may take: two marks of 8 bytes for each element (each 4 bytes of larger ones).
+MARKS = 16
+MAX_GROUP_MEMORY = 32768
+
+#: What floating-point atomics may differ by when they are added up in another order, relative to the largest element,
+#: by the bytes of an element.
+_ROUNDING = {2: 1e-2, 4: 1e-4}
+
+#: ``Check.stopped``
+_SIGNALLED, _TOO_LONG, _TOO_MANY_VARIABLES, _NO_MEMORY = 1, 2, 3, 4
+#: ``zmlx::Error``
+_ARITHMETIC, _ACCESS, _STACK = 2, 3, 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of a checked launch: seconds, and bytes of shadow memory for its outputs."""
+
+    time: float = 60.0
+    memory: int = 4 << 30
+
+
+@dataclass
+class Result:
+    """What a checked launch gave."""
+
+    outputs: list[mx.array]
+    findings: list[Finding]
+    accesses: int = 0
+    dropped: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def launch(signature: Signature, call: Call, limits: Limits, schedules: Sequence[str]) -> Result:
+    """Run a call under the checker, and again in each of ``schedules`` if it looks clean.
+
+    Raises
+    ------
+    KernelCompileError, TranslationError, CompilerNotFoundError
+        As an ordinary launch.
+    MemoryError
+        There is no address space for the arrays.
+    """
+    program = load_checked(signature)
+    outputs = allocate(call)
+    run = _Run(program, signature, call, limits, outputs)
+    try:
+        result = run.first()
+        if not result.findings and run.threads:
+            result.findings += run.compare(schedules)
+    finally:
+        run.release()
+    result.outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
+    return result
+
+
+class _Run:
+    """The arrays of a launch and how it is run."""
+
+    def __init__(
+        self,
+        program: CheckedProgram,
+        signature: Signature,
+        call: Call,
+        limits: Limits,
+        outputs: list[mx.array],
+    ) -> None:
+        self.program = program
+        self.signature = signature
+        self.call = call
+        self.limits = limits
+        self.outputs = outputs
+        self.notes: list[str] = []
+        self._initial: dict[int, Any] = {}
+        self._held: list[Buffer] = []
+        contiguous = signature.kernel.ensure_row_contiguous
+        self.inputs = [view(x, contiguous, self._held) for x in call.inputs]
+        self.targets = [view(x, False, self._held) for x in outputs]
+        self.group = launched_group(call.grid, call.threadgroup)
+        self.threads = threads_of(call.grid)
+        self.groups: Triple = tuple(
+            -(-n // g) if g else 0 for n, g in zip(call.grid, self.group, strict=True)
+        )  # type: ignore[assignment]
+        self.storage: dict[int, Storage] = {}
+
+    def release(self) -> None:
+        for buffer in self._held:
+            release(buffer)
+
+    def _add_note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def first(self) -> Result:
+        if not self.threads:
+            return Result(self.outputs, [])
+        check = self._run("lockstep", [view.address for view in self.targets])
+        findings = self._findings(check)
+        return Result(self.outputs, findings, check.accesses, check.dropped, self.notes)
+
+    def compare(self, schedules: Sequence[str]) -> list[Finding]:
+        """Run in other orders; an output that changes is a finding."""
+        for schedule in schedules:
+            again = [(ctypes.c_char * max(1, x.nbytes))() for x in self.outputs]
+            check = self._run(schedule, [ctypes.addressof(memory) for memory in again])
+            findings = self._findings(check)
+            if findings:
+                note = f"Seen with the threads in another order: {schedule}."
+                return [replace(f, notes=(*f.notes, note)) for f in findings]
+            for name, array, memory in zip(
+                self.signature.kernel.output_names, self.outputs, again, strict=True
+            ):
+                found = self._difference(name, array, memory, schedule)
+                if found is not None:
+                    return [found]
+        return []
+
+    def _difference(self, name: str, array: mx.array, memory: Any, schedule: str) -> Finding | None:
+        import mlx.core as mx
+        import numpy as np
+
+        raw = mx.view(mx.flatten(array), mx.uint8) if array.size else mx.zeros((0,), mx.uint8)
+        first, second = np.asarray(raw), np.frombuffer(memory, np.uint8, array.nbytes)
+        different = np.nonzero(first != second)[0]
+        if not different.size:
+            return None
+        index = int(different[0]) // array.itemsize
+        count = len(np.unique(different // array.itemsize))
+        values = [
+            _value(part[index * array.itemsize :][: array.itemsize], array.dtype) for part in (first, second)
+        ]
+        kernel = self.signature.kernel
+        if mx.issubdtype(array.dtype, mx.floating) and (
+            kernel.atomic_outputs or "atomic" in kernel.source + kernel.header
+        ):
+            numbers = [
+                np.asarray(mx.view(mx.array(part), array.dtype).astype(mx.float32))
+                for part in (first, second)
+            ]
+            change = float(np.max(np.abs(numbers[0] - numbers[1])))
+            if change <= _ROUNDING[array.itemsize] * float(np.max(np.abs(numbers[0]))):
+                self._add_note(
+                    f"{kernel.name}: {name} differs by up to {change:.2g} with the order of threads, as sums of "
+                    "floating-point atomics do; this is not reported."
+                )
+                return None
+        advice = (
+            "look for threads that depend on who comes first, such as the result of an atomic operation used as an "
+            "index."
+        )
+        return Finding(
+            "schedule-dependent",
+            self.signature.kernel.name,
+            f"{count} of {array.size} elements of {name} depend on the order in which threads run: {name}[{index}] is "
+            f"{values[0]} in lockstep and {values[1]} with the threads in another order ({schedule})",
+            advice,
+            array=name,
+            index=str(index),
+        )
+
+    # ---- running ----
+
+    def _run(self, schedule: str, targets: Sequence[int | None]) -> Check:
+        check = Check()
+        kernel = self.signature.kernel
+        parameters = self.signature.parameters
+        keep = [
+            argument(p.role, (self.targets if p.role == "output" else self.inputs)[p.array])
+            for p in parameters
+        ]
+        addresses = [a if isinstance(a, int) or a is None else ctypes.addressof(a) for a in keep]
+        buffers = (ctypes.c_void_p * len(addresses))(*addresses)
+        arrays = self._arrays(targets)
+        for launch, groups in ((check.outer, (1, 1, 1)), (check.launch, self.groups)):
+            launch.buffers = ctypes.addressof(buffers)
+            launch.grid, launch.group, launch.groups = (
+                Extent(*self.call.grid),
+                Extent(*self.group),
+                Extent(*groups),
+            )
+        check.arrays, check.array_count = arrays, len(arrays)
+        check.schedule, check.seed = layout.SCHEDULES[schedule], 0x5EED
+        library = self.program.library
+        entry = ctypes.cast(library.zmlx_check_entry, ctypes.c_void_p)
+        runtime = host_call.runtime()
+
+        def work() -> int:
+            try:
+                if library.zmlx_check_prepare(ctypes.byref(check)):
+                    return 1
+                return int(runtime.zmlx_run(entry, ctypes.byref(check), 1, host.num_threads()))
+            finally:
+                library.zmlx_check_finish(ctypes.byref(check))
+
+        count = self.groups[0] * self.groups[1] * self.groups[2]
+        failed = run_guarded(
+            work,
+            library.zmlx_check_stop,
+            self.limits.time,
+            lambda: f"checking {kernel.name}: {check.groups_done} of {count} threadgroups",
+        )
+        if failed or check.stopped == _NO_MEMORY:
+            raise MemoryError(
+                f"[metal_kernel] No memory for the arrays of {kernel.name!r} under the checker."
+            )
+        return check
+
+    def _arrays(self, targets: Sequence[int | None]) -> Any:
+        kernel = self.signature.kernel
+        found = []
+        self.storage.clear()
+        budget = self.limits.memory
+        for number, parameter in enumerate(self.signature.parameters):
+            if parameter.role not in ("input", "output"):
+                continue
+            written = parameter.role == "output"
+            view = (self.targets if written else self.inputs)[parameter.array]
+            itemsize = (self.outputs if written else self.call.inputs)[parameter.array].itemsize
+            low, size = _extent(view, itemsize)
+            shadow = size // min(itemsize, 4) * MARKS if written else 0
+            shadowed = shadow <= budget
+            budget -= shadow if shadowed else 0
+            if not shadowed:
+                self._add_note(
+                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) are checked against its "
+                    "bounds only: comparing them with each other would take more than the memory limit."
+                )
+            initial = self.call.init_value is not None
+            source = view.address - low if view.address is not None and (not written or initial) else None
+            found.append(
+                Array(
+                    source,
+                    targets[parameter.array] if written else None,
+                    size,
+                    low,
+                    itemsize,
+                    number,
+                    written,
+                    not written or initial,
+                    shadowed,
+                )
+            )
+            self.storage[len(found) - 1] = Storage(parameter.name, parameter.role, size, itemsize, start=low)
+        # A second run starts from what the first one wrote, unless the initial contents are kept.
+        if self.call.init_value is not None:
+            self._keep_initial(found)
+        return (Array * len(found))(*found)
+
+    def _keep_initial(self, arrays: list[Array]) -> None:
+        if not self._initial:
+            self._initial = {
+                i: ctypes.create_string_buffer(ctypes.string_at(a.source, a.bytes), max(1, a.bytes))
+                for i, a in enumerate(arrays)
+                if a.writable and a.bytes
+            }
+        for i, memory in self._initial.items():
+            arrays[i].source = ctypes.addressof(memory)
+
+    # ---- wording ----
+
+    def _findings(self, check: Check) -> list[Finding]:
+        kernel = self.signature.kernel
+        raws = list(check.findings[: check.finding_count])
+        for i in range(check.variable_count):
+            v = check.variables[i]
+            self.storage[layout.FIRST_VARIABLE + i] = Storage(
+                v.name.decode(), "threadgroup", v.bytes, v.element, v.columns, v.planes
+            )
+        waits = list(check.waiting[: check.waiting_count])
+        offsets = [offset for raw in raws for offset in (raw.pc, raw.other_pc, raw.barrier_pc)]
+        offsets += [wait.pc for wait in waits] + [check.same_value_pc]
+        if check.stopped or check.outer.error:
+            offsets += [check.last_pc, check.stopped_pc]
+        places = Places(kernel, self.program.path, offsets)
+        words = Words(kernel.name, dict(self.storage), places, self.groups, self.group, self.call.grid)
+        found = wording.refine(raws, words)
+        found += self._stopped(check, words)
+        found += wording.unset_variables(kernel, self.program.warnings, places)
+        if check.same_value:
+            place = places.at(check.same_value_pc)
+            self._add_note(
+                f"{kernel.name}: threads write the same value to the same element without any order ({place}); this "
+                "is not reported as a race."
+            )
+        used = sum(s.bytes for i, s in self.storage.items() if i >= layout.FIRST_VARIABLE)
+        if used > MAX_GROUP_MEMORY:
+            message = f"declares {used} bytes of threadgroup memory; Metal has {MAX_GROUP_MEMORY} bytes a threadgroup"
+            found.append(
+                Finding("metal-lint", kernel.name, message, "use smaller tiles, or a narrower type.")
+            )
+        return found
+
+    def _stopped(self, check: Check, words: Words) -> list[Finding]:
+        kernel = self.signature.kernel.name
+        thread = words.thread(check.stopped_thread, check.stopped_group)
+        last = Access("was running, and accessed memory here last", words.places.at(check.last_pc), thread)
+        if words.places.at(check.stopped_pc).line is not None:
+            last = Access("was running here", words.places.at(check.stopped_pc), thread)
+        if check.stopped == _TOO_MANY_VARIABLES:
+            raise KernelRuntimeError(
+                f"[metal_kernel] Kernel {kernel!r} declares more than {layout.MAX_VARIABLES} threadgroup variables, "
+                "which the checker cannot follow."
+            )
+        if check.stopped:
+            limit = f"{self.limits.time:g} s"
+            message = f"did not end within {limit} under the checker"
+            if check.stopped == _TOO_LONG:
+                message = "synchronises too often in one launch for the checker: more than 2^31 times"
+            advice = (
+                "look for a loop whose condition never changes. If the kernel is only slow, check it with a smaller "
+                "grid, or give checked() a larger time_limit."
+            )
+            accesses = (last, *words.waiting(list(check.waiting[: check.waiting_count]), check.stopped_group))
+            done = f"{check.groups_done} of {self.groups[0] * self.groups[1] * self.groups[2]} threadgroups were done."
+            return [Finding("stopped", kernel, message, advice, accesses, notes=(done,))]
+        if check.outer.error == _STACK:
+            message = "overflowed a thread's stack of 192 KB"
+            advice = "recursion, or local arrays that are too large for any GPU, are the causes; use neither."
+            return [Finding("stopped", kernel, message, advice, (last,))]
+        if check.outer.error == _ARITHMETIC:
+            message = (
+                "divided an integer by zero, or the smallest integer by -1, which Metal leaves undefined"
+            )
+            return [Finding("stopped", kernel, message, "guard the division.", (last,))]
+        if check.outer.error == _ACCESS:
+            message = "read or wrote memory that does not exist"
+            return [Finding("out-of-bounds", kernel, message, wording.ADVICE_BOUNDS, (last,))]
+        return []
+
+
+def _extent(view: View, itemsize: int) -> tuple[int, int]:
+    """Bytes in front of the first element, and bytes in all, that an array's elements span."""
+    low = high = 0
+    for extent, stride in zip(view.shape, view.strides, strict=True):
+        if extent == 0:
+            return 0, 0
+        if stride < 0:
+            low -= stride * (extent - 1)
+        else:
+            high += stride * (extent - 1)
+    return low * itemsize, (low + high + 1) * itemsize
+
+
+def _value(raw: Any, dtype: mx.Dtype) -> str:
+    import mlx.core as mx
+
+    return str(mx.view(mx.array(raw), dtype).item())

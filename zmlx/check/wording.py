@@ -1,0 +1,386 @@
+"""From what ``runtime/check/check.cpp`` recorded to a `Finding` that says what happened and what to change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from zmlx.check import layout
+from zmlx.check.findings import Access, Finding, ThreadPosition
+from zmlx.check.layout import RawFinding, Waiting
+from zmlx.check.symbolize import NO_PLACE, Place, Places
+from zmlx.launch.records import Triple
+from zmlx.metal.signature import KernelSource
+
+_BARRIER = {
+    "threadgroup": "threadgroup_barrier(mem_flags::mem_threadgroup)",
+    "device": "threadgroup_barrier(mem_flags::mem_device)",
+}
+
+ADVICE_BOUNDS = (
+    "compare the index with the array's size before the access, also for the threads at the edge of the grid."
+)
+ADVICE_ACROSS = (
+    "let each element belong to one threadgroup, make all accesses to it atomic, or split the work into two launches: "
+    "no barrier reaches from one threadgroup to another."
+)
+ADVICE_DIVERGENCE = (
+    "move the barrier to where all threads of the threadgroup pass: out of the branch or loop that not all take, and "
+    "in front of any early return."
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An array as messages speak of it. ``kind`` is input, output, or threadgroup."""
+
+    name: str
+    kind: str
+    bytes: int
+    itemsize: int
+    columns: int = 0
+    planes: int = 0
+    start: int = 0
+
+    @property
+    def memory(self) -> str:
+        return "threadgroup" if self.kind == "threadgroup" else "device"
+
+    @property
+    def count(self) -> int:
+        return self.bytes // self.itemsize if self.itemsize else 0
+
+    def index(self, offset: int) -> str:
+        """The element at a byte offset, as it is written between the outer brackets."""
+        element = (offset - self.start) // self.itemsize
+        if not self.columns or element < 0:
+            return str(element)
+        rows, column = divmod(element, self.columns)
+        if not self.planes:
+            return f"{rows}][{column}"
+        plane, row = divmod(rows, self.planes)
+        return f"{plane}][{row}][{column}"
+
+    @property
+    def described(self) -> str:
+        noun = {"input": "the input", "output": "the output", "threadgroup": "the threadgroup variable"}[
+            self.kind
+        ]
+        return f"{noun} {self.name}"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is needed to word the findings of one launch."""
+
+    kernel: str
+    storage: dict[int, Storage]
+    places: Places
+    groups: Triple
+    group: Triple
+    grid: Triple
+
+    def thread(self, index: int, group: int) -> ThreadPosition:
+        gx, gy, _ = self.groups
+        at = (group % gx, group // gx % gy, group // gx // gy)
+        size = tuple(min(g, n - p * g) for g, n, p in zip(self.group, self.grid, at, strict=True))
+        local = (index % size[0], index // size[0] % size[1], index // size[0] // size[1])
+        x, y, z = (p * g + i for p, g, i in zip(at, self.group, local, strict=True))
+        return ThreadPosition(index, index % 32, index // 32, at, local, (x, y, z))
+
+    def word(self, raw: RawFinding) -> Finding:
+        kind = layout.KINDS[raw.kind]
+        place = self._place(raw.pc, raw.line)
+        if raw.file:
+            place = self.places.named(raw.file.decode(errors="replace"), raw.line)
+        finding = Finding(kind, self.kernel, "", count=raw.count)
+        storage = self.storage.get(raw.slot)
+        if storage is not None:
+            finding = replace(finding, array=storage.name, index=storage.index(raw.offset))
+        word = {
+            "out-of-bounds": self._out_of_bounds,
+            "data-race": self._race,
+            "uninitialized": self._uninitialized,
+            "barrier-divergence": self._divergence,
+            "memory-order": self._memory_order,
+            "stopped": self._division,
+        }[kind]
+        return word(raw, finding, storage, place)
+
+    def _mine(self, raw: RawFinding, what: str, place: Place) -> Access:
+        return Access(what, place, self.thread(raw.thread, raw.group))
+
+    def _theirs(self, raw: RawFinding, what: str) -> Access:
+        place = self._place(raw.other_pc, raw.other_line)
+        return Access(what, place, self.thread(raw.other_thread, raw.other_group))
+
+    def _place(self, offset: int, line: int) -> Place:
+        """A place in the code; where its line is lost, that of the call, which is hardly ever in the header."""
+        place = self.places.at(offset)
+        return place if place.line is not None or not line else self.places.line("source", line)
+
+    def _out_of_bounds(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
+        verb = "writes" if raw.access & layout.WRITE else "reads"
+        advice = ADVICE_BOUNDS
+        if raw.detail == layout.LOCAL_ARRAY:
+            return self._local_array(raw, finding, place)
+        if raw.detail == layout.LOCAL_OBJECT:
+            message = "reads or writes beyond the end of one of the thread's own arrays, through a pointer"
+            advice = "compare the index with the size of the array that the pointer points into."
+            verb = "accesses it"
+        elif raw.detail == layout.STACK_DAMAGED:
+            message = "writes beyond the end of one of the thread's own arrays, through a pointer"
+            advice = "compare the index with the size of the array that the pointer points into."
+            access = self._mine(raw, "had done so when it returned", NO_PLACE)
+            return replace(finding, message=message, advice=advice, accesses=(access,))
+        elif raw.detail == layout.OTHER_THREAD:
+            message = f"{verb} the local variables of another thread, through a pointer"
+            advice = "a thread's local variables are its own: exchange values through threadgroup memory."
+        elif storage is None:
+            message = (
+                f"{verb} {raw.size} bytes at address {raw.value:#x}, which is in no array of this launch"
+            )
+            advice = "look for a pointer that has no value yet, or an index that is wrong by very much."
+        else:
+            name = f"{storage.name}[{finding.index}]"
+            if raw.detail == layout.READ_ONLY:
+                message = f"writes {name}, and {storage.name} is an input: inputs are read-only"
+                advice = "write to an output; to change an input in place, copy it to one."
+            else:
+                end = storage.count - 1
+                element = raw.offset // storage.itemsize
+                if element < 0:
+                    how = f"{-element} before the start"
+                elif element > end:
+                    how = f"{element - end} past the end"
+                else:
+                    how = f"{raw.size} bytes that begin in the last element and end past it"
+                message = f"{verb} {name} of {storage.count}, {how} of {storage.described}"
+                if element >> 31 == 1:
+                    message += f" ({element} is {element - (1 << 32)} as an unsigned number: it went below 0)"
+                finding = replace(finding, index=storage.index(raw.offset))
+            verb = f"{verb} {name}"
+        if raw.detail != layout.READ_ONLY and storage is None and raw.detail != layout.LOCAL_OBJECT:
+            verb = f"{verb} it"
+        access = self._mine(raw, verb, place)
+        notes = ("The thread was stopped before the access; the others went on.",)
+        return replace(finding, message=message, advice=advice, accesses=(access,), notes=notes)
+
+    def _local_array(self, raw: RawFinding, finding: Finding, place: Place) -> Finding:
+        kind = raw.text.decode(errors="replace").strip("'").replace(" [", "[")
+        index = raw.value - (1 << 64) if raw.value >> 63 else raw.value
+        extent = re.search(r"\[(\d+)\]", kind)
+        parameters = {s.name for s in self.storage.values() if s.kind != "threadgroup"}
+        name = _indexed_name(place.text, parameters)
+        shared = {s.name: s for s in self.storage.values() if s.kind == "threadgroup"}
+        what = (
+            shared[name].described
+            if name in shared
+            else f"the thread's own array {name}"
+            if name
+            else "an array"
+        )
+        shown = f"{name or 'array'}[{index}]"
+        message = f"accesses {shown} of {extent[1] if extent else '?'}, outside of {what} ({kind})"
+        access = self._mine(raw, f"accesses {shown}", place)
+        notes = ("The thread was stopped before the access; the others went on.",)
+        return replace(
+            finding,
+            message=message,
+            advice=ADVICE_BOUNDS,
+            accesses=(access,),
+            array=name,
+            index=str(index),
+            notes=notes,
+        )
+
+    def _race(self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place) -> Finding:
+        assert storage is not None
+        name = f"{storage.name}[{finding.index}]"
+        mixed = (raw.access ^ raw.other_access) & layout.ATOMIC
+        if raw.access & layout.WRITE and raw.other_access & layout.WRITE:
+            message = f"two threads write {name}, and nothing orders them"
+        else:
+            message = f"one thread writes {name} and another reads it, and nothing orders them"
+        if raw.detail == layout.ACROSS_GROUPS:
+            message = (
+                message.replace("two threads", "threads of two threadgroups")
+                .replace("one thread writes", "a thread of one threadgroup writes")
+                .replace("another reads", "one of another threadgroup reads")
+            )
+            advice = ADVICE_ACROSS
+        elif raw.detail in (layout.SAME_SIMDGROUP, layout.AFTER_SIMD_OP):
+            message += (
+                "; the code relies on the lanes of a simdgroup running in lockstep, which Metal does not promise"
+                + (
+                    " (the simd operation between the two orders no memory)"
+                    if raw.detail == layout.AFTER_SIMD_OP
+                    else ""
+                )
+            )
+            flags = f"mem_flags::mem_{storage.memory}"
+            advice = f"put simdgroup_barrier({flags}) between the two, or threadgroup_barrier({flags})."
+        else:
+            advice = f"put {_BARRIER[storage.memory]} between the two, where all threads pass."
+        if mixed:
+            message += "; one of the two accesses is atomic, the other is not"
+            advice = f"make both accesses atomic, or {advice}"
+        mine = self._mine(raw, f"{_verb(raw.access)} {name}", place)
+        theirs = self._theirs(raw, f"{_past(raw.other_access)} {name}")
+        return replace(finding, message=message, advice=advice, accesses=(mine, theirs))
+
+    def _memory_order(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
+        assert storage is not None
+        name = f"{storage.name}[{finding.index}]"
+        flag = f"mem_flags::mem_{storage.memory}"
+        simd = raw.detail == layout.SIMDGROUP_BARRIER_ONLY
+        barrier = Access(
+            f"this {'simdgroup_barrier' if simd else 'threadgroup_barrier'} lies between the two and does not cover "
+            f"{storage.memory} memory",
+            self._place(raw.barrier_pc, raw.barrier_line),
+        )
+        message = (
+            f"{name} is exchanged through a barrier without {flag}: the other thread need not see what was "
+        )
+        message += "written"
+        advice = f"give the barrier {flag} (flags are combined with |)."
+        mine = self._mine(raw, f"{_verb(raw.access)} {name}", place)
+        theirs = self._theirs(raw, f"{_past(raw.other_access)} {name}")
+        return replace(finding, message=message, advice=advice, accesses=(barrier, mine, theirs))
+
+    def _uninitialized(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
+        assert storage is not None
+        name = f"{storage.name}[{finding.index}]"
+        if raw.detail == layout.NEVER_WRITTEN:
+            written = self.places.at(raw.other_pc)
+            accesses = (Access(f"the last write to {storage.name}", written),) if raw.other_pc else ()
+            message = (
+                f"{raw.value} of {storage.count} elements of the output {storage.name} are never written; "
+                f"the first is {name}"
+            )
+            advice = "write every element, or give the call an init_value."
+            return replace(finding, message=message, advice=advice, accesses=accesses)
+        if storage.kind == "output":
+            message = f"reads {name}, an output that holds nothing yet: init_value is not set"
+            advice = "give the call an init_value, or write the element first."
+        else:
+            message = f"reads {name} before any thread of the threadgroup has written it"
+            advice = (
+                "let some thread write it first, with a barrier after that, or read only what is written."
+            )
+        return replace(
+            finding, message=message, advice=advice, accesses=(self._mine(raw, f"reads {name}", place),)
+        )
+
+    def _divergence(self, raw: RawFinding, finding: Finding, _: Storage | None, place: Place) -> Finding:
+        thread = self.thread(raw.thread, raw.group)
+        mine = Access("waits here", place, thread)
+        if raw.detail == layout.DIFFERENT_BARRIERS:
+            message = "threads of one threadgroup wait at different barriers"
+            other = self._theirs(raw, "waits here")
+        elif raw.detail == layout.HAS_RETURNED:
+            message = f"{raw.value} threads of the threadgroup have returned and never reach this barrier"
+            other = Access("has returned", NO_PLACE, self.thread(raw.other_thread, raw.other_group))
+        else:
+            message = f"only {raw.value} lanes of the simdgroup reach this simdgroup_barrier"
+            other = self._theirs(raw, "waits here" if raw.other_pc else "has returned")
+        return replace(finding, message=message, advice=ADVICE_DIVERGENCE, accesses=(mine, other))
+
+    def _division(self, raw: RawFinding, finding: Finding, _: Storage | None, place: Place) -> Finding:
+        message = "divides an integer by zero, which Metal leaves undefined"
+        access = self._mine(raw, "divides by zero", place)
+        return replace(finding, message=message, advice="guard the division.", accesses=(access,))
+
+    def waiting(self, waits: Sequence[Waiting], group: int) -> tuple[Access, ...]:
+        """Where the threads of a stopped threadgroup were."""
+        words = {
+            1: "waits at this barrier",
+            2: "waits in this simd operation",
+            3: "waits at this simdgroup_barrier",
+            4: "has returned",
+            5: "has not come to a barrier",
+        }
+        return tuple(
+            Access(
+                words[w.what] + (f", and so do {w.threads - 1} other threads" if w.threads > 1 else ""),
+                self.places.at(w.pc),
+                self.thread(w.first, group),
+            )
+            for w in waits
+        )
+
+
+def _verb(access: int) -> str:
+    atomic = "atomically " if access & layout.ATOMIC else ""
+    return f"{atomic}{'writes' if access & layout.WRITE else 'reads'}"
+
+
+def _past(access: int) -> str:
+    atomic = "atomically " if access & layout.ATOMIC else ""
+    return f"{atomic}{'wrote' if access & layout.WRITE else 'read'}"
+
+
+def _indexed_name(line: str, others: set[str]) -> str:
+    """The array that is indexed on a source line, if it is the only one besides ``others``."""
+    names = set(re.findall(r"\b([A-Za-z_]\w*)\s*\[", line)) - others
+    return names.pop() if len(names) == 1 else ""
+
+
+#: ``<kernel> source:3:7: warning: 'v' is used uninitialized``, as g++ and clang say it.
+_UNSET = re.compile(
+    r"(?P<file>[^:]* (?:source|header)):(?P<line>\d+)(?::\d+)?: warning: "
+    r".*?['\u2018](?P<name>[^'\u2019]+)['\u2019] (?P<how>may|is)\b"
+)
+
+
+def unset_variables(kernel: KernelSource, warnings: str, places: Places) -> list[Finding]:
+    """The compiler's own findings: a thread's variables that are read before they have a value."""
+    found = []
+    for line in warnings.splitlines():
+        match = _UNSET.search(line)
+        if match is None or not match["file"].startswith(kernel.name):
+            continue
+        place = places.named(match["file"], int(match["line"]))
+        how = "may be" if match["how"] == "may" or "whenever" in line else "is"
+        message = f"the variable {match['name']} {how} read before it has a value"
+        access = Access(f"reads {match['name']}", place)
+        finding = Finding(
+            "uninitialized",
+            kernel.name,
+            message,
+            "give it a value where it is declared.",
+            (access,),
+            match["name"],
+        )
+        if finding not in found:
+            found.append(finding)
+    return found
+
+
+def refine(raws: Sequence[RawFinding], words: Words) -> list[Finding]:
+    """Word the findings of a launch, without those that only follow from others."""
+    races = {(r.slot, r.other_pc) for r in raws if layout.KINDS[r.kind] in ("data-race", "memory-order")}
+    races |= {(r.slot, r.pc) for r in raws if layout.KINDS[r.kind] in ("data-race", "memory-order")}
+    found: dict[tuple[object, ...], Finding] = {}
+    for raw in raws:
+        # The compiler may have made two calls of one barrier.
+        if raw.detail == layout.DIFFERENT_BARRIERS and raw.pc != raw.other_pc:
+            chain = words.places.chain(raw.pc)
+            if chain and chain == words.places.chain(raw.other_pc):
+                continue
+        # Read before it is written, because nothing makes the reader wait: the race says more.
+        kind = layout.KINDS[raw.kind]
+        if kind == "uninitialized" and raw.detail == 0 and (raw.slot, raw.pc) in races:
+            continue
+        finding = words.word(raw)
+        key = (finding.identity, raw.detail)
+        known = found.get(key)
+        found[key] = finding if known is None else replace(known, count=known.count + finding.count)
+    return list(found.values())

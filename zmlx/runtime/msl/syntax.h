@@ -1,0 +1,79 @@
+// What the translator writes into a kernel where Metal's own syntax means more than C++'s.
+#pragma once
+
+#include "msl/vector.h"
+
+namespace metal {
+
+// ---------------------------------------------------------------------------------------------- shifts
+// `a << zmlx_by << n` shifts by n modulo the width of a (after integer promotion), as Metal's `a << n` does.
+// The operators are left-associative, so that (a << zmlx_by) comes first, and n may be any sum; the
+// compound forms are right-associative, so that (zmlx_by <<= n) does.
+namespace detail {
+
+struct shift_tag {};
+
+template <class T>
+struct shifted {
+  T value;
+};
+template <class T>
+struct shift_amount {
+  T value;
+};
+
+template <class T>
+inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
+
+#define ZMLX_SHIFT(op)                                                                    \
+  template <class T>                                                                      \
+  ZMLX_FN constexpr shifted<T> operator op(T value, shift_tag) {                          \
+    return {value};                                                                       \
+  }                                                                                       \
+  template <class T, class N>                                                             \
+  ZMLX_FN constexpr auto operator op(shifted<T> left, N amount) {                         \
+    if constexpr (shifts_as_number<T> && shifts_as_number<N>) {                           \
+      using P = decltype(+left.value);                                                    \
+      return static_cast<P>(left.value op(static_cast<int>(amount) & shift_mask<P>));     \
+    } else {                                                                              \
+      return left.value op amount;                                                        \
+    }                                                                                     \
+  }                                                                                       \
+  template <class N>                                                                      \
+  ZMLX_FN constexpr shift_amount<N> operator op##=(shift_tag, N amount) {                 \
+    return {amount};                                                                      \
+  }                                                                                       \
+  template <class T, class N>                                                             \
+  ZMLX_FN constexpr auto operator op(T value, shift_amount<N> amount) {                   \
+    return value op shift_tag{} op amount.value;                                          \
+  }                                                                                       \
+  template <class T, class N, enable_if_t<shifts_as_number<T>, int> = 0>                  \
+  ZMLX_FN constexpr T& operator op##=(T& target, shift_amount<N> amount) {                \
+    return target = static_cast<T>(target op amount);                                     \
+  }
+ZMLX_SHIFT(<<)
+ZMLX_SHIFT(>>)
+#undef ZMLX_SHIFT
+
+}  // namespace detail
+
+inline constexpr detail::shift_tag zmlx_by{};
+
+// ---------------------------------------------------------------------------------------------- conditionals
+namespace detail {
+// The type of `c ? a : b` once both sides are cast to their arm_t; for a conditional that is part of another.
+template <class A, class B>
+using conditional_type = decltype(true ? declval<arm_t<A, B>>() : declval<arm_t<B, A>>());
+}  // namespace detail
+
+// ---------------------------------------------------------------------------------------------- threadgroup storage
+#if defined(ZMLX_CUDA)
+// Bytes for a threadgroup variable: CUDA's __shared__ takes no type with a constructor, Metal's threadgroup does.
+template <class T>
+struct zmlx_storage {
+  alignas(T) alignas(16) unsigned char bytes[sizeof(T)];
+  ZMLX_FN T& value() { return *reinterpret_cast<T*>(bytes); }
+};
+#endif
+
+}  // namespace metal

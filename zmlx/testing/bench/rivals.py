@@ -1,0 +1,85 @@
+"""What a kernel is measured against: the operation of MLX that users would call instead, and the formula itself.
+
+Entries of `zmlx.testing.op_db` hold these as data; `zmlx.testing.bench.run` measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from zmlx.testing.opinfo import SampleInput
+
+#: ``call(mx, *arguments)``; `mx` is `mlx.core`, handed over so that op_db imports no MLX.
+Call = Callable[..., Any]
+
+#: The two columns of the table: what MLX computes without being asked to fuse, and with `mx.compile`.
+MLX = "MLX"
+COMPILED = "mx.compile"
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The benchmark of one kernel.
+
+    Parameters
+    ----------
+    shapes : callable
+        ``shapes(rows, columns)`` gives the shape of each argument, for a result of `rows` rows made of rows of
+        `columns` numbers. Arguments of one dimension are weights.
+    formula : callable
+        ``formula(mx, *arguments)``: the kernel's result in plain MLX operations, in the arguments' dtype.
+    own_name : str
+        What MLX's own operation is called, such as "mx.fast.rms_norm"; "" if MLX has none.
+    own : callable, optional
+        ``own(mx, *arguments)``: that operation.
+    """
+
+    shapes: Callable[[int, int], tuple[tuple[int, ...], ...]]
+    formula: Call
+    own_name: str = ""
+    own: Call | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.own_name) != (self.own is not None):
+            raise ValueError(
+                f"Rivals: give `own` and `own_name` together, or neither; got {self.own_name!r}."
+            )
+
+    def sample(self, rows: int, columns: int) -> SampleInput:
+        """A sample with the shapes of the benchmark, for an entry's `bytes_moved`; its arrays take no memory."""
+        zero = np.float64(0)
+        return SampleInput("bench", tuple(np.broadcast_to(zero, s) for s in self.shapes(rows, columns)))
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One thing that a kernel is timed against: the column of the table, its name, and the call."""
+
+    column: str
+    name: str
+    call: Callable[..., Any]
+
+
+def list_rivals(rivals: Rivals, mx: ModuleType, dtype: str) -> tuple[Rival, ...]:
+    """All that a kernel is timed against in one dtype.
+
+    A formula in a 16-bit dtype can be computed in that dtype, as it stands, or in float32 between two
+    conversions, as the kernels do. Which is faster differs with device and formula, so both run.
+    """
+    forms: dict[str, Callable[..., Any]] = {"": lambda *a: rivals.formula(mx, *a)}
+    if dtype != "float32":
+        forms[" in float32"] = lambda *a: rivals.formula(mx, *(x.astype(mx.float32) for x in a)).astype(
+            a[0].dtype
+        )
+    own = rivals.own
+    if own is not None:
+        plain = [Rival(MLX, rivals.own_name, lambda *a: own(mx, *a))]
+    else:
+        plain = [Rival(MLX, f"operations{suffix}", form) for suffix, form in forms.items()]
+    compiled = [Rival(COMPILED, f"mx.compile{suffix}", mx.compile(form)) for suffix, form in forms.items()]
+    return (*plain, *compiled)

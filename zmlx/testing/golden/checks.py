@@ -1,0 +1,223 @@
+"""What a golden comparison checks; `zmlx.testing.golden.run` says what against what.
+
+The ratchet holds a live error to twice the recorded one, in ``max_ulp`` and in ``rms``. A recorded figure
+below the floor counts as the floor: on the device that recorded 0.5 ULP (what correct rounding alone may
+give; its RMS is 0.29), so that a result that was exact by luck may become correctly rounded, and on another
+device 2 ULP, for other vector widths add in another order. Operations of MLX itself are held to the figures
+of the MLX that recorded only: another version is another implementation, which the tolerance judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmlx import _compat
+from zmlx.testing._formats import is_float, round_to
+from zmlx.testing.golden.catalogue import STOCK_SOURCE, Catalogue, Expectation, measure
+from zmlx.testing.golden.comparison import LIVE, ORACLE, CaseResult, Finding, Progress
+from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, check_directory, load
+from zmlx.testing.tolerance import Tolerance, compare
+
+RATCHET = 2.0
+FLOOR_SAME_DEVICE = {"max_ulp": 0.5, "rms": 0.29}
+FLOOR_OTHER_DEVICE = {"max_ulp": 2.0, "rms": 2.0}
+
+_RECORD = "python -m zmlx golden record"
+
+
+class Checker:
+    """Collects results and findings of one comparison."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.results: list[CaseResult] = []
+        self.findings: list[Finding] = []
+
+    def fail(self, kind: str, message: str, subject: str = "", case: str = "") -> None:
+        """Keep a finding."""
+        self.findings.append(Finding(kind, subject, case, message))
+
+    def load_directory(self, directory: Path) -> dict[str, GoldenFile]:
+        """The usable golden files of a directory by back end; each other is a finding, and so is none."""
+        check_directory(directory)
+        files: dict[str, GoldenFile] = {}
+        known = ", ".join(f"{name}.json" for name in _compat.BACKENDS)
+        for path in sorted(directory.glob("*.json")):
+            backend = path.stem
+            if backend.startswith("registered-"):
+                continue  # values that tests registered; see registry.py
+            if backend not in _compat.BACKENDS:
+                self.fail("file", f"{path}: golden files are named {known}; rename or remove it.", backend)
+                continue
+            try:
+                files[backend] = load(path)
+            except GoldenError as error:
+                self.fail("file", str(error), backend)
+        if not files:
+            self.fail("nothing", f"There is no usable golden file in {directory}. Record one: {_RECORD}")
+        return files
+
+    def judge(
+        self,
+        names: tuple[str, str],
+        expected: Expectation,
+        actual: GoldenCase,
+        desired: NDArray[Any],
+        tolerance: Tolerance,
+    ) -> None:
+        """Compare the values of one case and keep the result; `names` are those of the two sides."""
+        subject, against = names
+        values = actual.array()
+        title = f"{subject} against {against}: {expected.name}"
+        verdict = compare(values, desired, actual.dtype, tolerance, name=title)
+        if verdict.stats is None:
+            self.fail("shape", verdict.message, subject, expected.name)
+            return
+        rounded = round_to(desired, actual.dtype) if is_float(actual.dtype) else desired
+        self.results.append(
+            CaseResult(
+                subject=subject,
+                against=against,
+                case=expected.name,
+                op=expected.op.name,
+                dtype=expected.dtype,
+                max_ulp=verdict.stats.max_ulp,
+                rms=verdict.stats.rms,
+                count=verdict.stats.count,
+                identical=_identical(values, rounded),
+                ok=verdict.ok,
+            )
+        )
+        if not verdict.ok:
+            self.fail("values", verdict.message, subject, expected.name)
+
+    def check_file(self, golden: GoldenFile) -> None:
+        """Complete, current and true; needs no hardware."""
+        backend, file = golden.backend, f"{golden.backend}.json"
+        expectations = self.catalogue.on(backend)
+        self._fail_cases("missing", "lacks", backend, expectations.keys() - golden.cases.keys())
+        self._fail_cases(
+            "extra", "has, and op_db has not, the", backend, golden.cases.keys() - expectations.keys()
+        )
+        stale_inputs, stale_sources = [], []
+        for name, expected in expectations.items():
+            case = golden.cases.get(name)
+            if case is None:
+                continue
+            if case.input_hash != expected.input_hash:
+                stale_inputs.append(name)
+            elif case.source_hash != expected.source_hash(backend):
+                stale_sources.append(name)
+            elif self._has_form(backend, expected, case):
+                self.judge((backend, ORACLE), expected, case, expected.oracle, expected.tolerance)
+                self._check_recorded_error(file, case, self.results[-1])
+        self._fail_cases("stale input", "was recorded from other inputs than today's:", backend, stale_inputs)
+        what = "was recorded from another kernel source than today's:"
+        self._fail_cases("stale source", what, backend, stale_sources)
+
+    def _fail_cases(self, kind: str, what: str, backend: str, names: Iterable[str]) -> None:
+        """One finding for all cases of a file that have the same trouble: it is cured for all at once."""
+        ordered = sorted(names)
+        if not ordered:
+            return
+        shown = ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
+        noun = "case" if len(ordered) == 1 else f"{len(ordered)} cases"
+        message = f"{backend}.json {what} {noun} {shown}; record it again: {_RECORD} --backend {backend}"
+        self.fail(kind, message, backend, ordered[0])
+
+    def _has_form(self, subject: str, expected: Expectation, case: GoldenCase) -> bool:
+        dtype, shape = expected.op.out_dtype(expected.dtype), expected.oracle.shape
+        name = expected.name
+        if case.dtype != dtype:
+            self.fail("dtype", f"{subject}: {name} is {case.dtype}, expected {dtype}.", subject, name)
+            return False
+        if case.shape != shape:
+            self.fail("shape", f"{subject}: {name} has shape {case.shape}, expected {shape}.", subject, name)
+            return False
+        return True
+
+    def _check_recorded_error(self, file: str, case: GoldenCase, result: CaseResult) -> None:
+        for figure in ("max_ulp", "rms"):
+            recorded, real = getattr(case, figure), getattr(result, figure)
+            # 1 %: figures are stored with four digits, and the oracle's last bit depends on the C library.
+            if recorded is None or not np.isclose(recorded, real, rtol=0.01, atol=0.01):
+                self.fail(
+                    "error figure",
+                    f"{file}: {result.case} says its {figure} is {recorded}, but its values have {real:.4g}; "
+                    "the file was edited. Restore it from version control.",
+                    result.subject,
+                    result.case,
+                )
+
+    def check_pairs(self, files: Mapping[str, GoldenFile]) -> None:
+        """Every two recorded files against each other: drift between back ends, without hardware."""
+        ordered = [files[name] for name in _compat.BACKENDS if name in files]
+        for i, reference in enumerate(ordered):
+            for other in ordered[i + 1 :]:
+                self.check_pair(other.backend, other.cases, reference)
+
+    def check_pair(self, subject: str, values: Mapping[str, GoldenCase], reference: GoldenFile) -> None:
+        """The cases that both have; what one lacks, `check_file` reports."""
+        for name, expected in self.catalogue.on(reference.backend).items():
+            mine, theirs = values.get(name), reference.cases.get(name)
+            if mine is None or theirs is None or mine.input_hash != theirs.input_hash:
+                continue
+            if mine.dtype == theirs.dtype and mine.shape == theirs.shape:
+                names = (subject, reference.backend)
+                self.judge(names, expected, mine, theirs.array(), expected.pair_tolerance)
+
+    def check_live(self, backend: str, progress: Progress | None) -> dict[str, GoldenCase]:
+        """Run every case here and judge it by the oracle."""
+        live: dict[str, GoldenCase] = {}
+        expectations = self.catalogue.on(backend)
+        for done, (name, expected) in enumerate(expectations.items()):
+            if progress is not None:
+                progress(done, len(expectations), name)
+            try:
+                case = measure(expected, backend).case
+            except GoldenError as error:
+                self.fail("fallback", str(error), LIVE, name)
+                continue
+            if self._has_form(LIVE, expected, case):
+                self.judge((LIVE, ORACLE), expected, case, expected.oracle, expected.tolerance)
+                live[name] = case
+        return live
+
+    def check_ratchet(
+        self, live: Mapping[str, GoldenCase], recorded: GoldenFile, environment: Mapping[str, str]
+    ) -> None:
+        """The error must not have grown beyond twice what this back end recorded."""
+
+        def same(*facts: str) -> bool:
+            return all(environment.get(fact) == recorded.environment.get(fact) for fact in facts)
+
+        floors = FLOOR_SAME_DEVICE if same("device", "architecture") else FLOOR_OTHER_DEVICE
+        for name, case in live.items():
+            before = recorded.cases.get(name)
+            if before is None or before.input_hash != case.input_hash:
+                continue
+            if case.source_hash == STOCK_SOURCE and not same("mlx"):
+                continue
+            for figure, floor in floors.items():
+                was, now = getattr(before, figure), getattr(case, figure)
+                if was is not None and now > RATCHET * max(was, floor):
+                    self.fail(
+                        "ratchet",
+                        f"{name}: the error ({figure}) grew from {was:.4g} to {now:.4g} ULP, more than twice "
+                        f"what {recorded.backend}.json has. If that is intended, record it again: {_RECORD}",
+                        LIVE,
+                        name,
+                    )
+
+
+def _identical(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Bit for bit, but for the payloads of NaNs."""
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return bool(np.array_equal(a, b))
+    signs = (np.signbit(a) == np.signbit(b)) | np.isnan(a)
+    return bool(np.array_equal(a, b, equal_nan=True) and np.all(signs))

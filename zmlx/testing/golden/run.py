@@ -1,0 +1,231 @@
+"""Recording golden values and comparing them: live against recorded, recorded against each other.
+
+========  ================================================================================================
+complete  a file has exactly the golden cases that op_db gives its back end
+current   the input hash and the kernel source hash of every case are those of today
+true      recorded values are within the tolerance of the float64 oracle, and the recorded error is theirs
+live      the values of this machine are within the tolerance of the oracle and of every recorded file
+ratchet   the live error is at most twice the one recorded for the same back end (`golden_checks`)
+not void  nothing recorded, or nothing compared, is a failure
+========  ================================================================================================
+
+Metal is the reference. Until a Mac has recorded ``metal.json``, the oracle is, and the summary says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from zmlx import _compat
+from zmlx.testing.environment import describe_environment
+from zmlx.testing.golden.catalogue import Catalogue, measure, working_on
+from zmlx.testing.golden.checks import Checker
+from zmlx.testing.golden.comparison import LIVE, CaseResult, Comparison, Progress
+from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, load, save
+from zmlx.testing.opinfo import OpInfo
+
+__all__ = [
+    "CaseResult",
+    "Comparison",
+    "GoldenCase",
+    "GoldenError",
+    "GoldenFile",
+    "Progress",
+    "Recording",
+    "compare_files",
+    "compare_live",
+    "compare_recorded",
+    "load",
+    "record",
+    "save",
+]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What `record` wrote.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The file.
+    file : GoldenFile
+        Its contents.
+    added, changed, removed : tuple of str
+        Cases compared with the file that was there before; all are `added` if there was none, or none that
+        could be read.
+    """
+
+    path: Path
+    file: GoldenFile
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def summary(self) -> str:
+        """One line for the terminal."""
+        total = len(self.file.cases)
+        return (
+            f"{self.path}: {total} cases on {self.file.backend} ({self.file.environment['device']}); "
+            f"{len(self.added)} added, {len(self.changed)} changed, {len(self.removed)} removed, "
+            f"{total - len(self.added) - len(self.changed)} as before"
+        )
+
+
+def record(
+    backend: str,
+    path: str | Path,
+    *,
+    ops: Iterable[OpInfo] | None = None,
+    progress: Progress | None = None,
+) -> Recording:
+    """Compute every golden case on `backend` and write its golden file.
+
+    Nothing is written unless all cases ran and are within the tolerance of the oracle.
+
+    Parameters
+    ----------
+    backend : str
+        "metal", "cuda" or "cpu"; it must be available.
+    path : path-like
+        The file, or a directory for ``<backend>.json`` in it.
+    ops : iterable of OpInfo, optional
+        Instead of op_db.
+    progress : callable, optional
+        Called as ``progress(done, total, name)`` before each case.
+
+    Returns
+    -------
+    Recording
+        The file and what changed in it.
+
+    Raises
+    ------
+    GoldenError
+        If there is no golden case, a case is outside its tolerance, a kernel did not launch, or the file
+        cannot be written.
+    zmlx._compat.BackendUnavailableError
+        If the back end is not available here.
+    """
+    target = Path(path)
+    if target.suffix != ".json":
+        target = target / f"{backend}.json"
+    with working_on(backend):
+        expectations = Catalogue(ops).on(backend)
+        if not expectations:
+            raise GoldenError(f"There is no golden case for {backend}: no OpInfo names golden_samples.")
+        recorded = {}
+        for done, expected in enumerate(expectations.values()):
+            if progress is not None:
+                progress(done, len(expectations), expected.name)
+            measured = measure(expected, backend)
+            if not measured.verdict.ok:
+                raise GoldenError(f"Not recorded, for it is wrong. {measured.verdict.message}")
+            recorded[expected.name] = measured.case
+        golden = GoldenFile(backend, describe_environment(backend), recorded)
+    before: Mapping[str, GoldenCase] = {}
+    with contextlib.suppress(GoldenError):  # absent or damaged: recording again is the advice for both
+        before = load(target, backend=backend).cases
+    save(golden, target)
+    both = sorted(before.keys() & recorded.keys())
+    return Recording(
+        target,
+        golden,
+        added=tuple(sorted(recorded.keys() - before.keys())),
+        changed=tuple(n for n in both if before[n].to_json() != recorded[n].to_json()),
+        removed=tuple(sorted(before.keys() - recorded.keys())),
+    )
+
+
+def compare_recorded(directory: str | Path, *, ops: Iterable[OpInfo] | None = None) -> Comparison:
+    """Check the recorded files of a directory against op_db, the oracle and each other; nothing is run.
+
+    Returns
+    -------
+    Comparison
+        Its `ok` is the verdict.
+
+    Raises
+    ------
+    GoldenError
+        If the directory cannot be read. A damaged file in it is a finding of the comparison.
+    """
+    checker = Checker(Catalogue(ops))
+    files = checker.load_directory(Path(directory))
+    for golden in files.values():
+        checker.check_file(golden)
+    checker.check_pairs(files)
+    return Comparison("", files, {}, tuple(checker.results), tuple(checker.findings))
+
+
+def compare_live(
+    directory: str | Path,
+    *,
+    backend: str | None = None,
+    ops: Iterable[OpInfo] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run every golden case here; compare with the oracle and with every recorded file. The files themselves
+    are checked as by `compare_recorded`.
+
+    Parameters
+    ----------
+    directory : path-like
+        Where ``<backend>.json`` are.
+    backend : str, optional
+        The back end to run on; that of `zmlx._compat.detect_backend` unless given.
+    ops : iterable of OpInfo, optional
+        Instead of op_db.
+    progress : callable, optional
+        Called as ``progress(done, total, name)`` before each case.
+
+    Returns
+    -------
+    Comparison
+        Its `ok` is the verdict: False also if nothing was recorded or compared.
+
+    Raises
+    ------
+    GoldenError
+        If the directory cannot be read.
+    zmlx._compat.BackendUnavailableError
+        If the back end is not available here.
+    """
+    name = backend or _compat.detect_backend()
+    if name == "unknown":
+        _compat.import_mx()  # raises, and says what to install
+    checker = Checker(Catalogue(ops))
+    files = checker.load_directory(Path(directory))
+    for golden in files.values():
+        checker.check_file(golden)
+    checker.check_pairs(files)
+    with working_on(name):
+        environment = describe_environment(name)
+        live = checker.check_live(name, progress)
+    for golden in files.values():
+        checker.check_pair(LIVE, live, golden)
+    if name in files:
+        checker.check_ratchet(live, files[name], environment)
+    return Comparison(name, files, environment, tuple(checker.results), tuple(checker.findings))
+
+
+def compare_files(
+    first: str | Path, second: str | Path, *, ops: Iterable[OpInfo] | None = None
+) -> tuple[CaseResult, ...]:
+    """Drift between two golden files: one result for each case that both have from the same inputs, the first
+    file's values measured against the second's.
+
+    Raises
+    ------
+    GoldenError
+        If a file cannot be used, or the two have no case in common.
+    """
+    mine, theirs = load(Path(first)), load(Path(second))
+    checker = Checker(Catalogue(ops))
+    checker.check_pair(mine.backend, mine.cases, theirs)
+    if not checker.results:
+        raise GoldenError(f"{first} and {second} have no case in common. Record both from the same sources.")
+    return tuple(checker.results)

@@ -1,0 +1,50 @@
+"""A translated kernel as a C++ function, with the parameters that its signature has in Metal."""
+
+from __future__ import annotations
+
+from zmlx.metal.signature import Parameter, Signature
+from zmlx.translate.pipeline import Pipeline, run
+from zmlx.translate.unit import line_marker, may_use_small_floats
+
+
+def cpp_parameter(parameter: Parameter) -> str:
+    """A buffer parameter of the generated function as C++."""
+    kind = parameter.type.metal
+    match parameter.role:
+        case "input":
+            return f"const {kind}{'&' if parameter.type.ndim == 0 else '*'} {parameter.name}"
+        case "shape":
+            return f"const int* {parameter.name}"
+        case "strides":
+            return f"const int64_t* {parameter.name}"
+        case "ndim":
+            return f"const int& {parameter.name}"
+        case "output":
+            return f"{f'atomic<{kind}>' if parameter.atomic else kind}* {parameter.name}"
+
+
+def cpp_function(signature: Signature, pipeline: Pipeline, function: str, hidden: str = "") -> str:
+    """The kernel as a C++ function (template) called ``function``, in ``metal::zmlx_kernel``.
+
+    ``hidden`` is a parameter declaration that a launcher puts before those of the signature. The function of
+    ``host-regions`` is that of a whole threadgroup, whose threads have the attributes.
+
+    Raises
+    ------
+    zmlx.metal.statements.Unclear, TranslationError
+        As `zmlx.translate.pipeline.run`.
+    """
+    kernel = signature.kernel
+    translation = run(kernel, pipeline, may_use_small_floats(signature))
+    parameters = [hidden] if hidden else []
+    parameters += [cpp_parameter(p) for p in signature.parameters]
+    if pipeline != "host-regions":
+        parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
+    return (
+        "namespace metal { namespace zmlx_kernel { namespace {\n"
+        f"{''.join(f'using {name};' for name in translation.overloads)}\n"
+        f"{line_marker(kernel, 'header')}{translation.header}\n"
+        f"{signature.template_declaration}\nZMLX_KERNEL void {function}({', '.join(parameters)}) {{\n"
+        f"{line_marker(kernel, 'source')}{translation.body}\n}}\n"
+        "}}}  // namespace metal::zmlx_kernel\n"
+    )

@@ -1,0 +1,101 @@
+"""The passes, each a name and what it does to a `Unit`; pipeline.py says which run for what.
+
+A pass rewrites tokens in place. The author's lines stay where they are, except in the one pass that says otherwise
+(``moves_lines``), whose text carries ``#line`` instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zmlx.translate.address_spaces import AddressSpaces
+from zmlx.translate.convergence import Convergence
+from zmlx.translate.literals import rewrite_literals
+from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
+from zmlx.translate.overloads import merge_overloads
+from zmlx.translate.refusals import drop_includes, refusal, refuse_names
+from zmlx.translate.regions import region_body, written_out
+from zmlx.translate.unit import Unit
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step of a translation. ``moves_lines``: the body is written anew, with ``#line`` in front of what is where.
+
+    ``run`` raises `zmlx.errors.TranslationError` for what cannot be carried over, and `Unclear` for a kernel that the
+    pipeline cannot take but another may.
+    """
+
+    name: str
+    run: Callable[[Unit], None]
+    moves_lines: bool = False
+
+
+def _write_macros_out(unit: Unit) -> None:
+    unit.read(written_out(unit.kernel).source)
+
+
+def _erase_address_spaces(unit: Unit) -> None:
+    unit.spaces = AddressSpaces(
+        unit.program,
+        unit.target,
+        lambda fragment, *what: refusal(unit.kernel, fragment.source, *what),
+    )
+    for fragment in unit.program.fragments:
+        unit.spaces.rewrite(fragment)
+
+
+def _rewrite_shifts(unit: Unit) -> None:
+    for fragment in unit.program.fragments:
+        rewrite_shifts(fragment)
+
+
+def _rewrite_conditionals(unit: Unit) -> None:
+    if unit.small_floats:  # kernels without them keep their conditionals as they are
+        for fragment in unit.program.fragments:
+            rewrite_conditionals(fragment)
+
+
+def _merge_overloads(unit: Unit) -> None:
+    assert unit.spaces is not None, "address spaces are erased first: overloads differ in what was erased"
+    merge_overloads(unit.program.header.main, unit.spaces)
+
+
+def _mark_convergence(unit: Unit) -> None:
+    if not unit.uses_lanes:
+        return
+    Convergence(unit.program).mark()
+    macros = unit.program.macros.values()
+    if unit.small_floats and any(m.body.text(i) == "?" for m in macros for i in range(len(m.body))):
+        # The marks are lambdas, and the types of a conditional's results are told by their texts: where a macro
+        # brings the two together, C++17 would not have it.
+        unit.flags = ("-std=c++20",)
+
+
+def _take_apart(unit: Unit) -> None:
+    unit.group_body = region_body(unit.kernel, unit.program)
+
+
+#: Macros in which threads meet, in the body's own text: regions see no statements within a macro.
+EXPAND_MACROS = Pass("expand-macros", _write_macros_out)
+#: What exists only on Metal: an error that names it.
+REFUSE = Pass("refuse", lambda unit: refuse_names(unit.kernel, unit.program))
+#: ``device``, ``constant``, ``thread``; ``threadgroup`` variables become the group's storage.
+ADDRESS_SPACES = Pass("address-spaces", _erase_address_spaces)
+#: Shifts by 32 and more, which Metal defines.
+SHIFTS = Pass("shifts", _rewrite_shifts)
+#: ``1.0`` is a float, ``1.0h`` a half.
+LITERALS = Pass("literals", lambda unit: rewrite_literals(unit.program))
+#: ``v.xy``
+SWIZZLES = Pass("swizzles", lambda unit: rewrite_swizzles(unit.program))
+#: ``?:`` between half and float.
+CONDITIONALS = Pass("conditionals", _rewrite_conditionals)
+#: Functions that differed in address spaces only.
+OVERLOADS = Pass("overloads", _merge_overloads)
+#: ``#include <metal_stdlib>``
+INCLUDES = Pass("includes", lambda unit: drop_includes(unit.kernel, unit.program))
+#: Which lanes meet in a simd operation: marks for the fibers.
+CONVERGENCE = Pass("convergence", _mark_convergence)
+#: Loops over the threads between one meeting point and the next.
+REGIONS = Pass("regions", _take_apart, moves_lines=True)

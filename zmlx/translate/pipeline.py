@@ -1,0 +1,124 @@
+"""From a Metal kernel to C++: one flat list of passes a target, and what runs them.
+
+====================  =============================================================================================
+pipeline              its C++ is
+====================  =============================================================================================
+``host-loop``         run for one thread after the other; the compiler vectorises (threads never meet)
+``host-regions``      a function of the whole threadgroup: loops over the threads from one meeting point to the next
+``host-fibers``       run for threads that wait for each other, each on a stack of its own
+``checked``           the same, instrumented by the compiler and watched by the checker
+``cuda``              a kernel for NVRTC
+====================  =============================================================================================
+
+``ZMLX_DUMP=<folder>`` writes what each pass makes of a kernel; see dump.py. Tests prove between passes what every pass
+promises; see verify.py.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+from zmlx.metal.signature import KernelSource
+from zmlx.translate import dump, verify
+from zmlx.translate.passes import (
+    ADDRESS_SPACES,
+    CONDITIONALS,
+    CONVERGENCE,
+    EXPAND_MACROS,
+    INCLUDES,
+    LITERALS,
+    OVERLOADS,
+    REFUSE,
+    REGIONS,
+    SHIFTS,
+    SWIZZLES,
+    Pass,
+)
+from zmlx.translate.unit import Translation, Unit
+
+Target = Literal["host", "cuda"]
+Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"]
+
+HOST_LOOP = (REFUSE, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
+HOST_REGIONS = (
+    EXPAND_MACROS,
+    REFUSE,
+    ADDRESS_SPACES,
+    SHIFTS,
+    LITERALS,
+    SWIZZLES,
+    CONDITIONALS,
+    OVERLOADS,
+    INCLUDES,
+    REGIONS,
+)
+HOST_FIBERS = (
+    REFUSE,
+    ADDRESS_SPACES,
+    SHIFTS,
+    LITERALS,
+    SWIZZLES,
+    CONDITIONALS,
+    OVERLOADS,
+    INCLUDES,
+    CONVERGENCE,
+)
+CHECKED = (
+    REFUSE,
+    ADDRESS_SPACES,
+    SHIFTS,
+    LITERALS,
+    SWIZZLES,
+    CONDITIONALS,
+    OVERLOADS,
+    INCLUDES,
+    CONVERGENCE,
+)
+CUDA = (REFUSE, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
+
+PIPELINES: dict[Pipeline, tuple[Pass, ...]] = {
+    "host-loop": HOST_LOOP,
+    "host-regions": HOST_REGIONS,
+    "host-fibers": HOST_FIBERS,
+    "checked": CHECKED,
+    "cuda": CUDA,
+}
+
+
+@lru_cache(maxsize=4096)
+def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> Translation:
+    """Translate a kernel by the passes of a pipeline.
+
+    Parameters
+    ----------
+    kernel, pipeline
+        What to translate, and by which of `PIPELINES`.
+    small_floats
+        Whether half or bfloat may occur. Kernels without them keep their conditionals as they are.
+
+    Raises
+    ------
+    zmlx.metal.statements.Unclear
+        ``host-regions`` only: the kernel cannot be taken apart; as fibers it may run all the same.
+    TranslationError
+        The source uses something that exists only on Metal.
+    """
+    unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats)
+    writer = dump.writer(kernel, pipeline)
+    writer("metal", unit)
+    for step in PIPELINES[pipeline]:
+        before = verify.promises(unit)
+        step.run(unit)
+        verify.check(before, unit, step.name, step.moves_lines)
+        writer(step.name, unit)
+    return unit.finish()
+
+
+def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -> Translation:
+    """Rewrite a kernel for the host's C++ compiler (thread by thread) or for NVRTC.
+
+    Arguments and errors are those of `run`; ``"host"`` is ``host-fibers``, which makes of a kernel whose threads never
+    meet what ``host-loop`` does.
+    """
+    return run(kernel, "host-fibers" if target == "host" else "cuda", small_floats)

@@ -1,0 +1,139 @@
+"""What exists only on Metal is refused, with its name, its line and what to do instead; Metal's headers are dropped."""
+
+from __future__ import annotations
+
+import re
+
+from zmlx.errors import TranslationError
+from zmlx.metal.signature import KernelSource
+from zmlx.metal.structure import Fragment, Program, Source
+from zmlx.metal.tokens import Token, join
+
+_TEXTURES = "textures exist only on Metal; pass an array instead"
+_TABLES = "function tables exist only on Metal; call the function by its name"
+_IMAGEBLOCKS = "imageblocks exist only in Metal's tile shaders"
+_MATRICES = "matrices are not supported; use an array of vectors"
+_ENTRIES = "a header cannot hold further kernels here; leave this one out"
+
+#: What exists only on Metal, and what to do instead. Names behind ``::``, ``.`` or ``->`` are the author's own.
+_REFUSED = {
+    "double": "Metal has no double; use float",
+    "kernel": _ENTRIES,
+    "vertex": _ENTRIES,
+    "fragment": _ENTRIES,
+    "function_constant": "function constants exist only on Metal; pass the value as a template argument",
+    "imageblock": _IMAGEBLOCKS,
+    "threadgroup_imageblock": _IMAGEBLOCKS,
+    "ray_data": "ray tracing exists only on Metal",
+    "raytracing": "ray tracing exists only on Metal",
+    "acceleration_structure": "ray tracing exists only on Metal",
+    "object_data": "mesh shading exists only on Metal",
+    "mesh": "mesh shading exists only on Metal",
+    "visible_function_table": _TABLES,
+    "intersection_function_table": _TABLES,
+    "sampler": _TEXTURES,
+    "os_log": "logging from kernels exists only on Metal; write to an output instead",
+    "tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
+    "cooperative_tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
+    "goto": "Metal has no goto",
+}
+_REFUSED_PATTERNS = {
+    re.compile(r"(?:texture(?:1d|2d|3d|cube)|depth(?:2d|cube))(?:_ms)?(?:_array)?|texture_buffer"): _TEXTURES,
+    re.compile(r"(?:float|half|bfloat)[234]x[234]"): _MATRICES,
+}
+#: What a reader may want to know of the two tables: each construct with what to do instead.
+REFUSED_CONSTRUCTS = {
+    **_REFUSED,
+    "texture2d, depth2d, texture_buffer, …": _TEXTURES,
+    "float4x4, half2x3, …": _MATRICES,
+    '#include "…"': "put what it declares into the kernel's header",
+    "namespace metal { … }": "put the functions outside of it",
+    "overloads that differ in address spaces only": "accepted if they do the same; give the other one another name",
+}
+#: Of those, the ones that are refused only where a declaration uses them, since kernels have variables of that name.
+_REFUSED_AS_TYPES = frozenset({"kernel", "vertex", "fragment", "mesh", "tensor", "sampler", "goto"})
+
+_METAL_HEADERS = re.compile(r"<(?:metal(?:_[a-z0-9_]+)?|simd/[a-z_]+\.h)>")
+_TENSOR_HEADERS = re.compile(r"<(?:metal_tensor|MetalPerformancePrimitives/.*)>")
+
+
+def refuse_names(kernel: KernelSource, program: Program) -> None:
+    """Refuse names of what cannot be carried to C++.
+
+    Raises
+    ------
+    TranslationError
+        The program uses one of `REFUSED_CONSTRUCTS`.
+    """
+    for fragment in program.fragments:
+        for index, token in enumerate(fragment.code):
+            if token.kind != "name" or fragment.text(index - 1) in (".", "->"):
+                continue
+            reason = _reason(fragment, index)
+            if reason is not None:
+                raise refusal(kernel, fragment.source, token, f"`{token.text}`: {reason}")
+            if (
+                token.text == "namespace"
+                and fragment.text(index + 1) == "metal"
+                and fragment.text(index + 2) == "{"
+            ):
+                raise refusal(
+                    kernel,
+                    fragment.source,
+                    token,
+                    "`namespace metal`: the library cannot be added to here; put the functions outside of it",
+                )
+
+
+def _reason(fragment: Fragment, index: int) -> str | None:
+    """Why the name at ``index`` is refused; None if it is not."""
+    name = fragment.text(index)
+    if fragment.text(index - 1) == "::" and fragment.text(index - 2) != "metal":
+        return None
+    for pattern, reason in _REFUSED_PATTERNS.items():
+        if pattern.fullmatch(name):
+            return reason
+    if name not in _REFUSED:
+        return None
+    if name in _REFUSED_AS_TYPES and not (fragment.is_name(index + 1) or fragment.text(index + 1) == "<"):
+        attribute = fragment.text(index - 1) == "[" and fragment.text(index - 2) == "["
+        return _REFUSED[name] if attribute else None
+    return _REFUSED[name]
+
+
+def drop_includes(kernel: KernelSource, program: Program) -> None:
+    """Metal's own headers are always there; others cannot be followed.
+
+    Raises
+    ------
+    TranslationError
+        Another header is included.
+    """
+    for source in program.sources:
+        _drop_includes(kernel, source)
+
+
+def _drop_includes(kernel: KernelSource, source: Source) -> None:
+    for directive in source.directives:
+        if directive.word not in ("include", "import"):
+            continue
+        target = join(directive.rest).strip()
+        if _TENSOR_HEADERS.fullmatch(target):
+            raise refusal(kernel, source, directive.token, f"`#include {target}`: {_REFUSED['tensor']}")
+        if not _METAL_HEADERS.fullmatch(target):
+            raise refusal(
+                kernel,
+                source,
+                directive.token,
+                f"`#include {target}` cannot be followed here; put what it declares into the kernel's header",
+            )
+        for token in (directive.token, *directive.rest):
+            token.text = ""
+
+
+def refusal(kernel: KernelSource, source: Source, token: Token, what: str) -> TranslationError:
+    """The error for ``token``: ``what`` names it and says what to do."""
+    return TranslationError(
+        f"[metal_kernel] {kernel.name!r}, {source.part} line {token.line}: {what}. "
+        f"The kernel can run on Metal only."
+    )

@@ -1,0 +1,104 @@
+"""What every pass promises, proved between passes; on in the tests (``ZMLX_VERIFY_PASSES=1``), off otherwise.
+
+=====================================  =====================================================================
+a pass leaves                          so that
+=====================================  =====================================================================
+as many lines as there were            compilers, debuggers and the checker speak of the author's lines
+each of the author's words in its line
+brackets as balanced as they were      a mistake of the author's is told as the author's
+in what is written anew, ``#line``     the same, where statements had to move (regions.py)
+=====================================  =====================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+from zmlx.metal.structure import Source
+from zmlx.metal.tokens import tokenize
+from zmlx.translate.unit import Unit
+
+#: Set to 1: a broken promise is a `PassError`.
+VERIFY_VARIABLE = "ZMLX_VERIFY_PASSES"
+
+_OFF = ("", "0")
+_PAIRS = (("(", ")"), ("[", "]"), ("{", "}"))
+_MARKER = re.compile(r"^#line (\d+)", re.MULTILINE)
+
+
+class PassError(AssertionError):
+    """A pass broke a promise: a mistake of zmlx's own, whatever the kernel is."""
+
+
+@dataclass(frozen=True)
+class Promises:
+    """What must hold after a pass as it held before, by part."""
+
+    lines: dict[str, int]
+    balance: dict[str, tuple[int, ...]]
+
+
+def promises(unit: Unit) -> Promises | None:
+    """What the next pass has to keep; None if nobody asked."""
+    if os.environ.get(VERIFY_VARIABLE, "") in _OFF:
+        return None
+    texts = unit.texts()
+    return Promises(
+        {part: text.count("\n") for part, text in texts.items()},
+        {part: _balance(text) for part, text in texts.items()},
+    )
+
+
+def check(before: Promises | None, unit: Unit, step: str, moves_lines: bool = False) -> None:
+    """Prove that a pass kept its promises.
+
+    Raises
+    ------
+    PassError
+        It did not; the message names the pass, the kernel and the line.
+    """
+    if before is None:
+        return
+    for part, text in unit.texts().items():
+        where = f"the pass {step!r}, in the {part} of {unit.kernel.name!r}"
+        if moves_lines and part == "source":
+            _check_markers(text, before.lines[part], where)
+            wanted: tuple[int, ...] = (0,) * len(_PAIRS)
+        else:
+            _check_lines(text.count("\n"), before.lines[part], where)
+            wanted = before.balance[part]
+        balance = _balance(text)
+        if balance != wanted:
+            raise PassError(f"{where}: expected brackets left open {wanted} for () [] {{}}, got {balance}")
+    for source in unit.program.sources:
+        if not (moves_lines and source.part == "source"):
+            _check_origins(source, f"the pass {step!r}, in the {source.part} of {unit.kernel.name!r}")
+
+
+def _check_lines(got: int, wanted: int, where: str) -> None:
+    if got != wanted:
+        raise PassError(f"{where}: expected {wanted + 1} lines, got {got + 1}")
+
+
+def _check_origins(source: Source, where: str) -> None:
+    line = 1
+    for token in source.tokens:
+        line += token.before.count("\n")
+        if token.is_code and token.text and line != token.line:
+            raise PassError(f"{where}: {token.text!r} of line {token.line} stands in line {line}")
+        line += token.text.count("\n") + token.after.count("\n")
+
+
+def _check_markers(text: str, last: int, where: str) -> None:
+    lines = [int(found) for found in _MARKER.findall(text)]
+    wrong = next((line for line in lines if not 1 <= line <= last + 1), None)
+    if wrong is not None:
+        raise PassError(f"{where}: expected #line from 1 to {last + 1}, got {wrong}")
+
+
+def _balance(text: str) -> tuple[int, ...]:
+    counts = Counter(token.text for token in tokenize(text) if token.kind == "punct")
+    return tuple(counts[opener] - counts[closer] for opener, closer in _PAIRS)
