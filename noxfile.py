@@ -105,6 +105,10 @@ SUITES = {
 CHECKED_TESTS = ("tests/check", "tests/kernels", "tests/test_ops.py")
 
 
+# import-linter brings a command and no module to run with -m. The contracts are in pyproject.toml.
+LINT_IMPORTS = "import importlinter.cli as c; raise SystemExit(c.lint_imports(no_logo=True, no_cache=True))"
+
+
 class MissingBackend(Exception):
     """This machine lacks a back end; the message says what it would take."""
 
@@ -479,11 +483,12 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff; `-- --fix` repairs what can be repaired."""
+    """Check style and format with ruff, and with import-linter which package may import which; `-- --fix` repairs."""
     fix = "--fix" in session.posargs
     install(session, *group("lint"))
     python(session, "-m", "ruff", "check", *(["--fix"] if fix else []), ".")
     python(session, "-m", "ruff", "format", *([] if fix else ["--check"]), ".")
+    python(session, "-c", LINT_IMPORTS)
 
 
 @nox.session

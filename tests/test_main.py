@@ -20,7 +20,8 @@ from zmlx.testing.bench.measurement import PLANS, Measurement
 from zmlx.testing.golden import run as golden
 from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
 from zmlx.testing.golden.file import GoldenError, GoldenFile
-from zmlx.testing.report import report
+from zmlx.testing.report.model import build_report
+from zmlx.testing.report.text import render_markdown, render_terminal
 
 pytestmark = pytest.mark.cpu
 
@@ -251,7 +252,7 @@ def test_golden_compare_writes_the_report_either_way(
     assert main(arguments) == status
     assert asked == [(tmp_path, None)]
     shown = capsys.readouterr().out
-    assert shown.startswith(report.render_terminal(report.build_report(comparison)))
+    assert shown.startswith(render_terminal(build_report(comparison)))
     assert ("the error grew" in shown) is (status == 1)
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md"]
 
@@ -271,7 +272,7 @@ def test_report(
     arguments = ["report", "--html", str(page), "--markdown", str(markdown), "--update-readme", str(readme)]
     assert main(arguments) == status
     assert page.read_text().startswith("<!")
-    assert markdown.read_text() == report.render_markdown(report.build_report(comparison))
+    assert markdown.read_text() == render_markdown(build_report(comparison))
     text = readme.read_text()
     if status:
         assert "\nold\n" in text

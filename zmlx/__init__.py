@@ -13,6 +13,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from zmlx._version import __version__
+
 if TYPE_CHECKING:
     from zmlx import kernels as kernels
     from zmlx._compat import detect_backend as detect_backend
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
     from zmlx.launch import pretend_metal as pretend_metal
-
-__version__ = "0.1.0"
 
 #: Where each public name lives; an empty attribute is the module itself.
 _HOMES = {

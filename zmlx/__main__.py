@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import zmlx
 from zmlx import _compat
+from zmlx._version import __version__
 
 EXAMPLES = """\
 examples:
@@ -177,7 +177,9 @@ def run_golden_record(options: argparse.Namespace) -> int:
 
 def run_golden_compare(options: argparse.Namespace) -> int:
     from zmlx.testing.golden.run import compare_live
-    from zmlx.testing.report.report import build_report, render_terminal, write_report
+    from zmlx.testing.report.model import build_report
+    from zmlx.testing.report.text import render_terminal
+    from zmlx.testing.report.write import write_report
 
     comparison = compare_live(_golden_dir(options), backend=options.backend, progress=show_progress)
     _clear_progress()
@@ -191,13 +193,9 @@ def run_golden_compare(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     from zmlx.testing.golden.run import compare_recorded
-    from zmlx.testing.report.report import (
-        build_report,
-        kernels_only,
-        render_markdown,
-        render_terminal,
-        write_report,
-    )
+    from zmlx.testing.report.model import build_report, kernels_only
+    from zmlx.testing.report.text import render_markdown, render_terminal
+    from zmlx.testing.report.write import write_report
 
     comparison = compare_recorded(_golden_dir(options))
     report = build_report(comparison)
@@ -263,7 +261,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=raw,
     )
-    parser.add_argument("--version", action="version", version=f"zmlx {zmlx.__version__}")
+    parser.add_argument("--version", action="version", version=f"zmlx {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import zmlx
+from zmlx._version import __version__
 from zmlx.check.findings import KINDS, Access, Finding
 
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -25,7 +25,7 @@ def to_sarif(findings: Sequence[Finding], root: Path | None = None) -> str:
                 "tool": {
                     "driver": {
                         "name": "zmlx",
-                        "version": zmlx.__version__,
+                        "version": __version__,
                         "rules": [
                             {
                                 "id": kind,

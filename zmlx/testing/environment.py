@@ -6,8 +6,8 @@ import os
 import platform
 import time
 
-import zmlx
 from zmlx import _compat
+from zmlx._version import __version__
 
 TF32_VARIABLE = "MLX_ENABLE_TF32"
 
@@ -52,5 +52,5 @@ def describe_environment(backend: str) -> dict[str, str]:
         "os": _operating_system(),
         "python": platform.python_version(),
         "tf32": os.environ.get(TF32_VARIABLE, "MLX's default"),
-        "zmlx": zmlx.__version__,
+        "zmlx": __version__,
     }

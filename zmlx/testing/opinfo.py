@@ -36,7 +36,7 @@ from zmlx.testing.tolerance import Tolerance, default_tolerance
 if TYPE_CHECKING:
     import mlx.core as mx
 
-    from zmlx.testing.bench.rivals import Rivals
+    from zmlx.testing.rivals import Rivals
 
 __all__ = [
     "DEFAULT_DTYPES",

@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-import zmlx
 from zmlx import _compat
+from zmlx._version import __version__
 from zmlx.testing import session as _session
 from zmlx.testing.environment import TF32_VARIABLE, describe_environment, device_facts
 from zmlx.testing.fixtures import (
@@ -145,7 +145,7 @@ class SessionHooks:
 
     def pytest_report_header(self) -> str:
         found = self.state.backend
-        head = f"zmlx: {zmlx.__version__}"
+        head = f"zmlx: {__version__}"
         if found.name == "none":
             return f"{head}, no back end ({found.origin}): {found.problem.splitlines()[0]}"
         version = _compat.import_mx().__version__

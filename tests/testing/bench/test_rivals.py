@@ -6,11 +6,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from zmlx.testing.bench.rivals import COMPILED, MLX, Rivals, list_rivals
+from zmlx.testing.bench.rivals import COMPILED, MLX, bench_sample, list_rivals
 from zmlx.testing.bench.run import _arguments, _check
 from zmlx.testing.op_db import op_db
 from zmlx.testing.op_db._shared import ITEMSIZE
 from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo
+from zmlx.testing.rivals import Rivals
 
 pytestmark = pytest.mark.cpu
 
@@ -51,7 +52,7 @@ def test_rivals_compute_what_the_kernel_computes(op, dtype, mx_device):
 
 @pytest.mark.parametrize("op", KERNELS, ids=str)
 def test_bytes_are_those_of_inputs_and_outputs(op, mx_device):
-    sample = op.rivals.sample(6, 8)
+    sample = bench_sample(op.rivals, 6, 8)
     arguments = _arguments(op.rivals.shapes(6, 8), "bfloat16")
     result = op.op(*arguments)
     assert op.bytes_moved(sample, "bfloat16") == sum(a.nbytes for a in [*arguments, result])
@@ -60,7 +61,7 @@ def test_bytes_are_those_of_inputs_and_outputs(op, mx_device):
 
 
 def test_a_sample_of_gigabytes_takes_no_memory():
-    (x,) = rivals().sample(2**20, 2**20).args
+    (x,) = bench_sample(rivals(), 2**20, 2**20).args
     assert x.shape == (2**20, 2**20)
     assert x.strides == (0, 0)
 
@@ -106,5 +107,5 @@ def test_rivals_need_bytes():
     with pytest.raises(ValueError, match=r"f\.g: `rivals` needs `bytes_moved`, by which a benchmark counts"):
         make()
     op = make(bytes_moved=lambda sample, dtype: 2 * sample.args[0].size * ITEMSIZE[dtype])
-    assert op.bytes_moved(op.rivals.sample(3, 4), "float16") == 48
-    assert np.shape(op.rivals.sample(3, 4).args[0]) == (3, 4)
+    assert op.bytes_moved(bench_sample(op.rivals, 3, 4), "float16") == 48
+    assert np.shape(bench_sample(op.rivals, 3, 4).args[0]) == (3, 4)

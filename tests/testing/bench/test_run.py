@@ -25,10 +25,11 @@ from zmlx.testing.bench.measurement import (
     mlx_stopwatch,
     quick,
 )
-from zmlx.testing.bench.rivals import COMPILED, MLX, Rivals
+from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import BenchError, _arguments, bench, measure_kernel, select
 from zmlx.testing.bench.timing import Timing
 from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.rivals import Rivals
 
 pytestmark = pytest.mark.cpu
 

@@ -598,7 +598,7 @@ def script(monkeypatch):
         monkeypatch.setattr(sys, "argv", [name, *args])
         monkeypatch.setattr(sys, "path", list(sys.path))
         with pytest.raises(SystemExit) as done:
-            runpy.run_path(str(Path(__file__).parents[1] / name), run_name="__main__")
+            runpy.run_path(str(Path(__file__).parents[2] / name), run_name="__main__")
         return done.value.code
 
     return run

@@ -8,13 +8,9 @@ import pytest
 from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
 from zmlx.testing.golden.file import GoldenFile
 from zmlx.testing.report.html import render_html
-from zmlx.testing.report.report import (
-    build_report,
-    figure,
-    render_markdown,
-    render_terminal,
-    write_report,
-)
+from zmlx.testing.report.model import build_report, figure
+from zmlx.testing.report.text import render_markdown, render_terminal
+from zmlx.testing.report.write import write_report
 
 ENVIRONMENT = {"device": "M<4> & co", "mlx": "0.32.4", "os": "macOS 15.1", "date": "2026-01-31", "tf32": "0"}
 

@@ -1,7 +1,4 @@
-"""What a kernel is measured against: the operation of MLX that users would call instead, and the formula itself.
-
-Entries of `zmlx.testing.op_db` hold these as data; `zmlx.testing.bench.run` measures them.
-"""
+"""The rivals of one kernel as calls: the operation of MLX that users would call instead, and the formula itself."""
 
 from __future__ import annotations
 
@@ -13,47 +10,17 @@ from typing import Any
 import numpy as np
 
 from zmlx.testing.opinfo import SampleInput
-
-#: ``call(mx, *arguments)``; `mx` is `mlx.core`, handed over so that op_db imports no MLX.
-Call = Callable[..., Any]
+from zmlx.testing.rivals import Rivals
 
 #: The two columns of the table: what MLX computes without being asked to fuse, and with `mx.compile`.
 MLX = "MLX"
 COMPILED = "mx.compile"
 
 
-@dataclass(frozen=True)
-class Rivals:
-    """The benchmark of one kernel.
-
-    Parameters
-    ----------
-    shapes : callable
-        ``shapes(rows, columns)`` gives the shape of each argument, for a result of `rows` rows made of rows of
-        `columns` numbers. Arguments of one dimension are weights.
-    formula : callable
-        ``formula(mx, *arguments)``: the kernel's result in plain MLX operations, in the arguments' dtype.
-    own_name : str
-        What MLX's own operation is called, such as "mx.fast.rms_norm"; "" if MLX has none.
-    own : callable, optional
-        ``own(mx, *arguments)``: that operation.
-    """
-
-    shapes: Callable[[int, int], tuple[tuple[int, ...], ...]]
-    formula: Call
-    own_name: str = ""
-    own: Call | None = None
-
-    def __post_init__(self) -> None:
-        if bool(self.own_name) != (self.own is not None):
-            raise ValueError(
-                f"Rivals: give `own` and `own_name` together, or neither; got {self.own_name!r}."
-            )
-
-    def sample(self, rows: int, columns: int) -> SampleInput:
-        """A sample with the shapes of the benchmark, for an entry's `bytes_moved`; its arrays take no memory."""
-        zero = np.float64(0)
-        return SampleInput("bench", tuple(np.broadcast_to(zero, s) for s in self.shapes(rows, columns)))
+def bench_sample(rivals: Rivals, rows: int, columns: int) -> SampleInput:
+    """A sample with the shapes of the benchmark, for an entry's `bytes_moved`; its arrays take no memory."""
+    zero = np.float64(0)
+    return SampleInput("bench", tuple(np.broadcast_to(zero, s) for s in rivals.shapes(rows, columns)))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from zmlx.testing.bench.measurement import (
     mlx_stopwatch,
     quick,
 )
-from zmlx.testing.bench.rivals import list_rivals
+from zmlx.testing.bench.rivals import bench_sample, list_rivals
 from zmlx.testing.bench.timing import race
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
@@ -138,7 +138,7 @@ def measure_kernel(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurem
     mx = _compat.import_mx()
     name = f"{op.name}/{dtype}"
     arguments = _arguments(op.rivals.shapes(plan.rows, plan.columns), dtype)
-    moved = op.bytes_moved(op.rivals.sample(plan.rows, plan.columns), dtype)
+    moved = op.bytes_moved(bench_sample(op.rivals, plan.rows, plan.columns), dtype)
     rivals = list_rivals(op.rivals, mx, dtype)
     calls: dict[str, Callable[..., Any]] = {"ours": op.op, **{rival.name: rival.call for rival in rivals}}
     path = launched_path(lambda: op.op(*arguments), backend, name)

@@ -12,7 +12,8 @@ from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
 from zmlx.testing.bench.timing import Timing
 from zmlx.testing.files import write_whole
-from zmlx.testing.report.report import NONE, Table, aligned_lines, markdown_lines, markdown_text
+from zmlx.testing.report.model import NONE
+from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text
 
 SCHEMA = 1
 

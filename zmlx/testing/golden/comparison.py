@@ -1,4 +1,4 @@
-"""The result of a golden comparison, as plain data that the terminal and `zmlx.testing.report.report` show."""
+"""The result of a golden comparison, as plain data that the terminal and `zmlx.testing.report` show."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from zmlx.testing.bench.rivals import Rivals
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -21,6 +20,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def _mean(x: Float64Array) -> Float64Array:

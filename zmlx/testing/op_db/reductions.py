@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from zmlx.testing.bench.rivals import Rivals
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -17,6 +16,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def _sum(x: Float64Array) -> Float64Array:

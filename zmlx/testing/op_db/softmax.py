@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from zmlx.testing.bench.rivals import Rivals
 from zmlx.testing.op_db._shared import ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def softmax(x: Float64Array) -> Float64Array:

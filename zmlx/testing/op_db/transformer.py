@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from zmlx.testing.bench.rivals import Call, Rivals
 from zmlx.testing.op_db._shared import (
     ITEMSIZE,
     SPECIAL,
@@ -19,6 +18,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Call, Rivals
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 

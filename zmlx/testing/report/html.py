@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from zmlx.testing.golden.comparison import CaseResult
-from zmlx.testing.report.report import NONE, Cell, Report, figure
+from zmlx.testing.report.model import NONE, Cell, Report, figure
 
 _STEPS = (
     (0.5, "correctly rounded"),

@@ -1,0 +1,3 @@
+"""The version, for modules that may not look up to the package itself."""
+
+__version__ = "0.1.0"
