@@ -64,6 +64,20 @@ def check_weight(function: str, weight: mx.array, x: mx.array, name: str) -> Non
         )
 
 
+def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> float:
+    """The arguments of a normalisation of rows: `check_rows`, `check_weight` of each weight by its name, `check_eps`.
+
+    Returns
+    -------
+    float
+        ``eps``.
+    """
+    check_rows(function, x)
+    for name, weight in weights.items():
+        check_weight(function, weight, x, name)
+    return check_eps(function, eps)
+
+
 def check_eps(function: str, eps: float) -> float:
     """A finite number, zero or more, as a float.
 

@@ -164,6 +164,37 @@ def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Lau
     return _of_teams(min(_ceil(rows, together), MAX_GROUPS), width * together, template)
 
 
+def run_rows(
+    kernel: MetalKernel,
+    arrays: Sequence[mx.array],
+    *others: mx.array | float,
+    reduces: bool = False,
+    **template: mx.Dtype,
+) -> mx.array:
+    """One launch of a kernel that reduces rows.
+
+    Parameters
+    ----------
+    kernel
+        Takes ``arrays`` as (rows, length), then ``others``, and gives one output.
+    arrays
+        All of one shape, (..., length), with at least one element; the first tells the output's dtype and ``T``.
+    others
+        Weights and numbers.
+    reduces
+        The output has one number for each row, and is of shape (...); otherwise it has the shape of ``arrays``.
+    template
+        More template arguments, by name.
+    """
+    x = arrays[0]
+    rows = [as_rows(array) for array in arrays]
+    count, length = rows[0].shape
+    launch = row_launch(count, length, x.dtype.size, arrays=len(rows))
+    shape = (count,) if reduces else (count, length)
+    (out,) = launch.run(kernel, [*rows, *others], [(shape, x.dtype)], T=x.dtype, **template)
+    return out.reshape(x.shape[:-1] if reduces else x.shape)
+
+
 def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     """For kernels that also add up over rows: one threadgroup, at one row at a time, for each of `partials` runs."""
     target, forced = _target()

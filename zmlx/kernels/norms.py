@@ -48,9 +48,7 @@ def rmsnorm(x: mx.array, weight: mx.array, eps: float = 1e-6) -> mx.array:
     Zhang and Sennrich, Root Mean Square Layer Normalization (arXiv:1910.07467), equation 4, with eps as in LLaMA.
     Squares overflow beyond 1.8e19, where float32 rows come out as zeros.
     """
-    _check.check_rows("rmsnorm", x)
-    _check.check_weight("rmsnorm", weight, x, "weight")
-    eps = _check.check_eps("rmsnorm", eps)
+    eps = _check.check_norm("rmsnorm", x, eps, weight=weight)
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
     return _rmsnorm_with(eps)(x, weight)
@@ -85,10 +83,7 @@ def layernorm(x: mx.array, gamma: mx.array, beta: mx.array, eps: float = 1e-5) -
     Ba, Kiros and Hinton, Layer Normalization (arXiv:1607.06450), equation 4. The variance (of the population) is the
     mean square of the centred row, computed after the mean: it does not cancel for rows far from zero.
     """
-    _check.check_rows("layernorm", x)
-    _check.check_weight("layernorm", gamma, x, "gamma")
-    _check.check_weight("layernorm", beta, x, "beta")
-    eps = _check.check_eps("layernorm", eps)
+    eps = _check.check_norm("layernorm", x, eps, gamma=gamma, beta=beta)
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
     return _layernorm_with(eps)(x, gamma, beta)
@@ -164,12 +159,7 @@ _LAYERNORM_VJP_KERNEL = metal_kernel(
 @lru_cache(maxsize=64)
 def _rmsnorm_with(eps: float) -> Callable[[mx.array, mx.array], mx.array]:
     def forward(x: mx.array, weight: mx.array) -> mx.array:
-        rows = _rows.as_rows(x)
-        launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
-        outputs = launch.run(
-            _RMSNORM_KERNEL, [rows, weight, eps], [(rows.shape, x.dtype)], T=x.dtype, U=weight.dtype
-        )
-        return outputs[0].reshape(x.shape)
+        return _rows.run_rows(_RMSNORM_KERNEL, [x], weight, eps, U=weight.dtype)
 
     def backward(cotangent: mx.array, x: mx.array, weight: mx.array) -> Outputs:
         dx, partial = _row_and_weight_gradients(_RMSNORM_VJP_KERNEL, cotangent, x, weight, eps, 1)
@@ -181,17 +171,7 @@ def _rmsnorm_with(eps: float) -> Callable[[mx.array, mx.array], mx.array]:
 @lru_cache(maxsize=64)
 def _layernorm_with(eps: float) -> Callable[[mx.array, mx.array, mx.array], mx.array]:
     def forward(x: mx.array, gamma: mx.array, beta: mx.array) -> mx.array:
-        rows = _rows.as_rows(x)
-        launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
-        outputs = launch.run(
-            _LAYERNORM_KERNEL,
-            [rows, gamma, beta, eps],
-            [(rows.shape, x.dtype)],
-            T=x.dtype,
-            U=gamma.dtype,
-            V=beta.dtype,
-        )
-        return outputs[0].reshape(x.shape)
+        return _rows.run_rows(_LAYERNORM_KERNEL, [x], gamma, beta, eps, U=gamma.dtype, V=beta.dtype)
 
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:
         dx, partial = _row_and_weight_gradients(_LAYERNORM_VJP_KERNEL, cotangent, x, gamma, eps, 2)

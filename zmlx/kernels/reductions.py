@@ -82,11 +82,7 @@ _FORWARD_KERNEL = metal_kernel(
 
 
 def _forward(x: mx.array) -> mx.array:
-    rows = _rows.as_rows(x)
-    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
-    return launch.run(_FORWARD_KERNEL, [rows], [(rows.shape[:1], x.dtype)], T=x.dtype)[0].reshape(
-        x.shape[:-1]
-    )
+    return _rows.run_rows(_FORWARD_KERNEL, [x], reduces=True)
 
 
 def _backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:

@@ -131,16 +131,11 @@ _BACKWARD_KERNEL = metal_kernel(
 
 
 def _forward(x: mx.array) -> mx.array:
-    rows = _rows.as_rows(x)
-    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
-    return launch.run(_FORWARD_KERNEL, [rows], [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
+    return _rows.run_rows(_FORWARD_KERNEL, [x])
 
 
 def _backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
-    rows = _rows.as_rows(x)
-    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size, arrays=2)
-    inputs = [rows, cotangent.reshape(rows.shape)]
-    return (launch.run(_BACKWARD_KERNEL, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape),)
+    return (_rows.run_rows(_BACKWARD_KERNEL, [x, cotangent]),)
 
 
 _softmax = differentiable(_forward, _backward, _reference)

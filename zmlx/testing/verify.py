@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng, case_name, to_mx
+from zmlx.testing.selection import matches, resolve
 from zmlx.testing.tolerance import Agreement, compare, dtype_name
 
 
@@ -149,11 +149,6 @@ class _Tally:
     @property
     def figures(self) -> tuple[float, float]:
         return self.max_ulp, math.sqrt(self._squares / self._count) if self._count else 0.0
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a shell pattern means an operation, named with its family ("norms.*") or without it ("*norm")."""
-    return any(fnmatchcase(n, pattern) for n in (name, name.split(".")[-1]))
 
 
 def select(
@@ -293,12 +288,7 @@ def verify(
     VerifyError
         Nothing matches `kernel` and `dtype`.
     """
-    _compat.import_mx()
-    name = _compat.check_backend_name(backend if backend is not None else _compat.detect_backend())
-    if ops is None:
-        from zmlx.testing.op_db import op_db
-
-        ops = op_db
+    name, ops = resolve(backend, ops)
     pairs = select(ops, name, kernel, dtype)
     total, done = sum(len(op.sample_inputs()) for op, _ in pairs), 0
 

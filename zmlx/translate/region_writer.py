@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from zmlx.metal.statements import Range, Statement, Unclear, exits
@@ -21,6 +22,14 @@ class _Mask:
     ends: str = ""
 
 
+def _outer(statements: Iterable[Statement]) -> Iterator[tuple[Statement, Statement]]:
+    """Each statement that stands in another, and that other."""
+    for statement in statements:
+        inner = [*statement.children, *(statement.otherwise or ())]
+        yield from ((child, statement) for child in inner)
+        yield from _outer(inner)
+
+
 class RegionWriter:
     """Writes the function of the group, line by line into `out`."""
 
@@ -33,6 +42,7 @@ class RegionWriter:
         self.out: list[str] = []
         self._gathered = Region()
         self._count = 0
+        self._outer = dict(_outer(self.body.statements))
         leaving = (e for s in self.body.statements for e in exits(s) if not self._is_of_group(e))
         self._masks = [_Mask(_LIVE)] if any(leaving) else []
 
@@ -65,22 +75,19 @@ class RegionWriter:
 
     def _is_of_group(self, leaving: Statement) -> bool:
         """Whether all threads that are there take an exit together."""
-        around = self._around(leaving)
-        if leaving.keyword != "return":
-            loop = next(i for i, s in enumerate(around) if s.kind == "loop")
-            around = around[: loop + 1]
-        return all(s in self.body.grouped and s not in self.body.masked for s in around)
+        for statement in self._around(leaving):
+            if statement not in self.body.grouped or statement in self.body.masked:
+                return False
+            if statement.kind == "loop" and leaving.keyword != "return":
+                return True
+        return True
 
-    def _around(self, inner: Statement) -> list[Statement]:
+    def _around(self, inner: Statement) -> Iterator[Statement]:
         """The statements around one, the innermost first."""
-        found: list[Statement] = []
-        statements = self.body.statements
-        while True:
-            outer = next((s for s in statements if s.first <= inner.first <= s.last and s is not inner), None)
-            if outer is None:
-                return found[::-1]
-            found.append(outer)
-            statements = [*outer.children, *(outer.otherwise or ())]
+        outer = self._outer.get(inner)
+        while outer is not None:
+            yield outer
+            outer = self._outer.get(outer)
 
     @property
     def _mask(self) -> str:

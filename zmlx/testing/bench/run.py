@@ -34,8 +34,8 @@ from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
 from zmlx.testing.opinfo import OpInfo, SampleInput
+from zmlx.testing.selection import matches, resolve
 from zmlx.testing.tolerance import as_float64, compare
-from zmlx.testing.verify import matches
 
 #: Rows of a result that are compared with the oracle, spread over all of it.
 CHECKED_ROWS = 16
@@ -244,11 +244,7 @@ def bench(
         Nothing matches `kernel` and `dtype`.
     """
     mx = _compat.import_mx()
-    name = _compat.check_backend_name(backend if backend is not None else _compat.detect_backend())
-    if ops is None:
-        from zmlx.testing.op_db import op_db
-
-        ops = op_db
+    name, ops = resolve(backend, ops)
     cases = select(ops, engine, name, kernel, dtype)
     plan = quick(PLANS[name]) if small else PLANS[name]
     lines: list[Measurement] = []
