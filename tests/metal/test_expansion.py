@@ -52,3 +52,20 @@ def test_continued_lines_become_one():
 def test_only_the_named_macros_are_written_out():
     program = Program(HEADER, "")
     assert expand(program, "TWICE(ONE)", frozenset({"TWICE"})) == "((ONE) + (ONE))"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "a;\nTWICE(x +\n  y)\nlast",
+        "SWAP(p,\n\n q) /* and\n more */\nlast",
+        "NESTED(TWICE(\n1)\n)\nlast",
+        "TWICE(x // what\n)\nlast",
+    ],
+)
+def test_lines_stay_where_they_are(source):
+    program = Program(HEADER, source)
+    text = expand(program, source, frozenset(program.macros))
+    assert text.count("\n") == source.count("\n")
+    assert text.splitlines()[-1] == "last"
+    assert "//" not in text

@@ -507,22 +507,6 @@ def test_what_is_left_to_fibers(source, reason):
     assert str(error.value) == reason
 
 
-def text_of(source: str) -> str:
-    return pipeline.run(KernelSource("shown", ("x",), ("out",), PREFIX + source), "host-regions").body
-
-
-def test_what_a_thread_can_work_out_has_no_place():
-    text = text_of(f"uint j = i * 2 + 1; int v = x[i]; {BARRIER} out[i] = v + j;")
-    assert text.count("zmlx::Each<") == 1
-    assert text.count("uint j = i * 2 + 1;") == 2
-
-
-def test_what_is_the_same_for_all_threads_is_there_once():
-    text = text_of(f"int first = x[threadgroup_position_in_grid.x]; {BARRIER} out[i] = first;")
-    assert "zmlx::Each<" not in text
-    assert text.index("int first") < text.index("zmlx_group.each")
-
-
 def test_a_kernel_that_does_not_compile_is_told_by_its_own_lines():
     """The loops are the launcher's business: what the compiler says is about the text that the author wrote."""
     import mlx.core as mx

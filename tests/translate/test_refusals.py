@@ -1,40 +1,18 @@
+"""What exists only on Metal: refused, with its line and what to do instead."""
+
 from __future__ import annotations
 
 import pytest
 
 from zmlx.errors import TranslationError
-from zmlx.metal.signature import ArrayType, KernelSource, make_signature
+from zmlx.metal.signature import KernelSource
 from zmlx.translate import translate
-from zmlx.translate.function import cpp_function
 
 pytestmark = pytest.mark.cpu
 
 
 def body(source: str, target: str = "host", header: str = "") -> str:
     return translate(KernelSource("k", ("x",), ("out",), source, header), target).body
-
-
-@pytest.mark.parametrize(
-    ("metal", "cpp"),
-    [
-        ("out[i] = 1.0 + 2.5e-3 + .5 + 3. + 1e4;", "out[i] = 1.0f + 2.5e-3f + .5f + 3.f + 1e4f;"),
-        ("out[i] = 1.0f + 2.0F + 1u + 0x10 + 7l;", "out[i] = 1.0f + 2.0F + 1u + 0x10 + 7l;"),
-        ("out[i] = 0x1p-3 + 0x1.8P+2 + 0x1p3f;", "out[i] = 0x1p-3f + 0x1.8P+2f + 0x1p3f;"),
-        ("half h = 1.0h + .5H;", "half h = half(1.0f) + half(.5f);"),
-        ("bfloat b = 1.5bf;", "bfloat b = bfloat(1.5f);"),
-        ("out[i] = 1'000.5 + 0b101;", "out[i] = 1'000.5f + 0b101;"),
-        ("// device threadgroup 1.0", "// device threadgroup 1.0"),
-        ('static_assert(true, "device 1.0");', 'static_assert(true, "device 1.0");'),
-    ],
-)
-def test_literals(metal, cpp):
-    assert body(metal) == cpp
-
-
-def test_macros_of_the_header_are_translated_and_conditions_are_not():
-    header = "#define HALF 0.5\n#if VERSION >= 1.5e1\n#endif\n#pragma unroll\n"
-    translated = translate(KernelSource("k", ("x",), ("out",), "", header), "host").header
-    assert translated == header.replace("0.5", "0.5f")
 
 
 @pytest.mark.parametrize(
@@ -149,60 +127,3 @@ def test_headers_that_are_refused(header, message):
 )
 def test_names_that_only_look_like_it(source):
     assert body(source) == source
-
-
-@pytest.mark.parametrize(
-    ("source", "barrier", "simd"),
-    [
-        ("out[0] = exp(x[0]);", False, False),
-        ("threadgroup_barrier(mem_flags::mem_threadgroup);", True, False),
-        ("out[0] = simd_sum(x[0]);", False, True),
-        ("out[0] = metal::quad_broadcast(x[0], 1);", False, True),
-        ("simdgroup_barrier(mem_flags::mem_none);", False, True),
-        ("simdgroup_float8x8 a;", False, True),
-        ("// threadgroup_barrier(mem_flags::mem_none); simd_sum(1)", False, False),
-        ("out[0] = simdgroup_index_in_threadgroup;", False, False),
-        ("uint simd_lane = 3, quad_id = simd_lane;", False, False),
-    ],
-)
-def test_what_makes_threads_meet(source, barrier, simd):
-    translation = translate(KernelSource("k", ("x",), ("out",), source), "host")
-    assert (translation.uses_barrier, translation.uses_simd) == (barrier, simd)
-    assert translation.uses_sync == (barrier or simd)
-
-
-def test_functions_of_the_header_count_only_if_they_are_reached():
-    header = "float total(float x) { return simd_sum(x); }\n"
-    assert translate(KernelSource("k", ("x",), ("out",), "out[0] = total(x[0]);", header), "host").uses_simd
-    assert not translate(KernelSource("k", ("x",), ("out",), "out[0] = x[0];", header), "host").uses_sync
-
-
-def test_the_function_around_a_kernel():
-    kernel = KernelSource(
-        "scale",
-        ("x", "by"),
-        ("out",),
-        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;",
-        "// header\n",
-        atomic_outputs=True,
-    )
-    signature = make_signature(
-        kernel,
-        [ArrayType("float32", 2), ArrayType("int32", 0)],
-        ["uint32"],
-        [("T", "float"), ("N", 3), ("B", True)],
-    )
-    assert cpp_function(signature, "host-fibers", "run", "zmlx::Group& group") == (
-        "namespace metal { namespace zmlx_kernel { namespace {\n"
-        "\n"
-        '#line 1 "scale header"\n'
-        "// header\n"
-        "\n"
-        "template <typename T, int N, bool B>\n"
-        "ZMLX_KERNEL void run(zmlx::Group& group, const float* x, const int& x_ndim, const int32_t& by, "
-        "atomic<uint32_t>* out, uint3 thread_position_in_grid) {\n"
-        '#line 1 "scale source"\n'
-        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;\n"
-        "}\n"
-        "}}}  // namespace metal::zmlx_kernel\n"
-    )
