@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import zmlx
 from zmlx.metal.signature import KernelSource
 from zmlx.translate import dump, pipeline
 
@@ -72,3 +76,12 @@ def test_nothing_is_written_unasked(monkeypatch, tmp_path):
     pipeline.run.cache_clear()
     pipeline.run(KernelSource("k", ("x",), ("out",), "out[0] = x[0];"), "host-loop")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_on_the_architecture_shows_what_is_written(dumped):
+    page = (Path(zmlx.__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    source, literals, regions = re.findall(r"^```cpp\n(.*?)\n```", page, re.DOTALL | re.MULTILINE)
+    folder = dumped(KernelSource("turn", ("x",), ("out",), f"\n{source}\n"), "host-regions")
+    for shown, file in ((literals, "05-literals.txt"), (regions, "10-regions.txt")):
+        text = (folder / file).read_text().partition('#line 1 "turn source"\n')[2]
+        assert [line.rstrip() for line in text.strip("\n").splitlines()] == shown.splitlines()
