@@ -1,13 +1,7 @@
 """Testing one kernel on several back ends.
 
-plugin      the pytest plugin: markers, skips, options, fixtures, terminal summary
-opinfo      OpInfo and SampleInput: everything the suite needs to know of a kernel
-op_db       one module per kernels/ module: samples, float64 oracle, dtypes, tolerances, bad inputs
-layouts     the same values as row-contiguous, transposed, strided, sliced or broadcast MLX arrays
-tolerance   error measures and budgets
-golden      recording and comparing golden values; golden_file is what they look like on disk
-report      terminal, Markdown and HTML agreement report
-bench       kernels timed against MLX's operations (rivals) and a copy (bandwidth); bench_engine is what is under them
-
-Nothing is imported here, so that loading the plugin costs no NumPy and no MLX.
+In: `OpInfo` entries (``op_db/``), each a kernel with its oracle and samples. Out: a pytest plugin and generated tests,
+``golden/`` values and their comparison, ``report/`` pages, ``bench/`` tables. The modules beside the folders are what
+these share (opinfo, layouts, tolerance, selection, environment) and the plugin's own (plugin, session, markers, fixtures,
+ledger, checking, reproduce). Sees all other folders; none of them sees it.
 """

@@ -1,4 +1,4 @@
-// What a checked launch is given and what it found, as checked_run.py reads and writes it (ctypes, same layout).
+// What a checked launch is given and what it found, as zmlx/check/layout.py has it for ctypes.
 #pragma once
 
 #include "host/launch.h"

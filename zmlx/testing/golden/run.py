@@ -5,7 +5,7 @@ complete  a file has exactly the golden cases that op_db gives its back end
 current   the input hash and the kernel source hash of every case are those of today
 true      recorded values are within the tolerance of the float64 oracle, and the recorded error is theirs
 live      the values of this machine are within the tolerance of the oracle and of every recorded file
-ratchet   the live error is at most twice the one recorded for the same back end (`golden_checks`)
+ratchet   the live error is at most twice the one recorded for the same back end (checks.py)
 not void  nothing recorded, or nothing compared, is a failure
 ========  ================================================================================================
 
