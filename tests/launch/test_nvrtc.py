@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -151,3 +155,43 @@ def test_python_packages_newest_first(search, tmp_path):
         str(tmp_path / "cu13/lib/libnvrtc.so.13"),
         str(tmp_path / "cuda_nvrtc/lib/libnvrtc.so.12"),
     ]
+
+
+FAKE_NVRTC = """
+extern "C" {
+const char* nvrtcGetErrorString(int) { return "fake"; }
+int nvrtcVersion(int* major, int* minor) { *major = 97; *minor = 3; return 0; }
+int nvrtcGetNumSupportedArchs(int* n) { *n = 0; return 0; }
+int nvrtcGetSupportedArchs(int*) { return 0; }
+int nvrtcCreateProgram() { return 1; }
+int nvrtcCompileProgram() { return 1; }
+int nvrtcGetProgramLogSize() { return 1; }
+int nvrtcGetProgramLog() { return 1; }
+int nvrtcGetCUBINSize() { return 1; }
+int nvrtcGetCUBIN() { return 1; }
+int nvrtcGetPTXSize() { return 1; }
+int nvrtcGetPTX() { return 1; }
+int nvrtcDestroyProgram() { return 1; }
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NVRTC is there on Linux only")
+def test_what_nvrtc_loads_by_name_is_loaded_by_path(tmp_path):
+    """As in wheels that do not say where to look: the folder is on no loader's path."""
+    from zmlx.launch.compiler import find_compiler
+
+    def build(name, text):
+        command = [find_compiler().path, "-shared", "-fPIC", "-x", "c++", "-", "-o", str(tmp_path / name)]
+        subprocess.run([*command, f"-Wl,-soname,{name}"], input=text, text=True, check=True)
+
+    build("libnvrtc-builtins.so.97.3", "int builtins;")
+    build("libnvrtc-builtins.so.97.4", "int of_another_version;")
+    build("libnvrtc.so.97", FAKE_NVRTC)
+    loaded = os.RTLD_NOLOAD | os.RTLD_NOW
+    with pytest.raises(OSError, match="libnvrtc-builtins"):
+        ctypes.CDLL("libnvrtc-builtins.so.97.3", loaded)
+    assert nvrtc.load(str(tmp_path / "libnvrtc.so.97")).version == (97, 3)
+    assert ctypes.CDLL("libnvrtc-builtins.so.97.3", loaded)
+    with pytest.raises(OSError, match="libnvrtc-builtins"):
+        ctypes.CDLL("libnvrtc-builtins.so.97.4", loaded)

@@ -34,3 +34,27 @@ def test_functions_of_the_header_count_only_if_they_are_reached():
     header = "float total(float x) { return simd_sum(x); }\n"
     assert translate(KernelSource("k", ("x",), ("out",), "out[0] = total(x[0]);", header), "host").uses_simd
     assert not translate(KernelSource("k", ("x",), ("out",), "out[0] = x[0];", header), "host").uses_sync
+
+
+@pytest.mark.parametrize(
+    ("header", "source", "barrier", "simd"),
+    [
+        ("#define MEET(x) threadgroup_barrier(mem_flags::mem_none); x", "out[0] = 1;", False, False),
+        ("#define MEET(x) simd_sum(x)\n#define OUTER(x) MEET(x)", "out[0] = 1;", False, False),
+        ("#define MEET(x) simd_sum(x)\n#define OUTER(x) MEET(x)", "out[0] = OUTER(x[0]);", False, True),
+        ("#define MEET(x) simd_##x", "out[0] = 1;", False, False),
+        ("#define MEET(op, x) simd_##op(x)", "out[0] = MEET(sum, x[0]);", False, True),
+        ("", "#define MEET simd_sum\nout[0] = 1;", False, False),
+        ("", "#define MEET simd_sum\nout[0] = MEET(x[0]);", False, True),
+        ("#if A\n#define S simd_sum\n#else\n#define S\n#endif", "out[0] = S(x[0]);", False, True),
+        ("#define S simd_sum\nfloat f(float x) { return S(x); }", "out[0] = x[0];", False, False),
+        ("#define S simd_sum\nfloat f(float x) { return S(x); }", "out[0] = f(x[0]);", False, True),
+        ("#define F f\nfloat f(float x) { return simd_sum(x); }", "out[0] = F(x[0]);", False, True),
+        ("template <typename T> T f(T x) { return simd_sum(x); }", "out[0] = x[0];", False, False),
+        ("struct A { float f(float x) { return simd_sum(x); } };", "out[0] = x[0];", False, False),
+        ("struct A { float f(float x) { return simd_sum(x); } };", "A a; out[0] = a.f(x[0]);", False, True),
+    ],
+)
+def test_macros_and_functions_count_only_if_they_are_reached(header, source, barrier, simd):
+    translation = translate(KernelSource("k", ("x",), ("out",), source, f"{header}\n"), "host")
+    assert (translation.uses_barrier, translation.uses_simd) == (barrier, simd)

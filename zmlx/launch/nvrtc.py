@@ -6,6 +6,7 @@ MLX's CUDA wheels bring it along (as the Python packages ``nvidia-cuda-nvrtc`` f
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -188,10 +189,35 @@ def load(path: str, mode: int = ctypes.DEFAULT_MODE) -> Nvrtc:
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
     major, minor, count = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+    _load_builtins(_folder(path), (major.value, minor.value))
     library.nvrtcGetNumSupportedArchs(ctypes.byref(count))
     archs = (ctypes.c_int * count.value)()
     library.nvrtcGetSupportedArchs(archs)
     return Nvrtc(path, (major.value, minor.value), tuple(archs), library)
+
+
+def _folder(path: str) -> Path | None:
+    """Where a library that is loaded lies, whether by its path or by its name alone."""
+    if "/" in path:
+        return Path(path).resolve().parent
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return None  # not Linux, where NVRTC is not either
+    mapped = (line.partition("/")[2] for line in lines if "/" in line)
+    return next(
+        (Path("/", file).parent for file in mapped if Path(file).name.startswith("libnvrtc.so")), None
+    )
+
+
+def _load_builtins(folder: Path | None, version: tuple[int, int]) -> None:
+    """Load what NVRTC itself loads by name when it compiles, and finds only if it is loaded or on the loader's path:
+    some wheels (nvidia-cuda-nvrtc 13.0) do not tell the loader to look beside the library."""
+    found = folder.glob(f"libnvrtc-builtins.so.{version[0]}.{version[1]}*") if folder is not None else ()
+    for path in sorted(found):
+        # One that does not load is no worse than one that is missing: NVRTC looks for itself, and says so.
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
 
 
 def _candidates() -> Iterator[tuple[str, int]]:

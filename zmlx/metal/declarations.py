@@ -39,7 +39,7 @@ def declarations(fragment: Fragment) -> Iterator[Declaration]:
 
 
 def used_names(program: Program) -> frozenset[str]:
-    """All names in the kernel but those in functions of its header that the kernel does not reach."""
+    """All names in the kernel but those in functions and macros that it does not reach."""
     header = program.header.main
     bodies: dict[str, set[str]] = {}
     inside: set[int] = set()
@@ -50,13 +50,16 @@ def used_names(program: Program) -> frozenset[str]:
                 header.text(i) for i in span if header.is_name(i)
             )
             inside.update(span)
-    used = {header.text(i) for i in range(len(header)) if header.is_name(i) and i not in inside}
     # The header names its functions where it declares them: what counts is who else does.
-    used -= bodies.keys()
-    for fragment in program.fragments:
-        if fragment is not header:
-            used.update(fragment.text(i) for i in range(len(fragment)) if fragment.is_name(i))
-    used.update(*pasted_names(program).values())
+    used = {
+        header.text(i) for i in range(len(header)) if header.is_name(i) and i not in inside
+    } - bodies.keys()
+    for source in program.sources:
+        for macro in source.macros:  # also one that is defined again: which of them holds is not known here
+            bodies.setdefault(macro.name, set()).update(_names(macro.body))
+    for (owner, _), names in pasted_names(program).items():
+        bodies.setdefault(owner, set()).update(names)
+    used |= _names(program.body.main)
     reached = used & bodies.keys()
     while reached:
         used.update(*(bodies[name] for name in reached))
@@ -64,6 +67,10 @@ def used_names(program: Program) -> frozenset[str]:
             del bodies[name]
         reached = used & bodies.keys()
     return frozenset(used)
+
+
+def _names(fragment: Fragment) -> set[str]:
+    return {fragment.text(i) for i in range(len(fragment)) if fragment.is_name(i)}
 
 
 def _in_range(fragment: Fragment, first: int, last: int, scope: str) -> Iterator[Declaration]:
