@@ -40,7 +40,10 @@ def cpp_function(signature: Signature, pipeline: Pipeline, function: str, hidden
     parameters += [cpp_parameter(p) for p in signature.parameters]
     if pipeline != "host-regions":
         parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
+    # As Metal's compiler does: kernels ask. It changes nothing else here.
+    fast_math = "#define __FAST_MATH__ 1\n" if kernel.math_mode == "fast" else ""
     return (
+        f"{fast_math}"
         "namespace metal { namespace zmlx_kernel { namespace {\n"
         f"{''.join(f'using {name};' for name in translation.overloads)}\n"
         f"{line_marker(kernel, 'header')}{translation.header}\n"

@@ -122,3 +122,5 @@ ZMLX_FN long join_words(int low, int high) {
 }
 
 }  // namespace zmlx
+
+#include "msl/predefined.h"

@@ -133,3 +133,5 @@ inline void run_fibers(Launch* launch, Worker* worker, uint64_t begin, uint64_t 
 }
 
 }  // namespace zmlx
+
+#include "msl/predefined.h"
