@@ -40,8 +40,6 @@ REFUSED = [
     ("texture_buffer<float> t;", "`texture_buffer`: textures exist only on Metal"),
     ("metal::depth2d<float> t;", "`depth2d`: textures exist only on Metal"),
     ("constexpr sampler s(filter::linear);", "`sampler`: textures exist only on Metal"),
-    ("float4x4 m;", "`float4x4`: matrices are not supported; use an array of vectors"),
-    ("metal::half2x3 m;", "`half2x3`: matrices are not supported"),
     ("imageblock<P> b;", "`imageblock`: imageblocks exist only in Metal's tile shaders"),
     ("threadgroup_imageblock P* b;", "`threadgroup_imageblock`: imageblocks exist only"),
     ("raytracing::ray r;", "`raytracing`: ray tracing exists only on Metal"),

@@ -25,7 +25,11 @@ integral_constant bool_constant enable_if conditional is_same is_convertible rem
 remove_const remove_pointer decay make_unsigned make_signed is_integral is_floating_point is_arithmetic
 is_pointer is_void is_const is_enum is_scalar is_signed is_unsigned declval complex_t Limits WorkPerThread
 ConditionalType LoopedElemToLoc elem_to_loc elem_to_loc_1 elem_to_loc_2 elem_to_loc_3 elem_to_loc_2_nd
-elem_to_loc_3_nd ceildiv cast_to simdgroup_matrix make_filled_simdgroup_matrix
+elem_to_loc_3_nd ceildiv cast_to simdgroup_matrix make_filled_simdgroup_matrix matrix remove_addrspace
+remove_volatile remove_extent add_const add_volatile add_cv add_lvalue_reference add_rvalue_reference add_pointer
+underlying_type conjunction disjunction negation is_base_of is_constructible is_vector is_empty is_class is_union
+is_final is_trivially_copyable is_standard_layout is_lvalue_reference is_rvalue_reference is_reference is_volatile
+is_array is_fundamental is_compound
 """
 _LIBRARY_TEMPLATES = frozenset(_TEMPLATES.split())
 _TEMPLATE_LIKE = re.compile(r"\w+_[tv]")

@@ -26,6 +26,7 @@ Refuse = Callable[[Fragment, Token, str], Exception]
 
 SPACES = frozenset({"device", "thread", "constant", "threadgroup"})
 _QUALIFIERS = frozenset({"const", "volatile", "constexpr", "static"})
+_CLASSES = frozenset({"struct", "class", "union"})
 _DECLARATION_ENDS = frozenset({";", "{", "}", "(", ")", ",", "=", "*", "&", "["})
 
 
@@ -50,11 +51,11 @@ class AddressSpaces:
     def rewrite(self, fragment: Fragment) -> None:
         for index, token in enumerate(fragment.code):
             text = fragment.text(index)
-            if token.kind != "name" or fragment.text(index - 1) in (".", "->"):
+            if token.kind != "name" or fragment.text(index - 1) in (".", "->") or index in fragment.erased:
                 continue
             if text in SPACES and self._is_pasted(fragment, index):
                 continue
-            if text in ("device", "thread"):
+            if text in ("device", "thread") or (text in SPACES and self._is_of_constructor(fragment, index)):
                 token.text = ""
             elif text == "constant":
                 token.text = "" if self._is_const(fragment, index) else "const"
@@ -107,6 +108,9 @@ class AddressSpaces:
             token.text = ""
             return
         end, declarators = self._declarators(fragment, name)
+        for i in range(index + 1, name):
+            if fragment.text(i) == "alignas" and fragment.partner(i + 1) > i:
+                fragment.erase(i, fragment.partner(i + 1))  # storage is aligned to 16 bytes
         kind = " ".join(fragment.render(index + 1, name - 1).split())
         if fragment.text(index - 1) == "volatile":
             kind = f"volatile {kind}"  # of the elements, not of what CUDA declares to hold them
@@ -178,6 +182,20 @@ class AddressSpaces:
         parameter = self._parameter(fragment, opener, index, macro)
         uses = [i for i in range(len(macro.body)) if macro.body.text(i) == parameter]
         return not uses or any(self._declarator(macro.body, i) >= 0 for i in uses)
+
+    def _is_of_constructor(self, fragment: Fragment, index: int) -> bool:
+        """Whether a word stands behind a constructor's parameters: C++ has no qualifiers there."""
+        i = index - 1
+        while fragment.text(i) in _QUALIFIERS or fragment.text(i) in SPACES or fragment.text(i) == "noexcept":
+            i -= 1
+        opened = fragment.partner(i) if fragment.text(i) == ")" else -1
+        brace = fragment.parent(opened) if opened > 0 else -1
+        if fragment.text(brace) != "{" or fragment.text(opened - 2) == "~":
+            return False
+        head = brace - 1  # `struct Name : Base {`, `template <> struct Name<float> {`
+        while head >= 0 and fragment.text(head) not in _CLASSES | {";", "}", "{"}:
+            head -= 1
+        return fragment.text(head) in _CLASSES and fragment.text(head + 1) == fragment.text(opened - 1)
 
     def _is_of_member_function(self, fragment: Fragment, index: int) -> bool:
         """Whether ``threadgroup`` stands behind a member function's parameters."""

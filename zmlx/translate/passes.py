@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from zmlx.translate.address_spaces import AddressSpaces
+from zmlx.translate.attributes import erase_attributes
+from zmlx.translate.branches import live_texts
 from zmlx.translate.convergence import Convergence
 from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
@@ -22,6 +24,7 @@ from zmlx.translate.unit import Unit
 @dataclass(frozen=True)
 class Pass:
     """One step of a translation. ``moves_lines``: the body is written anew, with ``#line`` in front of what is where.
+    ``drops_text``: what is left may have other brackets open than there were.
 
     ``run`` raises `zmlx.errors.TranslationError` for what cannot be carried over, and `Unclear` for a kernel that the
     pipeline cannot take but another may.
@@ -30,10 +33,15 @@ class Pass:
     name: str
     run: Callable[[Unit], None]
     moves_lines: bool = False
+    drops_text: bool = False
+
+
+def _drop_dead_branches(unit: Unit) -> None:
+    unit.read(*live_texts(unit.program))
 
 
 def _write_macros_out(unit: Unit) -> None:
-    unit.read(written_out(unit.kernel).source)
+    unit.read(unit.program.header.render(), written_out(unit.program))
 
 
 def _erase_address_spaces(unit: Unit) -> None:
@@ -77,10 +85,14 @@ def _take_apart(unit: Unit) -> None:
     unit.group_body = region_body(unit.kernel, unit.program)
 
 
+#: ``#if __METAL_VERSION__ >= 400``: what Metal's compiler does not see.
+BRANCHES = Pass("branches", _drop_dead_branches, drops_text=True)
 #: Macros in which threads meet, in the body's own text: regions see no statements within a macro.
 EXPAND_MACROS = Pass("expand-macros", _write_macros_out)
 #: What exists only on Metal: an error that names it.
 REFUSE = Pass("refuse", lambda unit: refuse_names(unit.kernel, unit.program))
+#: ``[[threadgroup(0)]]``, ``coherent(device)``: what only Metal's compiler reads.
+ATTRIBUTES = Pass("attributes", lambda unit: erase_attributes(unit.program))
 #: ``device``, ``constant``, ``thread``; ``threadgroup`` variables become the group's storage.
 ADDRESS_SPACES = Pass("address-spaces", _erase_address_spaces)
 #: Shifts by 32 and more, which Metal defines.

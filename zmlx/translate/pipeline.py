@@ -23,6 +23,8 @@ from zmlx.metal.signature import KernelSource
 from zmlx.translate import dump, verify
 from zmlx.translate.passes import (
     ADDRESS_SPACES,
+    ATTRIBUTES,
+    BRANCHES,
     CONDITIONALS,
     CONVERGENCE,
     EXPAND_MACROS,
@@ -40,10 +42,23 @@ from zmlx.translate.unit import Translation, Unit
 Target = Literal["host", "cuda"]
 Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"]
 
-HOST_LOOP = (REFUSE, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
+HOST_LOOP = (
+    BRANCHES,
+    REFUSE,
+    ATTRIBUTES,
+    ADDRESS_SPACES,
+    SHIFTS,
+    LITERALS,
+    SWIZZLES,
+    CONDITIONALS,
+    OVERLOADS,
+    INCLUDES,
+)
 HOST_REGIONS = (
+    BRANCHES,
     EXPAND_MACROS,
     REFUSE,
+    ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -54,7 +69,9 @@ HOST_REGIONS = (
     REGIONS,
 )
 HOST_FIBERS = (
+    BRANCHES,
     REFUSE,
+    ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -65,7 +82,9 @@ HOST_FIBERS = (
     CONVERGENCE,
 )
 CHECKED = (
+    BRANCHES,
     REFUSE,
+    ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -75,7 +94,18 @@ CHECKED = (
     INCLUDES,
     CONVERGENCE,
 )
-CUDA = (REFUSE, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
+CUDA = (
+    BRANCHES,
+    REFUSE,
+    ATTRIBUTES,
+    ADDRESS_SPACES,
+    SHIFTS,
+    LITERALS,
+    SWIZZLES,
+    CONDITIONALS,
+    OVERLOADS,
+    INCLUDES,
+)
 
 PIPELINES: dict[Pipeline, tuple[Pass, ...]] = {
     "host-loop": HOST_LOOP,
@@ -110,7 +140,7 @@ def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> 
     for step in PIPELINES[pipeline]:
         before = verify.promises(unit)
         step.run(unit)
-        verify.check(before, unit, step.name, step.moves_lines)
+        verify.check(before, unit, step.name, step.moves_lines, step.drops_text)
         writer(step.name, unit)
     return unit.finish()
 

@@ -12,7 +12,6 @@ from zmlx.metal.tokens import Token, join
 _TEXTURES = "textures exist only on Metal; pass an array instead"
 _TABLES = "function tables exist only on Metal; call the function by its name"
 _IMAGEBLOCKS = "imageblocks exist only in Metal's tile shaders"
-_MATRICES = "matrices are not supported; use an array of vectors"
 _ENTRIES = "a header cannot hold further kernels here; leave this one out"
 
 #: What exists only on Metal, and what to do instead. Names behind ``::``, ``.`` or ``->`` are the author's own.
@@ -39,13 +38,11 @@ _REFUSED = {
 }
 _REFUSED_PATTERNS = {
     re.compile(r"(?:texture(?:1d|2d|3d|cube)|depth(?:2d|cube))(?:_ms)?(?:_array)?|texture_buffer"): _TEXTURES,
-    re.compile(r"(?:float|half|bfloat)[234]x[234]"): _MATRICES,
 }
 #: What a reader may want to know of the two tables: each construct with what to do instead.
 REFUSED_CONSTRUCTS = {
     **_REFUSED,
     "texture2d, depth2d, texture_buffer, …": _TEXTURES,
-    "float4x4, half2x3, …": _MATRICES,
     '#include "…"': "put what it declares into the kernel's header",
     "namespace metal { … }": "put the functions outside of it",
     "overloads that differ in address spaces only": "accepted if they do the same; give the other one another name",

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 
 from zmlx.metal.declarations import declarations
 from zmlx.metal.expansion import expand
@@ -49,13 +48,13 @@ _MEETINGS = SITED_FUNCTIONS | _BARRIERS
 _LEFT_TO_FIBERS = frozenset({"simdgroup_multiply", "simdgroup_multiply_accumulate"})
 
 
-def written_out(kernel: KernelSource) -> KernelSource:
-    """The kernel with the macros in which threads meet written out in its body."""
-    program = Program(kernel.header, kernel.source)
+def written_out(program: Program) -> str:
+    """The program's body with the macros in which threads meet written out."""
     defined = Counter(macro.name for part in program.sources for macro in part.macros)
     meeting = reaching(program, _MEETINGS)
     once = frozenset(name for name, times in defined.items() if times == 1 and name in meeting)
-    return replace(kernel, source=expand(program, kernel.source, once)) if once else kernel
+    body = program.body.render()
+    return expand(program, body, once) if once else body
 
 
 def region_body(kernel: KernelSource, program: Program) -> str:

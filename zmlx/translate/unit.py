@@ -69,11 +69,11 @@ class Unit:
         self.group_body: str | None = None
         self.spaces: AddressSpaces | None = None
         self.flags: tuple[str, ...] = ()
-        self.read(kernel.source)
+        self.read(kernel.header, kernel.source)
 
-    def read(self, body: str) -> None:
-        """Begin with another body: what is rewritten before anything else is."""
-        self.program = Program(self.kernel.header, body)
+    def read(self, header: str, body: str) -> None:
+        """Begin with other texts: for what is rewritten before anything else is."""
+        self.program = Program(header, body)
         self.names = used_names(self.program)
 
     @property

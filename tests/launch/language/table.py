@@ -16,6 +16,7 @@ from typing import Any
 from language import (
     algorithms,
     arguments,
+    compiler,
     groups,
     idioms,
     integers,
@@ -31,7 +32,7 @@ from language import (
 from language.row import Kernel, Row, kernels, to_numpy
 
 _MODULES = (
-    *(scalars, vectors, integers, packing, maths, simd, groups, programs, arguments, matrices),
+    *(scalars, vectors, integers, packing, maths, simd, groups, programs, arguments, matrices, compiler),
     *(idioms, algorithms, sorting),
 )
 ROWS: tuple[Row, ...] = tuple(row for module in _MODULES for row in module.ROWS)

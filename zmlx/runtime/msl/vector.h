@@ -1,4 +1,5 @@
-// Metal's vector types: vec<T, N> and packed_vec<T, N> for N = 2, 3, 4, their operators and swizzles.
+// Metal's vector types: vec<T, N> and packed_vec<T, N> for N = 2, 3, 4, their operators and swizzles; wide_vector.h has
+// those of 8 and 16.
 //
 // Layout is Metal's: a vector of three is as large as one of four, a packed vector has no padding. Vectors of
 // different element types do not mix; a scalar operand is converted to the element type and used for every
@@ -31,7 +32,7 @@ struct vector_of {
 };
 template <class T, int N>
 struct vector_of<vec<T, N>> {
-  using type = vec<T, N>;
+  using type = conditional_t<(N <= 4), vec<T, N>, void>;  // wider ones have arithmetic of their own
 };
 template <class T, int N>
 struct vector_of<packed_vec<T, N>> {

@@ -1,0 +1,92 @@
+"""Conditions of ``#if`` that are known before anything is compiled: those that ask Metal's compiler who it is.
+
+A condition of other names, which the author may have defined or another compiler defines, is left to the preprocessor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from zmlx.metal.tokens import Token
+
+#: What Metal's compiler defines by itself: ``runtime/msl/predefined.h`` has the same for the C++ compilers.
+PREDEFINED = {"__METAL__": 1, "__METAL_VERSION__": 320, "__METAL_MACOS__": 1, "__HAVE_BFLOAT__": 1}
+
+#: Names that only Metal's compiler could define, and that it does not where they are not in the table.
+_METALS_OWN = re.compile(r"__(?:METAL|HAVE)_\w+__|__METAL__")
+
+_LEVELS = (("||",), ("&&",), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*",))
+
+
+class _UnknownError(Exception):
+    """The condition depends on something that is not known here."""
+
+
+def evaluate(tokens: Sequence[Token], names: Mapping[str, int] = PREDEFINED) -> bool | None:
+    """Whether the condition behind ``#if`` holds; None if that is not known here."""
+    words = [token.text for token in tokens if token.is_code]
+    try:
+        value, rest = _binary(words, 0, names)
+    except (_UnknownError, IndexError):
+        return None
+    return bool(value) if not rest else None
+
+
+def is_defined(name: str, names: Mapping[str, int] = PREDEFINED) -> bool | None:
+    """Whether a name is defined; None if that is not known here."""
+    if name in names:
+        return True
+    return False if _METALS_OWN.fullmatch(name) else None
+
+
+def _binary(words: list[str], level: int, names: Mapping[str, int]) -> tuple[int, list[str]]:
+    if level == len(_LEVELS):
+        return _unary(words, names)
+    left, words = _binary(words, level + 1, names)
+    while words and words[0] in _LEVELS[level]:
+        operator = words[0]
+        right, words = _binary(words[1:], level + 1, names)
+        left = _apply(operator, left, right)
+    return left, words
+
+
+def _apply(operator: str, left: int, right: int) -> int:
+    return {
+        "||": int(bool(left or right)),
+        "&&": int(bool(left and right)),
+        "==": int(left == right),
+        "!=": int(left != right),
+        "<": int(left < right),
+        ">": int(left > right),
+        "<=": int(left <= right),
+        ">=": int(left >= right),
+        "+": left + right,
+        "-": left - right,
+        "*": left * right,
+    }[operator]
+
+
+def _unary(words: list[str], names: Mapping[str, int]) -> tuple[int, list[str]]:
+    word = words[0]
+    if word == "!":
+        value, rest = _unary(words[1:], names)
+        return int(not value), rest
+    if word == "(":
+        value, rest = _binary(words[1:], 0, names)
+        if rest[:1] != [")"]:
+            raise _UnknownError
+        return value, rest[1:]
+    if word == "defined":
+        name, rest = (words[2], words[4:]) if words[1] == "(" else (words[1], words[2:])
+        known = is_defined(name, names)
+        if known is None:
+            raise _UnknownError
+        return int(known), rest
+    if word in names:
+        return names[word], words[1:]
+    if re.fullmatch(r"[0-9]+[uUlL]*", word):
+        return int(word.rstrip("uUlL"), 8 if re.match(r"0[0-7]", word) else 10), words[1:]
+    if _METALS_OWN.fullmatch(word):
+        return 0, words[1:]
+    raise _UnknownError

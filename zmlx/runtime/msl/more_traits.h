@@ -1,0 +1,135 @@
+// The rest of <metal_type_traits>: what kernels ask more rarely of a type, and traits of Metal's own.
+#pragma once
+
+#include "msl/vector.h"
+
+namespace metal {
+
+// Address spaces are one here, so there is nothing to remove.
+template <class T>
+struct remove_addrspace {
+  using type = T;
+};
+template <class T>
+using remove_addrspace_t = T;
+
+// The numbers and vectors of numbers; one component is a scalar.
+template <class T>
+inline constexpr bool is_vector_v = detail::is_vector<remove_cv_t<T>>;
+
+template <class T>
+inline constexpr bool is_empty_v = __is_empty(T);
+template <class T>
+inline constexpr bool is_class_v = __is_class(T);
+template <class T>
+inline constexpr bool is_union_v = __is_union(T);
+template <class T>
+inline constexpr bool is_final_v = __is_final(T);
+template <class T>
+inline constexpr bool is_trivially_copyable_v = __is_trivially_copyable(T);
+template <class T>
+inline constexpr bool is_standard_layout_v = __is_standard_layout(T);
+template <class T>
+inline constexpr bool is_lvalue_reference_v = false;
+template <class T>
+inline constexpr bool is_lvalue_reference_v<T&> = true;
+template <class T>
+inline constexpr bool is_rvalue_reference_v = false;
+template <class T>
+inline constexpr bool is_rvalue_reference_v<T&&> = true;
+template <class T>
+inline constexpr bool is_reference_v = is_lvalue_reference_v<T> || is_rvalue_reference_v<T>;
+template <class T>
+inline constexpr bool is_volatile_v = false;
+template <class T>
+inline constexpr bool is_volatile_v<volatile T> = true;
+template <class T>
+inline constexpr bool is_array_v = false;
+template <class T>
+inline constexpr bool is_array_v<T[]> = true;
+template <class T, size_t N>
+inline constexpr bool is_array_v<T[N]> = true;
+template <class T>
+inline constexpr bool is_fundamental_v = detail::is_builtin<remove_cv_t<T>> || is_void_v<T>;
+template <class T>
+inline constexpr bool is_compound_v = !is_fundamental_v<T>;
+template <class Base, class Derived>
+inline constexpr bool is_base_of_v = __is_base_of(Base, Derived);
+template <class T, class... A>
+inline constexpr bool is_constructible_v = __is_constructible(T, A...);
+
+#define ZMLX_TRAIT(name) \
+  template <class T>     \
+  struct name : bool_constant<name##_v<T>> {};
+ZMLX_TRAIT(is_vector)
+ZMLX_TRAIT(is_empty)
+ZMLX_TRAIT(is_class)
+ZMLX_TRAIT(is_union)
+ZMLX_TRAIT(is_final)
+ZMLX_TRAIT(is_trivially_copyable)
+ZMLX_TRAIT(is_standard_layout)
+ZMLX_TRAIT(is_lvalue_reference)
+ZMLX_TRAIT(is_rvalue_reference)
+ZMLX_TRAIT(is_reference)
+ZMLX_TRAIT(is_volatile)
+ZMLX_TRAIT(is_array)
+ZMLX_TRAIT(is_fundamental)
+ZMLX_TRAIT(is_compound)
+#undef ZMLX_TRAIT
+template <class Base, class Derived>
+struct is_base_of : bool_constant<is_base_of_v<Base, Derived>> {};
+template <class T, class... A>
+struct is_constructible : bool_constant<is_constructible_v<T, A...>> {};
+
+#define ZMLX_MAKES(name, ...) \
+  template <class T>          \
+  struct name {               \
+    using type = __VA_ARGS__; \
+  };                          \
+  template <class T>          \
+  using name##_t = typename name<T>::type;
+ZMLX_MAKES(add_const, const T)
+ZMLX_MAKES(add_volatile, volatile T)
+ZMLX_MAKES(add_cv, const volatile T)
+ZMLX_MAKES(add_lvalue_reference, T&)
+ZMLX_MAKES(add_rvalue_reference, T&&)
+ZMLX_MAKES(add_pointer, remove_reference_t<T>*)
+ZMLX_MAKES(underlying_type, __underlying_type(T))
+#undef ZMLX_MAKES
+
+template <class T>
+struct remove_volatile {
+  using type = T;
+};
+template <class T>
+struct remove_volatile<volatile T> {
+  using type = T;
+};
+template <class T>
+using remove_volatile_t = typename remove_volatile<T>::type;
+
+template <class T>
+struct remove_extent {
+  using type = T;
+};
+template <class T, size_t N>
+struct remove_extent<T[N]> {
+  using type = T;
+};
+template <class T>
+using remove_extent_t = typename remove_extent<T>::type;
+
+template <class... B>
+inline constexpr bool conjunction_v = (static_cast<bool>(B::value) && ...);
+template <class... B>
+inline constexpr bool disjunction_v = (static_cast<bool>(B::value) || ...);
+template <class B>
+inline constexpr bool negation_v = !static_cast<bool>(B::value);
+template <class... B>
+struct conjunction : bool_constant<conjunction_v<B...>> {};
+template <class... B>
+struct disjunction : bool_constant<disjunction_v<B...>> {};
+template <class B>
+struct negation : bool_constant<negation_v<B>> {};
+
+}  // namespace metal
