@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from zmlx.translate.address_spaces import AddressSpaces
 from zmlx.translate.convergence import Convergence
+from zmlx.translate.conversions import rewrite_conversions
 from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.translate.overloads import merge_overloads
@@ -91,6 +92,8 @@ LITERALS = Pass("literals", lambda unit: rewrite_literals(unit.program))
 SWIZZLES = Pass("swizzles", lambda unit: rewrite_swizzles(unit.program))
 #: ``?:`` between half and float.
 CONDITIONALS = Pass("conditionals", _rewrite_conditionals)
+#: Floats to integers that do not hold them.
+CONVERSIONS = Pass("conversions", lambda unit: rewrite_conversions(unit.program, unit.known))
 #: Functions that differed in address spaces only.
 OVERLOADS = Pass("overloads", _merge_overloads)
 #: ``#include <metal_stdlib>``

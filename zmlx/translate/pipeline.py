@@ -25,6 +25,7 @@ from zmlx.translate.passes import (
     ADDRESS_SPACES,
     CONDITIONALS,
     CONVERGENCE,
+    CONVERSIONS,
     EXPAND_MACROS,
     INCLUDES,
     LITERALS,
@@ -35,12 +36,22 @@ from zmlx.translate.passes import (
     SWIZZLES,
     Pass,
 )
-from zmlx.translate.unit import Translation, Unit
+from zmlx.translate.unit import KnownTypes, Translation, Unit
 
 Target = Literal["host", "cuda"]
 Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"]
 
-HOST_LOOP = (REFUSE, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
+HOST_LOOP = (
+    REFUSE,
+    ADDRESS_SPACES,
+    SHIFTS,
+    LITERALS,
+    SWIZZLES,
+    CONDITIONALS,
+    OVERLOADS,
+    CONVERSIONS,
+    INCLUDES,
+)
 HOST_REGIONS = (
     EXPAND_MACROS,
     REFUSE,
@@ -50,6 +61,7 @@ HOST_REGIONS = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
     REGIONS,
 )
@@ -61,6 +73,7 @@ HOST_FIBERS = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
     CONVERGENCE,
 )
@@ -72,6 +85,7 @@ CHECKED = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
     CONVERGENCE,
 )
@@ -87,7 +101,9 @@ PIPELINES: dict[Pipeline, tuple[Pass, ...]] = {
 
 
 @lru_cache(maxsize=4096)
-def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> Translation:
+def run(
+    kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True, known: KnownTypes = ()
+) -> Translation:
     """Translate a kernel by the passes of a pipeline.
 
     Parameters
@@ -96,6 +112,8 @@ def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> 
         What to translate, and by which of `PIPELINES`.
     small_floats
         Whether half or bfloat may occur. Kernels without them keep their conditionals as they are.
+    known
+        What is known of the body's template arguments and outputs; see `zmlx.translate.unit.known_types`.
 
     Raises
     ------
@@ -104,7 +122,7 @@ def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> 
     TranslationError
         The source uses something that exists only on Metal.
     """
-    unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats)
+    unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats, known)
     writer = dump.writer(kernel, pipeline)
     writer("metal", unit)
     for step in PIPELINES[pipeline]:
