@@ -1,7 +1,8 @@
-"""Gradients of what the host computed: an error, where mx.grad would silently take it for a constant.
+"""Gradients of what the host computed: an error, where mx.grad and mx.jvp would silently take it for a constant.
 
 The host's kernels run when they are called, so that MLX's graph knows nothing of where their outputs came from.
-Inside mx.grad the outputs therefore go through an operation whose gradient is the error that it is on a GPU. To
+Inside mx.grad and mx.jvp the outputs therefore go through an operation whose gradient, or tangent, is the error that
+it is on a GPU. To
 whoever asks for no gradient, that operation is one more to evaluate, which costs more than the whole launch: outputs
 of inputs that no transformation follows are left as they are.
 """
@@ -20,10 +21,14 @@ MSG_NO_GRADIENT = (
     "[metal_kernel] {name!r} has no gradient. Wrap the call in mx.custom_function and give it a vjp, as for any "
     "custom kernel."
 )
+MSG_NO_TANGENT = (
+    "[metal_kernel] {name!r} has no tangent. Wrap the call in mx.custom_function and give it a jvp, as for any "
+    "custom kernel."
+)
 
 
 def guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list[mx.array]:
-    """The outputs of the kernel ``name``, so that asking for their gradient is an error."""
+    """The outputs of the kernel ``name``, so that asking for their gradient or tangent is an error."""
     return list(_guard(name, len(outputs))(*inputs, *outputs)) if inputs else outputs
 
 
@@ -38,6 +43,10 @@ def _guard(name: str, count: int) -> Any:
     @result.vjp
     def no_vjp(*_: Any) -> Any:
         raise ValueError(MSG_NO_GRADIENT.format(name=name))
+
+    @result.jvp
+    def no_jvp(*_: Any) -> Any:
+        raise ValueError(MSG_NO_TANGENT.format(name=name))
 
     return result
 

@@ -495,12 +495,12 @@ class _Rewriter:
         return frozenset(floats - integers - others), frozenset(integers - floats - others)
 
     def _bit_fields(self) -> frozenset[str]:
-        fragment = self.fragment.source.program.header.main
         return frozenset(
             fragment.text(i)
+            for fragment in self.fragment.source.program.fragments
             for i in range(1, len(fragment) - 2)
             if fragment.is_name(i)
-            and fragment.is_name(i - 1)
+            and (fragment.is_name(i - 1) or fragment.text(i - 1) == ",")
             and fragment.text(i + 1) == ":"
             and _INTEGER.fullmatch(fragment.text(i + 2))
         )
