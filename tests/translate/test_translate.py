@@ -28,7 +28,7 @@ def body(source: str, target: str = "host", header: str = "") -> str:
     ],
 )
 def test_literals(metal, cpp):
-    assert body(metal) == cpp
+    assert body(metal, "cuda") == cpp
 
 
 def test_macros_of_the_header_are_translated_and_conditions_are_not():
@@ -148,7 +148,7 @@ def test_headers_that_are_refused(header, message):
     ],
 )
 def test_names_that_only_look_like_it(source):
-    assert body(source) == source
+    assert body(source, "cuda") == source
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_function_around_a_kernel():
         "ZMLX_KERNEL void run(zmlx::Group& group, const float* x, const int& x_ndim, const int32_t& by, "
         "atomic<uint32_t>* out, uint3 thread_position_in_grid) {\n"
         '#line 1 "scale source"\n'
-        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;\n"
+        "uint i = thread_position_in_grid.x;\nout[i] ->* zmlx_into = x[i] * by + x_ndim;\n"
         "}\n"
         "}}}  // namespace metal::zmlx_kernel\n"
     )

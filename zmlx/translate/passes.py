@@ -15,6 +15,7 @@ from zmlx.translate.conversions import rewrite_conversions
 from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.translate.overloads import merge_overloads
+from zmlx.translate.pragmas import drop_floating_pragmas
 from zmlx.translate.refusals import drop_includes, refusal, refuse_names
 from zmlx.translate.regions import region_body, written_out
 from zmlx.translate.unit import Unit
@@ -82,6 +83,8 @@ def _take_apart(unit: Unit) -> None:
 EXPAND_MACROS = Pass("expand-macros", _write_macros_out)
 #: What exists only on Metal: an error that names it.
 REFUSE = Pass("refuse", lambda unit: refuse_names(unit.kernel, unit.program))
+#: What fuses products and sums: the launchers see to it.
+PRAGMAS = Pass("pragmas", lambda unit: drop_floating_pragmas(unit.program))
 #: ``device``, ``constant``, ``thread``; ``threadgroup`` variables become the group's storage.
 ADDRESS_SPACES = Pass("address-spaces", _erase_address_spaces)
 #: Shifts by 32 and more, which Metal defines.

@@ -30,6 +30,7 @@ from zmlx.translate.passes import (
     INCLUDES,
     LITERALS,
     OVERLOADS,
+    PRAGMAS,
     REFUSE,
     REGIONS,
     SHIFTS,
@@ -43,6 +44,7 @@ Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"
 
 HOST_LOOP = (
     REFUSE,
+    PRAGMAS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -55,6 +57,7 @@ HOST_LOOP = (
 HOST_REGIONS = (
     EXPAND_MACROS,
     REFUSE,
+    PRAGMAS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -67,6 +70,7 @@ HOST_REGIONS = (
 )
 HOST_FIBERS = (
     REFUSE,
+    PRAGMAS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -79,6 +83,7 @@ HOST_FIBERS = (
 )
 CHECKED = (
     REFUSE,
+    PRAGMAS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -89,7 +94,7 @@ CHECKED = (
     INCLUDES,
     CONVERGENCE,
 )
-CUDA = (REFUSE, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
+CUDA = (REFUSE, PRAGMAS, ADDRESS_SPACES, SHIFTS, LITERALS, SWIZZLES, CONDITIONALS, OVERLOADS, INCLUDES)
 
 PIPELINES: dict[Pipeline, tuple[Pass, ...]] = {
     "host-loop": HOST_LOOP,
