@@ -2,9 +2,8 @@
 
 The host's kernels run when they are called, so that MLX's graph knows nothing of where their outputs came from.
 Inside mx.grad and mx.jvp the outputs therefore go through an operation whose gradient, or tangent, is the error that
-it is on a GPU. To
-whoever asks for no gradient, that operation is one more to evaluate, which costs more than the whole launch: outputs
-of inputs that no transformation follows are left as they are.
+it is on a GPU. To whoever asks for neither, that operation is one more to evaluate, which costs more than the whole
+launch: outputs of inputs that no transformation follows are left as they are.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ MSG_NO_GRADIENT = (
     "custom kernel."
 )
 MSG_NO_TANGENT = (
-    "[metal_kernel] {name!r} has no tangent. Wrap the call in mx.custom_function and give it a jvp, as for any "
-    "custom kernel."
+    "[metal_kernel] {name!r} has no tangent. Wrap the call in mx.custom_function, give it a jvp, and hand the kernel "
+    "mx.stop_gradient(x) of each input x: mx.jvp follows what is inside of a custom function, too."
 )
 
 
@@ -44,6 +43,7 @@ def _guard(name: str, count: int) -> Any:
     def no_vjp(*_: Any) -> Any:
         raise ValueError(MSG_NO_GRADIENT.format(name=name))
 
+    # Also inside of a custom function that has a jvp: MLX asks for the tangents of all that its inputs lead to.
     @result.jvp
     def no_jvp(*_: Any) -> Any:
         raise ValueError(MSG_NO_TANGENT.format(name=name))
