@@ -98,7 +98,9 @@ def test_the_gradient_is_an_error_however_the_input_came_about(copy, function, l
     assert copy(x).tolist() == [1.0] * 6
 
 
-NO_TANGENT = r"'gradient_copy' has no tangent\. Wrap the call in mx\.custom_function, give it a jvp, and hand the kernel mx\.stop_gr"
+NO_TANGENT = (
+    r"'gradient_copy' has no tangent\. Wrap the call in mx\.custom_function, give it a jvp, and hand the"
+)
 
 
 def with_vjp_only(copy, mx):
