@@ -27,6 +27,8 @@ READ = "uint i = thread_position_in_grid.x; float f = x[i];"
 
 #: Statements that put the float ``f`` in ``out[i]``, an array of ``TO``.
 FORMS = {
+    "in braces": "TO a[2] = {TO(f), (TO)f}; out[i] = a[0] == a[1] ? a[0] : 0;",
+    "volatile": "volatile TO n = 0; n = f; out[i] = n;",
     "functional": "out[i] = TO(f);",
     "c-style": "out[i] = (TO)f;",
     "c-style, of an element": "out[i] = (TO)x[i] + 0;",

@@ -198,9 +198,9 @@ class _Rewriter:
         opened, close = last + 1, fragment.partner(last + 1)
         before = fragment.text(first - 1)
         if (
-            first != last
-            or close <= opened + 1
-            or before in ("operator", ";", "{", "}", "::", "~", ".", "->", "new")
+            close <= opened + 1
+            or before in ("operator", ";", "}", "::", "~", ".", "->", "new")
+            or (before == "{" and fragment.text(close + 1) in (";", "="))
         ):
             return
         if (fragment.is_name(first - 1) and before not in BEFORE_EXPRESSION) or self._declares(opened):
@@ -215,6 +215,8 @@ class _Rewriter:
             and close == opened + 2
         ):
             return  # T(1.0f)
+        for token in fragment.code[first:last]:  # metal::
+            token.text = ""
         fragment.code[last].text = f"zmlx_cast<{kind}>"
 
     def _declares(self, opened: int) -> bool:

@@ -55,6 +55,8 @@ def type_ending(
     words = [word for word in reversed(words) if word not in QUALIFIERS]
     if not words and (fragment.text(first) in SIMPLE or fragment.text(first) in others):
         words, first = [fragment.text(first)], first - 1
+        if fragment.text(first) == "::" and fragment.text(first - 1) in ("metal", "std"):
+            first -= 2
         while fragment.text(first) in QUALIFIERS:
             first -= 1
     return (first + 1, " ".join(words)) if words else None
