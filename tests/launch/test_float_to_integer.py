@@ -47,6 +47,8 @@ FORMS = {
     "a result": "out[i] = result_of(f);",
     "a result of a template": "out[i] = convert_to<TO>(f);",
     "an argument": "out[i] = same(f);",
+    "a lambda's argument": "auto k = [](TO n) { return n; }; out[i] = k(f);",
+    "a constructor's initialiser": "Built b(f); out[i] = b.n;",
     "a lambda": "auto g = [](float v) -> TO { return v; }; out[i] = g(f);",
     "a macro": "out[i] = CAST(f);",
     "a macro with a type": "out[i] = CAST_TO(TO, f);",
@@ -61,6 +63,7 @@ FORMS = {
 }
 HEADER = """
 struct Held { TO n; };
+struct Built { TO n; Built(float v) : n(v) {} };
 inline TO result_of(float v) { return v; }
 template <typename U> U convert_to(float v) { U u = v; return u; }
 inline TO same(TO n) { return n; }

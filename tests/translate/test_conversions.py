@@ -121,6 +121,10 @@ def test_assignments(metal, cpp):
             "#define I(v) int(v)\n#define SET(a, b) a = b\n",
             "#define I(v) zmlx_cast<int>(v)\n#define SET(a, b) a = b\n",
         ),
+        (
+            "struct S { int n; float y; S(float x) : n(x), y(x) {} };",
+            "struct S { int n; float y; S(float x) : n(zmlx_init<decltype(n)>(x)), y(x) {} };",
+        ),
         ("#define C(T, v) static_cast<T>(v)\n", "#define C(T, v) zmlx_cast<T>(v)\n"),
         ("#define N int(3.5)\n#if N\n#endif\n", "#define N int(3.5f)\n#if N\n#endif\n"),
     ],
@@ -134,6 +138,11 @@ def test_arguments_of_functions_with_one_declaration():
     two = one + "float f(float x, float n) { return x; }\n"
     assert body("y(f(x, x), f(x, 3));", one) == "y(f(x, zmlx_init<int>(x)), f(x, 3));"
     assert body("y(f(x, x));", two) == "y(f(x, x));"
+    assert (
+        body("auto g = [](int n) { return n; }; y(g(x));")
+        == "auto g = [](int n) { return n; }; y(g(zmlx_init<int>(x)));"
+    )
+    assert body("auto f = [](float n) { return n; }; y(f(x, x));", one).endswith("y(f(x, x));")
     assert body("y(abs(x));", "int abs(int n) { return n; }") == "y(abs(x));"
 
 

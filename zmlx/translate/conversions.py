@@ -16,7 +16,8 @@ What they make of a float, runtime/msl/convert.h says. CUDA converts like that b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 
 from zmlx.metal.declarations import declarations
 from zmlx.metal.structure import Fragment, Program
@@ -39,7 +40,7 @@ _BINARY_OR_UNARY = frozenset({"-", "+", "*", "&"})
 def rewrite_conversions(program: Program, known: Mapping[str, bool]) -> None:
     """Name the conversions of a program. ``known`` names types and outputs of the body: whether each is of integers."""
     declared = frozenset(aliases(program.fragments))
-    functions = dict(_integer_parameters(program.header.main))
+    functions = _integer_parameters(program)
     skipped = program.condition_names
     for fragment in program.fragments:
         if fragment.macro is None or fragment.macro.name not in skipped:
@@ -47,29 +48,33 @@ def rewrite_conversions(program: Program, known: Mapping[str, bool]) -> None:
             _Rewriter(fragment, Looks(fragment, declared, inside), functions).rewrite()
 
 
-def _integer_parameters(header: Fragment) -> Iterator[tuple[str, dict[int, str]]]:
-    """Functions with one declaration, and which of their parameters are integers."""
+def _integer_parameters(program: Program) -> dict[str, dict[int, str]]:
+    """Functions of the header and lambdas that have one declaration, and which of their parameters are integers."""
+    header = program.header.main
     found = [d for d in declarations(header) if d.kind != "class" and d.first not in header.erased]
-    names = [d.name for d in found]
     library = {name.rpartition("::")[2] for name in overloaded_functions(header)}
-    for declared in found:
-        if (
-            declared.kind == "macro"
-            or declared.scope
-            or names.count(declared.name) > 1
-            or declared.name in library
-        ):
-            continue
-        types = {}
-        for index, (first, last) in enumerate(
-            header.pieces(declared.parameters[0] + 1, declared.parameters[1] - 1)
-        ):
-            end = next((i - 1 for i in range(first, last + 1) if header.text(i) == "="), last)
-            kind = type_ending(header, end) or type_ending(header, end - 1)
-            if kind and kind[0] == first:
-                types[index] = kind[1]
-        if types:
-            yield declared.name, types
+    names = Counter(declared.name for declared in found)
+    types = {
+        d.name: _integer_pieces(header, *d.parameters) for d in found if d.kind == "function" and not d.scope
+    }
+    for fragment in program.fragments:
+        for i in range(2, len(fragment)):
+            if fragment.text(i) == "[" and fragment.text(i - 1) == "=" and fragment.is_name(i - 2):
+                opened = fragment.partner(i) + 1
+                if fragment.text(opened) == "(":
+                    names[fragment.text(i - 2)] += 1
+                    types[fragment.text(i - 2)] = _integer_pieces(fragment, opened, fragment.partner(opened))
+    return {name: kinds for name, kinds in types.items() if names[name] == 1 and name not in library}
+
+
+def _integer_pieces(fragment: Fragment, opened: int, close: int) -> dict[int, str]:
+    types = {}
+    for index, (first, last) in enumerate(fragment.pieces(opened + 1, close - 1)):
+        end = next((i - 1 for i in range(first, last + 1) if fragment.text(i) == "="), last)
+        kind = type_ending(fragment, end) or type_ending(fragment, end - 1)
+        if kind and kind[0] == first:
+            types[index] = kind[1]
+    return types
 
 
 class _Rewriter:
@@ -94,6 +99,8 @@ class _Rewriter:
                 self._c_cast(i) or self._call(i)
             elif fragment.is_name(i) and (text in PARTS or text in SIMPLE or text in self.looks.aliases):
                 self._type(i)
+            elif text == ":" and fragment.text(i - 1) == ")":
+                self._initialisers(i + 1)
             elif text == "return":
                 kind = self._result(i, results)
                 if kind:
@@ -302,6 +309,19 @@ class _Rewriter:
             if index in types:
                 self._surround(first, last, f"zmlx_init<{types[index]}>")
         return True
+
+    def _initialisers(self, name: int) -> None:
+        """``n(e), m(e)`` behind a constructor's colon, of members that are integers."""
+        fragment, found = self.fragment, []
+        while fragment.is_name(name) and fragment.text(name + 1) in ("(", "{"):
+            found.append(name)
+            name = fragment.skip_group(name + 1)
+            name += fragment.text(name) == ","
+        if fragment.text(name) != "{":
+            return  # `c ? f(x) : g(x)`
+        for i in found:
+            if fragment.text(i) in self.looks.integers and fragment.text(i + 1) == "(":
+                self._surround(i + 2, fragment.partner(i + 1) - 1, f"zmlx_init<decltype({fragment.text(i)})>")
 
     # ------------------------------------------------------------------ assignments
 
