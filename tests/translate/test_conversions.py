@@ -146,6 +146,15 @@ def test_arguments_of_functions_with_one_declaration():
     assert body("y(abs(x));", "int abs(int n) { return n; }") == "y(abs(x));"
 
 
+def test_a_name_in_a_macro_is_what_it_is_where_the_macro_is_used():
+    declared = "int f(int n) { return n; }\n#define TRUNCATED int(n)\n"
+    assert header(declared) == declared
+    text = translate(
+        KernelSource("k", ("x",), ("out",), "float n = x; out[i] = TRUNCATED;", declared), "host"
+    ).header
+    assert "#define TRUNCATED zmlx_cast<int>(n)" in text
+
+
 def test_what_is_known_of_the_call_keeps_texts_as_they_are():
     kernel = KernelSource("k", ("x",), ("out", "count"), "")
     signature = make_signature(kernel, [], ["float32", "int16"], [("T", "float"), ("I", "int32_t"), ("N", 3)])

@@ -160,7 +160,8 @@ class MetalKernel:
         Raises
         ------
         ValueError
-            The arguments do not fit the kernel, or the threadgroup is too large.
+            The arguments do not fit the kernel, the threadgroup is too large, a transformation traces the call on the
+            CPU and there is no reference, or the reference returns something else than the call declares.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """

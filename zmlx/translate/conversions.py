@@ -29,7 +29,7 @@ from zmlx.translate.integers import (
     QUALIFIERS,
     SIMPLE,
     Looks,
-    aliases,
+    Names,
     type_ending,
 )
 from zmlx.translate.overloads import overloaded_functions
@@ -39,13 +39,13 @@ _BINARY_OR_UNARY = frozenset({"-", "+", "*", "&"})
 
 def rewrite_conversions(program: Program, known: Mapping[str, bool]) -> None:
     """Name the conversions of a program. ``known`` names types and outputs of the body: whether each is of integers."""
-    declared = frozenset(aliases(program.fragments))
+    names = Names.of(program, known)
     functions = _integer_parameters(program)
     skipped = program.condition_names
     for fragment in program.fragments:
         if fragment.macro is None or fragment.macro.name not in skipped:
             inside = known if fragment.source is program.body else {}
-            _Rewriter(fragment, Looks(fragment, declared, inside), functions).rewrite()
+            _Rewriter(fragment, Looks(fragment, names, inside), functions).rewrite()
 
 
 def _integer_parameters(program: Program) -> dict[str, dict[int, str]]:
@@ -320,7 +320,7 @@ class _Rewriter:
         if fragment.text(name) != "{":
             return  # `c ? f(x) : g(x)`
         for i in found:
-            if fragment.text(i) in self.looks.integers and fragment.text(i + 1) == "(":
+            if self.looks.is_declared_integer(fragment.text(i)) and fragment.text(i + 1) == "(":
                 self._surround(i + 2, fragment.partner(i + 1) - 1, f"zmlx_init<decltype({fragment.text(i)})>")
 
     # ------------------------------------------------------------------ assignments
@@ -334,10 +334,10 @@ class _Rewriter:
             return
         root, alone = fragment.text(start), start == i - 1
         handed = start == 0 and alone and root in looks.parameters  # `int n`, perhaps
-        if root in looks.floats or looks.known.get(root) is False or handed:
+        if looks.is_declared_float(root) or handed:
             return
         in_header = fragment.source is fragment.source.program.header
-        if fragment.text(i - 1) in looks.bits and (not alone or in_header):
+        if fragment.text(i - 1) in looks.names.bits and (not alone or in_header):
             return
         fragment.code[i].before = f"->* zmlx_into {fragment.code[i].before}"
 

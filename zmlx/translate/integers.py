@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from zmlx.metal.signature import ATTRIBUTES
-from zmlx.metal.structure import Fragment
+from zmlx.metal.structure import Fragment, Program
 
 _NAMES = """
 uchar ushort uint ulong int8_t int16_t int32_t int64_t uint8_t uint16_t uint32_t uint64_t size_t ptrdiff_t intptr_t
@@ -62,29 +63,93 @@ def type_ending(
     return (first + 1, " ".join(words)) if words else None
 
 
-class Looks:
-    """The types of one fragment, by the looks of its tokens.
+@dataclass(frozen=True)
+class Names:
+    """What a program's declarations tell of its names, in the header and the body together: macros are used in both.
+
+    This saves work and keeps texts short. A name of which it cannot be told is left to C++.
 
     Attributes
     ----------
-    parameters
-        Those of the macro whose body the fragment is.
-    aliases
-        Names of types that may be integers.
+    types
+        Types that may be integers: template parameters and aliases.
     floats, integers
-        Names that the source declares as the one and as nothing else.
+        Names that are declared as the one and never as anything else.
     bits
         Names of bit-fields.
     """
 
-    def __init__(self, fragment: Fragment, declared: frozenset[str], known: Mapping[str, bool]) -> None:
+    types: frozenset[str]
+    floats: frozenset[str]
+    integers: frozenset[str]
+    bits: frozenset[str]
+
+    @classmethod
+    def of(cls, program: Program, known: Mapping[str, bool]) -> Names:
+        """``known`` names types and outputs of the body: whether each is of integers."""
+        floats: set[str] = set()
+        integers: set[str] = set()
+        others: set[str] = set(program.macros)
+        kinds = {"float": floats, "integer": integers, "other": others}
+        for fragment in program.fragments:
+            inside = known if fragment.source is program.body else {}
+            for i in range(len(fragment)):
+                if fragment.is_name(i):
+                    kind = _declared_as(fragment, i, inside)
+                    if kind:
+                        kinds[kind].add(fragment.text(i))
+        integers |= ATTRIBUTES.keys()
+        return cls(
+            frozenset(aliases(program.fragments)),
+            frozenset(floats - integers - others),
+            frozenset(integers - floats - others),
+            frozenset(_bit_fields(program)),
+        )
+
+
+def _declared_as(fragment: Fragment, i: int, known: Mapping[str, bool]) -> str:
+    """What the name at ``i`` may be declared as here; empty if it is only used."""
+    before = i - 1
+    while fragment.text(before) in _SPACES_AND_QUALIFIERS:
+        before -= 1
+    word = fragment.text(before)
+    if word == ">":
+        return "other"  # of a template's type
+    if word == "," and before == i - 1 and fragment.text(i + 1) in _BEHIND_DECLARATOR:
+        return "other"  # perhaps a further declarator, of whatever type
+    if not fragment.is_name(before) or word in BEFORE_EXPRESSION:
+        return ""
+    if fragment.text(i - 1) in ("*", "&") and fragment.text(before - 1) in _OPERATORS:
+        return ""  # a product
+    if FLOAT.fullmatch(word) or known.get(word) is False:
+        return "float"
+    return "integer" if word in PARTS or word in SIMPLE else "other"
+
+
+def _bit_fields(program: Program) -> Iterator[str]:
+    for fragment in program.fragments:
+        for i in range(1, len(fragment) - 2):
+            named = fragment.is_name(i) and (fragment.is_name(i - 1) or fragment.text(i - 1) == ",")
+            if named and fragment.text(i + 1) == ":" and _INTEGER.fullmatch(fragment.text(i + 2)):
+                yield fragment.text(i)
+
+
+class Looks:
+    """The types of one fragment, by the looks of its tokens. ``parameters`` are those of the macro whose body it is."""
+
+    def __init__(self, fragment: Fragment, names: Names, known: Mapping[str, bool]) -> None:
         self.fragment = fragment
+        self.names = names
         self.known = known
         self.parameters = frozenset(fragment.macro.parameters or ()) if fragment.macro else frozenset[str]()
-        self.aliases = (declared | {name for name, integer in known.items() if integer}) - self.parameters
+        self.aliases = (names.types | {name for name, integer in known.items() if integer}) - self.parameters
         self.aliases -= {name for name, integer in known.items() if not integer}
-        self.floats, self.integers = self._declared_kinds()
-        self.bits = self._bit_fields()
+
+    def is_declared_integer(self, name: str) -> bool:
+        return name in self.names.integers and name not in self.parameters
+
+    def is_declared_float(self, name: str) -> bool:
+        return (name in self.names.floats and name not in self.parameters) or self.known.get(name) is False
 
     def is_number(self, i: int) -> bool:
         return 0 <= i < len(self.fragment) and self.fragment.code[i].kind == "number"
@@ -103,7 +168,7 @@ class Looks:
             return not (text == "(" and fragment.is_name(i - 1)) and text not in ("{", "::", "->")
         if fragment.text(i - 1) == ".":
             return fragment.text(i - 2) in ATTRIBUTES
-        return text in self.integers or text in ("true", "false")
+        return self.is_declared_integer(text) or text in ("true", "false")
 
     def expression_end(self, first: int) -> int:
         """The last token of an expression without commas."""
@@ -117,49 +182,3 @@ class Looks:
             depth += (text == "?") - (text == ":")
             i = fragment.skip_group(i)
         return i - 1
-
-    def _declared_kinds(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Names that the source declares as floats and as nothing else; and as integers, and as nothing else.
-
-        This saves work and keeps texts short. What cannot be told is in neither, and left to C++.
-        """
-        floats: set[str] = set()
-        integers: set[str] = set()
-        others: set[str] = set(self.parameters | self.fragment.source.program.macros.keys())
-        for fragment in self.fragment.source.fragments:
-            for i in range(len(fragment)):
-                if not fragment.is_name(i):
-                    continue
-                text, before = fragment.text(i), i - 1
-                while fragment.text(before) in _SPACES_AND_QUALIFIERS:
-                    before -= 1
-                word = fragment.text(before)
-                if word == ">" or (
-                    word == "," and before == i - 1 and fragment.text(i + 1) in _BEHIND_DECLARATOR
-                ):
-                    others.add(
-                        text
-                    )  # of a template's type, or perhaps a further declarator, of whatever type
-                if not fragment.is_name(before) or word in BEFORE_EXPRESSION:
-                    continue
-                if fragment.text(i - 1) in ("*", "&") and fragment.text(before - 1) in _OPERATORS:
-                    continue  # a product
-                if FLOAT.fullmatch(word) or self.known.get(word) is False:
-                    floats.add(text)
-                elif word in PARTS or word in SIMPLE:
-                    integers.add(text)
-                else:
-                    others.add(text)
-        integers |= ATTRIBUTES.keys()
-        return frozenset(floats - integers - others), frozenset(integers - floats - others)
-
-    def _bit_fields(self) -> frozenset[str]:
-        return frozenset(
-            fragment.text(i)
-            for fragment in self.fragment.source.program.fragments
-            for i in range(1, len(fragment) - 2)
-            if fragment.is_name(i)
-            and (fragment.is_name(i - 1) or fragment.text(i - 1) == ",")
-            and fragment.text(i + 1) == ":"
-            and _INTEGER.fullmatch(fragment.text(i + 2))
-        )
