@@ -9,6 +9,7 @@ import gc
 import importlib
 import os
 import pkgutil
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -126,6 +127,63 @@ def test_the_catalogue_is_compiled_whole() -> None:
     made = {kernel.source.name for kernel in gc.get_objects() if type(kernel) is MetalKernel}
     defined = {name for name in made if name.startswith("zmlx_")}
     assert compiled == defined
+
+
+#: The instruction that makes an integer of a float; 8 and 16 bits are the lowest of 32.
+CONVERSIONS = {
+    **dict.fromkeys(["int8_t", "short", "int"], "cvt.rzi.s32.f32"),
+    **dict.fromkeys(["uchar", "ushort", "uint"], "cvt.rzi.u32.f32"),
+    "long": "cvt.rzi.s64.f32",
+    "ulong": "cvt.rzi.u64.f32",
+}
+
+
+def ptx_of(launch: LaunchRecord) -> str:
+    ptx = compile_cubin(launch.signature, "compute_80", make_plan(launch.grid, launch.threadgroup))
+    return ptx.decode()
+
+
+@pytest.mark.parametrize(
+    "form", ["TO n = x[i];", "TO n = (TO)x[i];", "TO n = vec<TO, 2>(float2(x[i], 1.0f)).x;"]
+)
+@pytest.mark.parametrize("kind", CONVERSIONS)
+def test_floats_become_integers_by_the_instruction_that_the_host_follows(
+    installed: Nvrtc, kind: str, form: str
+) -> None:
+    source = f"uint i = thread_position_in_grid.x; {form} out[i] = n;".replace("TO", kind)
+    ptx = ptx_of(record(source))
+    found = set(re.findall(r"cvt\.rzi\.[us]\d+\.f32", ptx))
+    assert found == {CONVERSIONS[kind]}
+
+
+FUSED = "uint i = thread_position_in_grid.x; float product = x[i] * x[i + 1]; out[i] = product + x[i + 2];"
+
+
+@pytest.mark.parametrize(
+    ("header", "pragma", "fused"),
+    [
+        ("", "", True),
+        ("", "#pragma clang fp contract(off)\n", False),
+        ("", "#pragma METAL fp contract(off)\n", False),
+        ("", '_Pragma("clang fp contract(off)") ', False),
+        ("", "#pragma STDC FP_CONTRACT OFF\n", False),
+        ("", "#pragma METAL fp math_mode(safe)\n", True),
+        ("#pragma METAL fp contract(off)\n", "", False),
+        # NVRTC knows no smaller scope than the kernel.
+        ("inline float f(float a) {\n#pragma clang fp contract(off)\nreturn a; }\n", "", False),
+    ],
+)
+def test_products_and_sums_are_fused_unless_a_pragma_forbids_it(
+    installed: Nvrtc, header: str, pragma: str, fused: bool
+) -> None:
+    ptx = ptx_of(record(pragma + FUSED, header))
+    assert ("fma.rn.f32" in ptx) is fused
+    assert ("mul.rn.f32" in ptx or "mul.f32" in ptx) is not fused
+
+
+def test_fma_is_fused_where_a_pragma_forbids_fusing(installed: Nvrtc) -> None:
+    source = FUSED.replace("product + x[i + 2]", "fma(x[i], x[i + 1], x[i + 2])")
+    assert "fma.rn.f32" in ptx_of(record(f"#pragma clang fp contract(off)\n{source}"))
 
 
 @pytest.mark.parametrize(("index", "case"), list(enumerate(CASES)), ids=[case.name for case in CASES])

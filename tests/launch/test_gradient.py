@@ -98,6 +98,95 @@ def test_the_gradient_is_an_error_however_the_input_came_about(copy, function, l
     assert copy(x).tolist() == [1.0] * 6
 
 
+NO_TANGENT = (
+    r"'gradient_copy' has no tangent\. Wrap the call in mx\.custom_function, give it a jvp, and hand the"
+)
+
+
+def with_vjp_only(copy, mx):
+    @mx.custom_function
+    def function(x):
+        return copy(x)
+
+    @function.vjp
+    def function_vjp(primals, cotangents, outputs):
+        return cotangents
+
+    return function
+
+
+@pytest.mark.parametrize("launched_before", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda copy, mx: copy,
+        lambda copy, mx: lambda x: copy(x) * x,
+        lambda copy, mx: lambda x: copy(2 * x[::2]).sum() + x.sum(),
+        lambda copy, mx: lambda x: (mx.eval(y := 2 * x), copy(y))[1],
+        with_vjp_only,
+        lambda copy, mx: mx.compile(copy),
+        lambda copy, mx: lambda x: mx.grad(lambda y: with_vjp_only(copy, mx)(y).sum())(x) * copy(x),
+    ],
+    ids=["itself", "product", "view", "evaluated", "vjp only", "compiled", "grad"],
+)
+def test_the_tangent_is_an_error_and_not_zero(copy, make, launched_before):
+    import mlx.core as mx
+
+    x = mx.ones((6,))
+    if launched_before:
+        copy(x)
+    with pytest.raises(ValueError, match=NO_TANGENT):
+        mx.jvp(make(copy, mx), [x], [mx.ones((6,))])
+    assert copy(x).tolist() == [1.0] * 6
+
+
+@pytest.mark.parametrize("barrier", ["", "threadgroup_barrier(mem_flags::mem_none);"])
+def test_a_reference_gives_no_tangent_to_a_kernel_that_ran(barrier):
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel(
+        "gradient_copy", ["x"], ["out"], COPY + barrier, reference=lambda i, t: [i[0] * 1]
+    )
+
+    def call(x):
+        return kernel(
+            inputs=[x],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(x.size, 1, 1),
+            threadgroup=(4, 1, 1),
+            stream=mx.cpu,
+        )[0]
+
+    x, one = mx.ones((3,)), mx.ones((3,))
+    for function in (call, mx.compile(call)):
+        with pytest.raises(ValueError, match=NO_TANGENT):
+            mx.jvp(function, [x], [one])
+    # Traced, the reference is all there is, and its tangent is right.
+    assert mx.compile(lambda x: mx.jvp(call, [x], [3 * one])[1][0])(x).tolist() == [3.0] * 3
+
+
+def test_the_tangent_is_that_of_a_custom_function(copy):
+    import mlx.core as mx
+
+    @mx.custom_function
+    def function(x):
+        return copy(mx.stop_gradient(x))
+
+    @function.jvp
+    def function_jvp(primals, tangents):
+        return 7 * tangents
+
+    assert mx.jvp(function, [mx.ones((2,))], [mx.ones((2,))])[1][0].tolist() == [7.0, 7.0]
+
+
+def test_the_checker_has_no_silent_tangent_either(copy):
+    import mlx.core as mx
+
+    with zmlx.checked(), pytest.raises(ValueError, match=NO_TANGENT):
+        mx.jvp(copy, [mx.ones((5,))], [mx.ones((5,))])
+
+
 def test_the_gradient_is_an_error_in_every_thread(copy, guarded):
     import mlx.core as mx
 

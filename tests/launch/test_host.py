@@ -243,8 +243,14 @@ ROW_SUM_INT = """
     if (t == 0) out[row] = atomic_load_explicit(&total, memory_order_relaxed);
 """
 
+_DIVIDED = (
+    "divided an integer by zero, or the smallest one by -1, which Metal leaves undefined. Guard the division."
+)
+
 WRONG = {
-    "divides": ("out[0] = 7 / a[0];", "divided an integer by zero"),
+    "divides": ("out[0] = 7 / a[0];", _DIVIDED),
+    "takes a remainder": ("out[0] = 7 % a[0];", _DIVIDED),
+    "divides the smallest by -1": ("int n = -2147483647 - 1 + a[0]; out[0] = n / (a[1] - 1);", _DIVIDED),
     "out of bounds": (
         "out[0] = a[(1l << 44) + thread_position_in_grid.x];",
         "read or wrote memory outside of its arrays",
@@ -370,6 +376,10 @@ VECTORISED = {
     "branches": "out[i] = a[i] > 0 ? b[i] : 0.0f;",
     "maths": "out[i] = tanh(a[i]) * exp(-b[i]) + rsqrt(a[i]);",
     "silu": "float x = a[i]; out[i] = x / (1.0f + exp(-x)) * b[i];",
+    "to an integer": "int n = a[i]; out[i] = n + int(b[i]);",
+    "to unsigned integers": "uint n = a[i]; out[i] = n + static_cast<uint>(b[i]);",
+    "to a byte": "uchar n = (uchar)a[i]; n += b[i]; out[i] = n;",
+    "to 64 bits": "long n = a[i]; out[i] = n;",
     "the size of the grid": "out[i] = a[i] * threads_per_grid.x;",
     "a place in threadgroup memory": """
         threadgroup float s[256];

@@ -105,7 +105,7 @@ def test_storage_in_macros():
     assert "float (&tile_##n)[4] = zmlx_group.slot<float[4]>" in pasted
     two_lines = header("#define S(n) threadgroup float n[8]; \\\n  n[0] = 1.0;\nint after;")
     assert "slot<float[8]>" in two_lines
-    assert "n[0] = 1.0f; int after;" in two_lines
+    assert "n[0] ->* zmlx_into = 1.0f; int after;" in two_lines
 
 
 def test_a_macro_may_be_another_name_of_an_address_space():

@@ -246,7 +246,7 @@ def test_only_the_host_needs_marks():
     assert squeeze(translate(kernel, "host").body) == (
         "for (::zmlx::Loop zmlx_loop_0(__COUNTER__); zmlx_loop_0.once();) "
         "for (int i = 0; zmlx_loop_0.next() && (i < 4); ++i) "
-        "out[i] = simd_sum(x[i], ::zmlx::Site(__COUNTER__));"
+        "out[i] ->* zmlx_into = simd_sum(x[i], ::zmlx::Site(__COUNTER__));"
     )
 
 

@@ -15,7 +15,7 @@ def test_the_function_around_a_kernel():
         "scale",
         ("x", "by"),
         ("out",),
-        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;",
+        "uint i = thread_position_in_grid.x;\nout[i] ->* zmlx_into = x[i] * by + x_ndim;",
         "// header\n",
         atomic_outputs=True,
     )
@@ -35,7 +35,7 @@ def test_the_function_around_a_kernel():
         "ZMLX_KERNEL void run(zmlx::Group& group, const float* x, const int& x_ndim, const int32_t& by, "
         "atomic<uint32_t>* out, uint3 thread_position_in_grid) {\n"
         '#line 1 "scale source"\n'
-        "uint i = thread_position_in_grid.x;\nout[i] = x[i] * by + x_ndim;\n"
+        "uint i = thread_position_in_grid.x;\nout[i] ->* zmlx_into = x[i] * by + x_ndim;\n"
         "}\n"
         "}}}  // namespace metal::zmlx_kernel\n"
     )

@@ -28,7 +28,7 @@ def body(source: str, target: str = "host", header: str = "") -> str:
     ],
 )
 def test_literals(metal, cpp):
-    assert body(metal) == cpp
+    assert body(metal, "cuda") == cpp
 
 
 def test_macros_of_the_header_are_translated_and_conditions_are_not():

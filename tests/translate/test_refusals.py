@@ -124,4 +124,4 @@ def test_headers_that_are_refused(header, message):
     ],
 )
 def test_names_that_only_look_like_it(source):
-    assert body(source) == source
+    assert body(source, "cuda") == source

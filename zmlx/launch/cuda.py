@@ -25,6 +25,7 @@ from zmlx.launch.records import Triple, launched_group
 from zmlx.metal.signature import Parameter, Signature
 from zmlx.runtime import RUNTIME
 from zmlx.translate.function import cpp_function
+from zmlx.translate.pragmas import forbids_contraction
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -35,6 +36,9 @@ PATH = "cuda"
 
 #: Functions without an execution space are the kernel author's, and run on the device.
 _OPTIONS = ("-default-device", "-minimal", "-w")
+
+#: For kernels with a pragma that forbids it; NVRTC fuses products and sums otherwise, also across statements.
+_NOT_FUSED = "--fmad=false"
 
 #: ``{.x = 1}``, which Metal and the host's compilers take in C++17 as well, and NVRTC only in C++20.
 _DESIGNATOR = re.compile(r"[{,]\s*\.\s*[A-Za-z_]\w*\s*=[^=]")
@@ -338,7 +342,9 @@ def _program(signature: Signature, target: str, plan: Plan) -> Program:
     text = cuda_text(signature, plan)
     files = [part for file in headers.items() for part in file]
     designators = any(_DESIGNATOR.search(part) for part in (kernel.header, kernel.source))
-    options = (f"--std=c++{20 if designators else 17}", *_OPTIONS)
+    options = [f"--std=c++{20 if designators else 17}", *_OPTIONS]
+    if forbids_contraction(kernel):
+        options.append(_NOT_FUSED)
     key = digest(text, target, *options, nvrtc.name, str(plan.device), *files)
     entry = f"zmlx_{re.sub(r'[^A-Za-z0-9_]', '_', kernel.name)}_{key[:16]}"
 

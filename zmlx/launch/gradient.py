@@ -1,9 +1,9 @@
-"""Gradients of what the host computed: an error, where mx.grad would silently take it for a constant.
+"""Gradients of what the host computed: an error, where mx.grad and mx.jvp would silently take it for a constant.
 
 The host's kernels run when they are called, so that MLX's graph knows nothing of where their outputs came from.
-Inside mx.grad the outputs therefore go through an operation whose gradient is the error that it is on a GPU. To
-whoever asks for no gradient, that operation is one more to evaluate, which costs more than the whole launch: outputs
-of inputs that no transformation follows are left as they are.
+Inside mx.grad and mx.jvp the outputs therefore go through an operation whose gradient, or tangent, is the error that
+it is on a GPU. To whoever asks for neither, that operation is one more to evaluate, which costs more than the whole
+launch: outputs of inputs that no transformation follows are left as they are.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ MSG_NO_GRADIENT = (
     "[metal_kernel] {name!r} has no gradient. Wrap the call in mx.custom_function and give it a vjp, as for any "
     "custom kernel."
 )
+MSG_NO_TANGENT = (
+    "[metal_kernel] {name!r} has no tangent. Wrap the call in mx.custom_function, give it a jvp, and hand the kernel "
+    "mx.stop_gradient(x) of each input x: mx.jvp follows what is inside of a custom function, too."
+)
 
 
 def guarded(name: str, inputs: list[mx.array], outputs: list[mx.array]) -> list[mx.array]:
-    """The outputs of the kernel ``name``, so that asking for their gradient is an error."""
+    """The outputs of the kernel ``name``, so that asking for their gradient or tangent is an error."""
     return list(_guard(name, len(outputs))(*inputs, *outputs)) if inputs else outputs
 
 
@@ -38,6 +42,11 @@ def _guard(name: str, count: int) -> Any:
     @result.vjp
     def no_vjp(*_: Any) -> Any:
         raise ValueError(MSG_NO_GRADIENT.format(name=name))
+
+    # Also inside of a custom function that has a jvp: MLX asks for the tangents of all that its inputs lead to.
+    @result.jvp
+    def no_jvp(*_: Any) -> Any:
+        raise ValueError(MSG_NO_TANGENT.format(name=name))
 
     return result
 

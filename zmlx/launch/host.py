@@ -31,7 +31,7 @@ from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline, translate
 from zmlx.translate.function import cpp_function
-from zmlx.translate.unit import may_use_small_floats
+from zmlx.translate.unit import known_types, may_use_small_floats
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -50,7 +50,7 @@ _ORDINARY_GRID = 1 << 30
 #: What ended a launch (``zmlx::Error``), as the rest of "Kernel … ".
 _FAILURES = {
     1: "declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup.",
-    2: "divided an integer by zero, which Metal leaves undefined. Guard the division.",
+    2: "divided an integer by zero, or the smallest one by -1, which Metal leaves undefined. Guard the division.",
     3: "read or wrote memory outside of its arrays. Check its indices against the arrays' sizes, also for the threads "
     "at the edge of the grid.",
     4: "overflowed its stack: it recurses, or its local arrays are too large for any GPU.",
@@ -112,7 +112,10 @@ def _meets(signature: Signature) -> bool:
 
 def host_flags(signature: Signature) -> tuple[str, ...]:
     """What the compiler must be told for `host_text`."""
-    return pipeline.run(signature.kernel, _pipeline(signature, False), may_use_small_floats(signature)).flags
+    known = known_types(signature)
+    return pipeline.run(
+        signature.kernel, _pipeline(signature, False), may_use_small_floats(signature), known
+    ).flags
 
 
 def _pipeline(signature: Signature, checked: bool) -> pipeline.Pipeline:

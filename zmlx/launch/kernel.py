@@ -7,15 +7,17 @@ GPU" is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from zmlx.launch import hook, records
+from zmlx.launch import export, hook, records
 from zmlx.launch.call import Call, dtype_name, evaluate, extents, template_value, wrong_sizes
 from zmlx.launch.lazy import mlx
 from zmlx.launch.origin import Origin, caller_origin
 from zmlx.launch.records import Triple
+from zmlx.launch.reference import PATH as REFERENCE
+from zmlx.launch.reference import Reference, outputs_of
 from zmlx.metal.signature import (
     MAX_CONSTANT_ARRAY_SIZE,
     ArrayType,
@@ -26,9 +28,6 @@ from zmlx.metal.signature import (
 
 if TYPE_CHECKING:
     import mlx.core as mx
-
-#: Computes a kernel's outputs from its inputs with MLX operations; the mapping holds the template arguments.
-Reference = Callable[[list["mx.array"], Mapping[str, Any]], Sequence["mx.array"]]
 
 MATH_MODES = ("safe", "relaxed", "fast")
 
@@ -76,7 +75,8 @@ def metal_kernel(
         ``{"math_mode": "safe" | "relaxed" | "fast"}``. CUDA and CPU always compute as "safe" asks.
     reference
         Only here: ``reference(inputs, template) -> outputs`` in MLX operations, used where the CPU cannot run the
-        kernel because mx.compile or mx.vmap traces the call.
+        kernel because mx.compile or mx.vmap traces the call. It returns a list with one array for each output, of the
+        shapes and dtypes that the call declares; anything else is a ValueError there.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class MetalKernel:
         self.source = source
         self.reference = reference
         self.origin = origin
-        self._native: Any = None  # MLX's own kernel object, once Metal was asked for
+        self._native: Any = None  # MLX's own kernel object, once Metal or an export asked for it
         self._signatures: dict[Any, Signature] = {}
         self._input_count, self._output_count = len(source.input_names), len(source.output_names)
 
@@ -160,7 +160,8 @@ class MetalKernel:
         Raises
         ------
         ValueError
-            The arguments do not fit the kernel, or the threadgroup is too large.
+            The arguments do not fit the kernel, the threadgroup is too large, a transformation traces the call on the
+            CPU and there is no reference, or the reference returns something else than the call declares.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
@@ -203,18 +204,25 @@ class MetalKernel:
         if backend == "metal":
             from zmlx.launch import metal
 
-            if self._native is None:
-                self._native = metal.native_kernel(self.source)
-            return metal.launch(self._native, call), metal.PATH
+            return metal.launch(self._native_kernel(), call), metal.PATH
         if backend == "cuda":
             outputs, path = _cuda().launch(signature, call)
             return outputs, path
         if not evaluate(call.inputs):
+            if export.exporting():
+                return export.export(self._native_kernel(), call), export.PATH
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name))
-            return list(self.reference(call.inputs, dict(call.template))), "reference"
+            return outputs_of(self.reference, self.source, call), REFERENCE
         outputs, path = _host().launch(signature, call)
         return outputs, path
+
+    def _native_kernel(self) -> Any:
+        if self._native is None:
+            from zmlx.launch import metal
+
+            self._native = metal.native_kernel(self.source)
+        return self._native
 
     def _signature(self, call: Call) -> Signature:
         arrays = tuple([(x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zmlx.metal.signature import Parameter, Signature
 from zmlx.translate.pipeline import Pipeline, run
-from zmlx.translate.unit import line_marker, may_use_small_floats
+from zmlx.translate.unit import known_types, line_marker, may_use_small_floats
 
 
 def cpp_parameter(parameter: Parameter) -> str:
@@ -35,7 +35,7 @@ def cpp_function(signature: Signature, pipeline: Pipeline, function: str, hidden
         As `zmlx.translate.pipeline.run`.
     """
     kernel = signature.kernel
-    translation = run(kernel, pipeline, may_use_small_floats(signature))
+    translation = run(kernel, pipeline, may_use_small_floats(signature), known_types(signature))
     parameters = [hidden] if hidden else []
     parameters += [cpp_parameter(p) for p in signature.parameters]
     if pipeline != "host-regions":

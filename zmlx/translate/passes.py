@@ -13,9 +13,11 @@ from zmlx.translate.address_spaces import AddressSpaces
 from zmlx.translate.attributes import erase_attributes
 from zmlx.translate.branches import live_texts
 from zmlx.translate.convergence import Convergence
+from zmlx.translate.conversions import rewrite_conversions
 from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.translate.overloads import merge_overloads
+from zmlx.translate.pragmas import drop_floating_pragmas
 from zmlx.translate.refusals import drop_includes, refusal, refuse_names
 from zmlx.translate.regions import region_body, written_out
 from zmlx.translate.unit import Unit
@@ -93,6 +95,8 @@ EXPAND_MACROS = Pass("expand-macros", _write_macros_out)
 REFUSE = Pass("refuse", lambda unit: refuse_names(unit.kernel, unit.program))
 #: ``[[threadgroup(0)]]``, ``coherent(device)``: what only Metal's compiler reads.
 ATTRIBUTES = Pass("attributes", lambda unit: erase_attributes(unit.program))
+#: What fuses products and sums: the launchers see to it.
+PRAGMAS = Pass("pragmas", lambda unit: drop_floating_pragmas(unit.program))
 #: ``device``, ``constant``, ``thread``; ``threadgroup`` variables become the group's storage.
 ADDRESS_SPACES = Pass("address-spaces", _erase_address_spaces)
 #: Shifts by 32 and more, which Metal defines.
@@ -103,6 +107,8 @@ LITERALS = Pass("literals", lambda unit: rewrite_literals(unit.program))
 SWIZZLES = Pass("swizzles", lambda unit: rewrite_swizzles(unit.program))
 #: ``?:`` between half and float.
 CONDITIONALS = Pass("conditionals", _rewrite_conditionals)
+#: Floats to integers that do not hold them.
+CONVERSIONS = Pass("conversions", lambda unit: rewrite_conversions(unit.program, unit.known))
 #: Functions that differed in address spaces only.
 OVERLOADS = Pass("overloads", _merge_overloads)
 #: ``#include <metal_stdlib>``

@@ -27,17 +27,19 @@ from zmlx.translate.passes import (
     BRANCHES,
     CONDITIONALS,
     CONVERGENCE,
+    CONVERSIONS,
     EXPAND_MACROS,
     INCLUDES,
     LITERALS,
     OVERLOADS,
+    PRAGMAS,
     REFUSE,
     REGIONS,
     SHIFTS,
     SWIZZLES,
     Pass,
 )
-from zmlx.translate.unit import Translation, Unit
+from zmlx.translate.unit import KnownTypes, Translation, Unit
 
 Target = Literal["host", "cuda"]
 Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"]
@@ -45,6 +47,7 @@ Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"
 HOST_LOOP = (
     BRANCHES,
     REFUSE,
+    PRAGMAS,
     ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
@@ -52,12 +55,14 @@ HOST_LOOP = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
 )
 HOST_REGIONS = (
     BRANCHES,
     EXPAND_MACROS,
     REFUSE,
+    PRAGMAS,
     ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
@@ -65,12 +70,14 @@ HOST_REGIONS = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
     REGIONS,
 )
 HOST_FIBERS = (
     BRANCHES,
     REFUSE,
+    PRAGMAS,
     ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
@@ -78,12 +85,14 @@ HOST_FIBERS = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
     CONVERGENCE,
 )
 CHECKED = (
     BRANCHES,
     REFUSE,
+    PRAGMAS,
     ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
@@ -91,12 +100,14 @@ CHECKED = (
     SWIZZLES,
     CONDITIONALS,
     OVERLOADS,
+    CONVERSIONS,
     INCLUDES,
     CONVERGENCE,
 )
 CUDA = (
     BRANCHES,
     REFUSE,
+    PRAGMAS,
     ATTRIBUTES,
     ADDRESS_SPACES,
     SHIFTS,
@@ -117,7 +128,9 @@ PIPELINES: dict[Pipeline, tuple[Pass, ...]] = {
 
 
 @lru_cache(maxsize=4096)
-def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> Translation:
+def run(
+    kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True, known: KnownTypes = ()
+) -> Translation:
     """Translate a kernel by the passes of a pipeline.
 
     Parameters
@@ -126,6 +139,8 @@ def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> 
         What to translate, and by which of `PIPELINES`.
     small_floats
         Whether half or bfloat may occur. Kernels without them keep their conditionals as they are.
+    known
+        What is known of the body's template arguments and outputs; see `zmlx.translate.unit.known_types`.
 
     Raises
     ------
@@ -134,7 +149,7 @@ def run(kernel: KernelSource, pipeline: Pipeline, small_floats: bool = True) -> 
     TranslationError
         The source uses something that exists only on Metal.
     """
-    unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats)
+    unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats, known)
     writer = dump.writer(kernel, pipeline)
     writer("metal", unit)
     for step in PIPELINES[pipeline]:

@@ -284,7 +284,11 @@ class RegionWriter:
         brings = f"metal::zmlx_bring::{self.fragment.text(index)}({arguments})"
         lines += [f"const auto zmlx_brought = {brings};", *after, "return zmlx_brought;"]
         self.out += [f"zmlx::Met {name}(zmlx_group, {self._mask}{LAMBDA} {{", *lines, "});"]
-        self.fragment.replace(call_start(self.fragment, index), closed, f"{name}[zmlx_t]")
+        start = call_start(self.fragment, index)
+        first, last = self.fragment.code[start], self.fragment.code[closed]
+        around = first.before, last.after  # what earlier passes put around the call stays around its result
+        self.fragment.replace(start, closed, f"{name}[zmlx_t]")
+        first.before, last.after = around
 
     # --- control flow ---------------------------------------------------------------------------------------------
 

@@ -18,6 +18,12 @@ _SMALL_FLOATS = re.compile(
 )
 
 
+_INTEGER = re.compile(r"u?int\d+_t")
+
+#: Names of types and outputs, and whether each is of integers.
+KnownTypes = tuple[tuple[str, bool], ...]
+
+
 @dataclass(frozen=True)
 class Translation:
     """A kernel as portable C++: ``header`` and ``body`` are the author's, rewritten line for line.
@@ -50,6 +56,8 @@ class Unit:
         ``"host"`` or ``"cuda"``.
     small_floats
         Whether half or bfloat may occur.
+    known
+        Of template arguments and outputs that are known: whether they are integers.
     program
         The kernel's two texts as tokens, rewritten so far.
     names
@@ -62,10 +70,11 @@ class Unit:
         What the host's compiler needs to be told.
     """
 
-    def __init__(self, kernel: KernelSource, target: str, small_floats: bool) -> None:
+    def __init__(self, kernel: KernelSource, target: str, small_floats: bool, known: KnownTypes = ()) -> None:
         self.kernel = kernel
         self.target = target
         self.small_floats = small_floats
+        self.known = dict(known)
         self.group_body: str | None = None
         self.spaces: AddressSpaces | None = None
         self.flags: tuple[str, ...] = ()
@@ -106,6 +115,16 @@ def may_use_small_floats(signature: Signature) -> bool:
     if kinds & {"float16_t", "bfloat16_t"}:
         return True
     return any(_SMALL_FLOATS.search(text) for text in (signature.kernel.header, signature.kernel.source))
+
+
+def known_types(signature: Signature) -> KnownTypes:
+    """Which of a kernel's template arguments that are types, and which of its outputs, are of integers."""
+    kinds = [(a.name, a.value) for a in signature.template if a.kind == "typename"]
+    kinds += [
+        (name, array.metal)
+        for name, array in zip(signature.kernel.output_names, signature.outputs, strict=True)
+    ]
+    return tuple((name, _INTEGER.fullmatch(kind) is not None) for name, kind in kinds)
 
 
 def line_marker(kernel: KernelSource, part: str) -> str:

@@ -13,19 +13,19 @@ ZMLX_INLINE T atomic_load_explicit(const volatile atomic<T>* object, memory_orde
 }
 template <class T, class U>
 ZMLX_INLINE void atomic_store_explicit(volatile atomic<T>* object, U desired, memory_order) {
-  T value = static_cast<T>(desired);
+  T value = detail::convert<T>(desired);
   __atomic_store(const_cast<T*>(&object->value), &value, __ATOMIC_RELAXED);
 }
 template <class T, class U>
 ZMLX_INLINE T atomic_exchange_explicit(volatile atomic<T>* object, U desired, memory_order) {
-  T value = static_cast<T>(desired), before;
+  T value = detail::convert<T>(desired), before;
   __atomic_exchange(const_cast<T*>(&object->value), &value, &before, __ATOMIC_RELAXED);
   return before;
 }
 template <class T, class U>
 ZMLX_INLINE bool atomic_compare_exchange_weak_explicit(
     volatile atomic<T>* object, T* expected, U desired, memory_order, memory_order) {
-  T value = static_cast<T>(desired);
+  T value = detail::convert<T>(desired);
   return __atomic_compare_exchange(
       const_cast<T*>(&object->value), expected, &value, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
@@ -44,7 +44,7 @@ ZMLX_INLINE T update(volatile atomic<T>* object, F next) {
 #define ZMLX_FETCH(name, expression)                                                      \
   template <class T, class U>                                                             \
   ZMLX_INLINE T atomic_fetch_##name##_explicit(volatile atomic<T>* object, U operand, memory_order) { \
-    const T b = static_cast<T>(operand);                                                  \
+    const T b = detail::convert<T>(operand);                                                  \
     return zmlx_detail::update(object, [b](T a) { return static_cast<T>(expression); });  \
   }
 ZMLX_FETCH(add, a + b)

@@ -77,7 +77,7 @@ ZMLX_FN constexpr complex_t<T> operator/(complex_t<T> a, complex_t<T> b) {
 namespace detail {
 template <class T>
 ZMLX_FN constexpr T floored_remainder(T a, T b) {
-  const T r = static_cast<T>(a - b * static_cast<T>(static_cast<int64_t>(a / b)));
+  const T r = static_cast<T>(a - b * static_cast<T>(convert<int64_t>(a / b)));
   return r != 0 && (r < 0) != (b < 0) ? static_cast<T>(r + b) : r;
 }
 }  // namespace detail

@@ -214,7 +214,7 @@ ZMLX_FN U cast_to(T val) {
   } else if constexpr (is_same_v<U, bool> && is_same_v<T, bfloat16_t>) {
     return (val.bits & 0x7fff) != 0;
   } else {
-    return static_cast<U>(val);
+    return detail::convert<U>(val);
   }
 }
 

@@ -92,7 +92,7 @@ ZMLX_FN R map_exact(A a, B... b) {
   static_assert((same_overload<A, B> && ...), ZMLX_REFUSE);
   if constexpr (is_vector<R>) {
     using T = element_t<R>;
-    return each<R>([](auto... x) ZMLX_LAMBDA { return F::call(static_cast<T>(x)...); }, a, b...);
+    return each<R>([](auto... x) ZMLX_LAMBDA { return F::call(convert<T>(x)...); }, a, b...);
   } else {
     return F::call(static_cast<R>(a), static_cast<R>(b)...);
   }

@@ -59,6 +59,89 @@ ZMLX_SHIFT(>>)
 
 inline constexpr detail::shift_tag zmlx_by{};
 
+// ---------------------------------------------------------------------------------------------- conversions
+// Where a float may become an integer (convert.h), which a translator sees only in part: what the types are, C++ finds.
+//     zmlx_cast<T>(e)            T(e), (T)e, static_cast<T>(e)
+//     T n = zmlx_init<T>(e)      T n = e; likewise results and arguments
+//     n ->* zmlx_into = e        n = e, n += e, …: binds closer than all but what is written before and behind a name
+// Numbers go by value, so that constants need no storage.
+namespace detail {
+
+struct into_tag {};
+
+template <class S>
+using if_number = enable_if_t<is_arithmetic_v<S>, int>;
+template <class S>
+using if_no_number = enable_if_t<!is_arithmetic_v<decay_t<S>>, int>;
+
+// An integer that is assigned to.
+template <class T>
+struct integer_place {
+  T& place;
+
+  template <class S>
+  ZMLX_FN constexpr T& operator=(S value) const {
+    if constexpr (truncates<T, S>) {
+      return place = convert<T>(value);
+    } else {
+      return place = value;
+    }
+  }
+#define ZMLX_COMPOUND_PLACE(op)                             \
+  template <class S>                                        \
+  ZMLX_FN constexpr T& operator op##=(S value) const {      \
+    if constexpr (truncates<T, S>) {                        \
+      return place = convert<T>(place op value);            \
+    } else {                                                \
+      return place op##= value;                             \
+    }                                                       \
+  }
+  ZMLX_COMPOUND_PLACE(+)
+  ZMLX_COMPOUND_PLACE(-)
+  ZMLX_COMPOUND_PLACE(*)
+  ZMLX_COMPOUND_PLACE(/)
+#undef ZMLX_COMPOUND_PLACE
+};
+
+template <class T>
+ZMLX_FN constexpr decltype(auto) operator->*(T&& target, into_tag) {
+  using place = remove_reference_t<T>;
+  if constexpr (is_integral_v<place> && !is_same_v<remove_cv_t<place>, bool> && !is_const_v<place>) {
+    return integer_place<place>{target};
+  } else {
+    return static_cast<T&&>(target);
+  }
+}
+
+}  // namespace detail
+
+inline constexpr detail::into_tag zmlx_into{};
+
+template <class T, class S, detail::if_number<S> = 0>
+ZMLX_FN constexpr T zmlx_cast(S value) {
+  if constexpr (detail::truncates<T, S>) {
+    return detail::convert<T>(value);
+  } else {
+    return (T)value;
+  }
+}
+template <class T, class S, detail::if_no_number<S> = 0>
+ZMLX_FN constexpr T zmlx_cast(S&& value) {
+  return (T)static_cast<S&&>(value);
+}
+template <class T, class S, detail::if_number<S> = 0>
+ZMLX_FN constexpr auto zmlx_init(S value) {
+  if constexpr (detail::truncates<T, S>) {
+    return detail::convert<T>(value);
+  } else {
+    return value;
+  }
+}
+template <class T, class S, detail::if_no_number<S> = 0>
+ZMLX_FN constexpr S&& zmlx_init(S&& value) {
+  return static_cast<S&&>(value);
+}
+
 // ---------------------------------------------------------------------------------------------- conditionals
 namespace detail {
 // The type of `c ? a : b` once both sides are cast to their arm_t; for a conditional that is part of another.

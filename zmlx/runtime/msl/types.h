@@ -6,7 +6,7 @@
 // arithmetic type implicitly, bfloat converts to float implicitly, and from float or half only by a cast.
 #pragma once
 
-#include "msl/traits.h"
+#include "msl/convert.h"
 
 namespace metal {
 
@@ -185,7 +185,7 @@ ZMLX_SMALL_FLOAT_OPERATORS(bfloat)
 #define ZMLX_INTEGER_COMPOUND(H, op)                             \
   template <class T, detail::if_integer<T> = 0>                  \
   ZMLX_FN constexpr T& operator op##=(T& a, H b) {               \
-    return a = static_cast<T>(static_cast<float>(a op b));       \
+    return a = detail::convert<T>(static_cast<float>(a op b));    \
   }
 #define ZMLX_INTEGER_COMPOUNDS(H) \
   ZMLX_INTEGER_COMPOUND(H, +)     \

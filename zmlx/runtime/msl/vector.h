@@ -100,13 +100,13 @@ template <class R, class F, class... A>
 ZMLX_FN constexpr R each(F f, A... a) {
   using T = typename R::zmlx_element;
   if constexpr (R::zmlx_lanes == 2) {
-    return R(static_cast<T>(f(lane<0>(a)...)), static_cast<T>(f(lane<1>(a)...)));
+    return R(convert<T>(f(lane<0>(a)...)), convert<T>(f(lane<1>(a)...)));
   } else if constexpr (R::zmlx_lanes == 3) {
-    return R(static_cast<T>(f(lane<0>(a)...)), static_cast<T>(f(lane<1>(a)...)),
-             static_cast<T>(f(lane<2>(a)...)));
+    return R(convert<T>(f(lane<0>(a)...)), convert<T>(f(lane<1>(a)...)),
+             convert<T>(f(lane<2>(a)...)));
   } else {
-    return R(static_cast<T>(f(lane<0>(a)...)), static_cast<T>(f(lane<1>(a)...)),
-             static_cast<T>(f(lane<2>(a)...)), static_cast<T>(f(lane<3>(a)...)));
+    return R(convert<T>(f(lane<0>(a)...)), convert<T>(f(lane<1>(a)...)),
+             convert<T>(f(lane<2>(a)...)), convert<T>(f(lane<3>(a)...)));
   }
 }
 
@@ -130,9 +130,9 @@ constexpr size_t alignment(size_t metal) {
 #define ZMLX_INITIALISE_2(value) x(value(0)), y(value(1))
 #define ZMLX_INITIALISE_3(value) ZMLX_INITIALISE_2(value), z(value(2))
 #define ZMLX_INITIALISE_4(value) ZMLX_INITIALISE_3(value), w(value(3))
-#define ZMLX_SPLAT(i) static_cast<T>(value)
-#define ZMLX_CONVERT(i) static_cast<T>(detail::lane<i>(other))
-#define ZMLX_JOIN(i) static_cast<T>(detail::joined_lane<i>(first, second, rest...))
+#define ZMLX_SPLAT(i) detail::convert<T>(value)
+#define ZMLX_CONVERT(i) detail::convert<T>(detail::lane<i>(other))
+#define ZMLX_JOIN(i) detail::convert<T>(detail::joined_lane<i>(first, second, rest...))
 
 #define ZMLX_COMPOUND(op, self)                       \
   template <class B>                                  \
@@ -275,7 +275,7 @@ inline constexpr int shift_mask = static_cast<int>(sizeof(T) * 8) - 1;
   template <class A, class B, class V = detail::meeting_t<A, B>>                                          \
   ZMLX_FN constexpr result operator op(A a, B b) {                                                        \
     using T = typename V::zmlx_element;                                                                   \
-    return detail::each<result>([](auto x, auto y) { return static_cast<T>(x) op static_cast<T>(y); }, a, \
+    return detail::each<result>([](auto x, auto y) { return detail::convert<T>(x) op detail::convert<T>(y); }, a, \
                                 b);                                                                       \
   }
 ZMLX_BINARY(+, V)
