@@ -142,14 +142,14 @@ def test_extents_are_what_int_makes_of_them(grid):
 
 
 def test_what_extents_are_remembered_is_bounded(monkeypatch):
-    from zmlx.launch import kernel as launcher
+    from zmlx.launch import call as launcher
 
     monkeypatch.setattr(launcher, "_known_extents", {})
     monkeypatch.setattr(launcher, "_MAX_KNOWN_EXTENTS", 3)
     for size in range(1, 20):
-        assert launcher._extents((size, 1, 1), (4, 1, 1)) == ((size, 1, 1), (4, 1, 1))
+        assert launcher.extents((size, 1, 1), (4, 1, 1)) == ((size, 1, 1), (4, 1, 1))
         assert len(launcher._known_extents) <= 3
-    assert launcher._extents([2, 1, 1], (4, 1, 1)) == ((2, 1, 1), (4, 1, 1))
+    assert launcher.extents([2, 1, 1], (4, 1, 1)) == ((2, 1, 1), (4, 1, 1))
 
 
 def test_a_signature_for_each_kind_of_call():

@@ -34,8 +34,8 @@ _FAILURES = {
     4: "overflowed its stack: it recurses, or its local arrays are too large for any GPU.",
     5: "ran into a trap: __builtin_trap(), or code that the compiler knows to be never reached. " + CHECK_IT,
     INTERRUPTED: "was stopped by Ctrl-C (SIGINT).",
-    TOO_LONG: "did not end within {limit} s, the time limit that ${variable} sets. Look for a loop whose condition never "
-    "changes, or raise the limit. " + CHECK_IT,
+    TOO_LONG: "did not end within {limit} s, the time limit that ${variable} sets. Look for a loop whose condition "
+    "never changes, or raise the limit. " + CHECK_IT,
 }
 
 
@@ -78,7 +78,7 @@ def _outside(kernel: KernelSource, outputs: list[mx.array], where: Outside) -> s
     plural = "" if where.distance == 1 else "s"
     return (
         f"wrote up to {where.distance} byte{plural} {side} its output {name!r}, at index {index}; {name!r} has "
-        f"{array.size} elements of {dtype_name(array.dtype)}, shape {tuple(array.shape)}. On a Mac this may pass unseen, "
-        f"or change another array. Check its indices against the array's size, also for the threads at the edge of "
+        f"{array.size} elements of {dtype_name(array.dtype)}, shape {tuple(array.shape)}. On a Mac this may pass "
+        f"unseen, or change another array. Check its indices against the array's size, also for the threads at the edge of "
         f"the grid. {CHECK_IT}"
     )

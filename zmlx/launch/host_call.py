@@ -34,10 +34,15 @@ _ROLES = {"input": 0, "shape": 1, "strides": 2, "ndim": 3, "output": 4}
 class _Python(ctypes.Structure):
     """``zmlx::Python``: functions of CPython's."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in ("get_buffer", "release_buffer", "list_item", "release_lock", "take_lock", "list_size")
-    ) + (("interrupts", ctypes.CFUNCTYPE(ctypes.c_int)),)
+    _fields_ = (
+        ("get_buffer", ctypes.c_void_p),
+        ("release_buffer", ctypes.c_void_p),
+        ("list_item", ctypes.c_void_p),
+        ("release_lock", ctypes.c_void_p),
+        ("take_lock", ctypes.c_void_p),
+        ("list_size", ctypes.c_void_p),
+        ("interrupts", ctypes.CFUNCTYPE(ctypes.c_int)),
+    )
 
 
 class _Parameter(ctypes.Structure):

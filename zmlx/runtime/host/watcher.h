@@ -37,7 +37,7 @@ void on_interrupt(int signal, siginfo_t* info, void* context) {
   const int error = errno;
   if (before_us.sa_flags & SA_SIGINFO)
     before_us.sa_sigaction(signal, info, context);
-  else
+  else if (before_us.sa_handler)  // null: it came while the first launch was putting this one in its place
     before_us.sa_handler(signal);
   presses.fetch_add(1, std::memory_order_relaxed);
   const int to = wake_up.load(std::memory_order_relaxed);
