@@ -79,6 +79,6 @@ def _outside(kernel: KernelSource, outputs: list[mx.array], where: Outside) -> s
     return (
         f"wrote up to {where.distance} byte{plural} {side} its output {name!r}, at index {index}; {name!r} has "
         f"{array.size} elements of {dtype_name(array.dtype)}, shape {tuple(array.shape)}. On a Mac this may pass "
-        f"unseen, or change another array. Check its indices against the array's size, also for the threads at the edge of "
-        f"the grid. {CHECK_IT}"
+        f"unseen, or change another array. Check its indices against the array's size, also for the threads at the "
+        f"edge of the grid. {CHECK_IT}"
     )

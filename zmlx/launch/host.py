@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from zmlx.errors import KernelCompileError
 from zmlx.launch import compiler, failures, gradient, memory
 from zmlx.launch.host_call import NOT_CONTIGUOUS, Plan
+from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
 from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
@@ -123,7 +124,7 @@ def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ..
 
 def load_library(signature: Signature, file: Path, path: str) -> Program:
     """The program in a compiled library, to be run the way that ``path`` names."""
-    library = ctypes.CDLL(str(file))
+    library = ctypes.CDLL(str(loadable(file)))
     entry = ctypes.cast(library.zmlx_entry, ctypes.c_void_p).value
     assert entry is not None
     plan = Plan(entry, signature, meets=path != "loop")

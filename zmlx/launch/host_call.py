@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import compiler
+from zmlx.launch.loading import loadable
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -126,7 +127,7 @@ class Plan:
 @lru_cache
 def runtime() -> ctypes.CDLL:
     """The compiled runtime, for calls that Python's lock is released for."""
-    library = ctypes.CDLL(str(compiler.runtime_library()))
+    library = ctypes.CDLL(str(loadable(compiler.runtime_library())))
     library.zmlx_run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
     library.zmlx_run.restype = ctypes.c_int
     return library
@@ -135,7 +136,7 @@ def runtime() -> ctypes.CDLL:
 @lru_cache
 def _launcher() -> Any:
     # This one is called with Python's lock held, and an exception that it sets is raised.
-    launch = ctypes.PyDLL(str(compiler.runtime_library())).zmlx_launch
+    launch = ctypes.PyDLL(str(loadable(compiler.runtime_library()))).zmlx_launch
     launch.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.py_object, *[ctypes.c_uint32] * 8)
     launch.restype = ctypes.c_uint64
     return launch

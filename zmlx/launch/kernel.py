@@ -194,7 +194,7 @@ class MetalKernel:
         mx = mlx()
         source = self.source
         given: tuple[Any, ...] = (inputs, output_shapes, output_dtypes)
-        if not all([type(values) is list for values in given]):
+        if {*map(type, given)} != {list}:
             checks.check_lists(source, inputs, output_shapes, output_dtypes)
         if (
             len(inputs) != self._input_count

@@ -17,25 +17,30 @@ from typing import Any
 from zmlx.errors import ArgumentTypeError
 from zmlx.metal.signature import ATTRIBUTES
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 #: C++17's keywords that stand for themselves.
 _CPP_KEYWORDS = frozenset(
-    (
+    _words(
         "alignas alignof asm auto bool break case catch char char16_t char32_t class const const_cast "
-        "constexpr continue decltype default delete do double dynamic_cast else enum explicit export extern "
-        "false float for friend goto if inline int long mutable namespace new noexcept nullptr operator "
-        "private protected public register reinterpret_cast return short signed sizeof static static_assert "
-        "static_cast struct switch template this thread_local throw true try typedef typeid typename union "
-        "unsigned using virtual void volatile wchar_t while "
-    ).split()
+        "constexpr continue decltype default delete do double dynamic_cast else enum explicit export "
+        "extern false float for friend goto if inline int long mutable namespace new noexcept nullptr "
+        "operator private protected public register reinterpret_cast return short signed sizeof static "
+        "static_assert static_cast struct switch template this thread_local throw true try typedef typeid "
+        "typename union unsigned using virtual void volatile wchar_t while "
+    )
 )
 #: Keywords that stand for operators. `custom_kernel_xor` is a name like any other.
-_OPERATORS = frozenset(("and and_eq bitand bitor compl not not_eq or or_eq xor xor_eq ").split())
+_OPERATORS = frozenset(_words("and and_eq bitand bitor compl not not_eq or or_eq xor xor_eq "))
 #: What Metal adds: address spaces, kinds of functions and a type.
 _METAL_KEYWORDS = frozenset(
-    (
-        "constant device fragment half kernel object_data ray_data thread threadgroup threadgroup_imageblock "
-        "vertex "
-    ).split()
+    _words(
+        "constant device fragment half kernel object_data ray_data thread threadgroup "
+        "threadgroup_imageblock vertex "
+    )
 )
 
 _INFORMATION = ("shape", "strides", "ndim")
