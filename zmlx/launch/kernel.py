@@ -185,7 +185,7 @@ class MetalKernel:
         ValueError
             The arguments do not fit the kernel, or the threadgroup is too large; `ArgumentTypeError`, a ValueError
             and a TypeError, where the type of one is wrong.
-        zmlx.KernelRuntimeError
+        zmlx.launch.KernelRuntimeError
             On the CPU: the kernel was stopped, by a fault of its own or ``$ZMLX_TIME_LIMIT``, or it wrote outside of an
             output.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
