@@ -24,6 +24,7 @@ examples:
   python -m zmlx golden compare                  this machine against the recorded golden values
   python -m zmlx golden record --backend cpu     record them again, after a change that was meant
   python -m zmlx report --html report.html       how well the recorded back ends agree
+  python -m zmlx cache prune                     remove compiled kernels that were not used for long
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
 
 Run `python -m zmlx COMMAND --help` for the options of a command.
@@ -95,6 +96,17 @@ examples:
 Exit status 0: all was measured, however slow. 1: something raised or computed wrong numbers. 2: nothing matches.
 """
 
+CACHE = """\
+Compiled kernels are kept on the disk, in $ZMLX_CACHE_DIR or the user's cache folder, so that a second process does not
+compile them again. Removing them is always safe: what is needed is compiled anew.
+
+examples:
+  python -m zmlx cache                               where they are, how many, how large, how old
+  python -m zmlx cache prune                         remove what was not used for 30 days
+  python -m zmlx cache prune --days 7 --max-size 100 ... for 7, then the oldest until 100 MB are left
+  python -m zmlx cache clear                         remove all
+"""
+
 README_BEGIN = "<!-- zmlx report: begin -->"
 README_END = "<!-- zmlx report: end -->"
 
@@ -148,6 +160,18 @@ def run_bench(options: argparse.Namespace) -> int:
         for path in write_files(found, options.output_dir):
             print(f"wrote {path}", file=sys.stderr)
     return found.exit_code
+
+
+def run_cache(options: argparse.Namespace) -> int:
+    from zmlx.launch import cache_command
+    from zmlx.launch.cache import cache_dir
+
+    folder = cache_dir()
+    if options.action == "prune":
+        print(cache_command.prune(folder, options.days, options.max_size))
+    else:
+        print(cache_command.clear(folder) if options.action == "clear" else cache_command.show(folder))
+    return 0
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -310,6 +334,30 @@ def build_parser() -> argparse.ArgumentParser:
         _golden_dir_option(action)
     compare.add_argument(
         "--report-dir", type=Path, metavar="DIR", help="write report.html and report.md there"
+    )
+
+    cache = add(commands, "cache", "what compiled kernels take on the disk; prune, clear", CACHE, run_cache)
+    cache.set_defaults(action="show")
+    steps = cache.add_subparsers(metavar="ACTION")
+    for step, brief in (
+        ("show", "where they are, how many, how large, how old (the default)"),
+        ("prune", "remove what was not used for a while"),
+        ("clear", "remove all"),
+    ):
+        add(steps, step, brief, CACHE, run_cache).set_defaults(action=step)
+    prune: argparse.ArgumentParser = steps.choices["prune"]
+    prune.add_argument(
+        "--days",
+        type=float,
+        default=30.0,
+        metavar="N",
+        help="keep what was used in the last N days (default: 30)",
+    )
+    prune.add_argument(
+        "--max-size",
+        type=float,
+        metavar="MB",
+        help="then remove the oldest until this many megabytes are left",
     )
 
     report = add(commands, "report", "how well the recorded back ends agree", REPORT, run_report)

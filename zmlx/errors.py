@@ -7,6 +7,11 @@ class KernelError(RuntimeError):
     """Base of the errors below."""
 
 
+class ArgumentTypeError(TypeError, ValueError):
+    """An argument of ``metal_kernel`` or of a launch has the wrong type. It is both: MLX raises TypeError for most of
+    these, and ValueError is what is wrong with arguments here."""
+
+
 class TranslationError(KernelError):
     """The source uses something that cannot be carried to this back end; the message names it and its line."""
 

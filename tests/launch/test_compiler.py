@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+import subprocess
+import sys
+
 import pytest
 
 from zmlx.errors import CompilerNotFoundError, KernelCompileError
@@ -39,6 +45,72 @@ def test_cxx_that_does_not_run(fresh, monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(broken))
     with pytest.raises(CompilerNotFoundError, match="does not run"):
         compiler.find_compiler()
+
+
+@pytest.fixture
+def ccache(monkeypatch, tmp_path):
+    program = tmp_path / "ccache"
+    program.write_text('#!/bin/sh\nexec "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return str(program)
+
+
+def test_cxx_with_a_launcher_and_options(fresh, monkeypatch, ccache):
+    monkeypatch.setenv("CXX", "ccache c++ -DHERE='a b'")
+    found = compiler.find_compiler()
+    assert found.command == (ccache, shutil.which("c++"), "-DHERE=a b")
+
+
+def test_a_compilers_path_may_have_spaces(fresh, monkeypatch, tmp_path):
+    folder = tmp_path / "my tools"
+    folder.mkdir()
+    (folder / "c++").symlink_to(shutil.which("c++"))
+    monkeypatch.setenv("CXX", str(folder / "c++"))
+    assert compiler.find_compiler().command == (str(folder / "c++"),)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="-m32 is of x86-64")
+def test_a_compiler_for_other_programs_says_so(fresh, monkeypatch):
+    monkeypatch.setenv("CXX", "c++ -m32")
+    with pytest.raises(
+        CompilerNotFoundError, match=r"CXX='c\+\+ -m32' makes 32-bit code, and this Python is a 64-bit"
+    ):
+        compiler.find_compiler()
+
+
+def test_a_compiler_without_cpp_says_so(fresh, monkeypatch, tmp_path):
+    broken = tmp_path / "gcc"
+    broken.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "cannot execute \'cc1plus\'" >&2; exit 1\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(
+        CompilerNotFoundError, match=r"does not compile C\+\+: cannot execute 'cc1plus'.*install its C\+\+"
+    ):
+        compiler.find_compiler()
+
+
+@pytest.mark.parametrize("text", ["no-such g++", "ccache no-such"])
+def test_a_word_of_cxx_that_is_not_there(fresh, monkeypatch, ccache, text):
+    monkeypatch.setenv("CXX", text)
+    with pytest.raises(CompilerNotFoundError, match="which is 'no-such' and is not on PATH"):
+        compiler.find_compiler()
+
+
+@pytest.mark.parametrize("name", ["gcc", "ccache g++"])
+def test_kernels_run_with_such_a_compiler(name, ccache, tmp_path):
+    if shutil.which(name.split()[-1]) is None:
+        pytest.skip(f"{name} is not installed")
+    script = (
+        "import mlx.core as mx, zmlx\nk = zmlx.metal_kernel('k', ['x'], ['out'], 'out[0] = exp(x[0]);')\n"
+        "print(k(inputs=[mx.zeros(8)], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), "
+        "threadgroup=(1, 1, 1), stream=mx.cpu)[0].item())"
+    )
+    env = {**os.environ, "CXX": name, "ZMLX_CACHE_DIR": str(tmp_path / "cache")}
+    run = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=240)
+    assert run.stdout == "1.0\n", run.stderr
 
 
 def test_a_compiler_is_described(fresh):

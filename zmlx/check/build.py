@@ -19,6 +19,7 @@ from zmlx.launch import compiler as compilers
 from zmlx.launch.cache import cached, digest
 from zmlx.launch.compiler import Compiler
 from zmlx.launch.host import host_flags, host_text
+from zmlx.launch.loading import loadable
 from zmlx.metal.signature import KernelSource, Signature
 from zmlx.runtime import RUNTIME
 
@@ -64,7 +65,7 @@ def load_checked(signature: Signature) -> CheckedProgram:
         There is no compiler.
     """
     path = _build(signature.kernel, host_text(signature, single=False, checked=True), host_flags(signature))
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(loadable(path)))
     library.zmlx_check_prepare.argtypes = (ctypes.c_void_p,)
     library.zmlx_check_prepare.restype = ctypes.c_int
     library.zmlx_check_finish.argtypes = (ctypes.c_void_p,)
@@ -85,7 +86,7 @@ def _accepts(compiler: Compiler, flags: tuple[str, ...]) -> bool:
     """Whether a compiler knows these flags, which its versions may not all do."""
     if compiler.kind != "clang":
         return False
-    command = [compiler.path, "-fsanitize=thread", *flags, "-c", "-x", "c++", "-", "-o", os.devnull]
+    command = [*compiler.command, "-fsanitize=thread", *flags, "-c", "-x", "c++", "-", "-o", os.devnull]
     return subprocess.run(command, input="int i;", capture_output=True, text=True).returncode == 0
 
 
@@ -97,13 +98,33 @@ def _build(kernel: KernelSource, text: str, needed: tuple[str, ...]) -> Path:
         header = compilers.precompiled_header(compiler, flags)
         checker = _checker(compiler)
         unit = path.with_suffix(".o")
-        command = [compiler.path, *compiler.flags, *flags, *header, "-c", "-x", "c++", "-", "-o", str(unit)]
+        command = [
+            *compiler.command,
+            *compiler.flags,
+            *flags,
+            *header,
+            "-c",
+            "-x",
+            "c++",
+            "-",
+            "-o",
+            str(unit),
+        ]
         try:
             run = subprocess.run(command, input=text, capture_output=True, text=True)
             if run.returncode != 0:
                 raise compilers.compile_error(kernel, run.stderr, f"{compiler.version} refused it")
             # The checker first: of functions that both hold, the linker takes the optimised one.
-            link = [compiler.path, "-shared", str(checker), str(unit), "-o", str(path), *_LINK]
+            link = [
+                *compiler.command,
+                "-shared",
+                str(checker),
+                str(unit),
+                "-o",
+                str(path),
+                *_LINK,
+                *compiler.link_flags,
+            ]
             run = subprocess.run(link, capture_output=True, text=True)
             if run.returncode != 0:
                 raise KernelCompileError(
@@ -122,7 +143,7 @@ def _checker(compiler: Compiler) -> Path:
 
     def build(path: Path) -> None:
         source = str(RUNTIME / "check/check.cpp")
-        command = [compiler.path, *compiler.flags, "-O2", "-DZMLX_CHECKED", "-c", source, "-o", str(path)]
+        command = [*compiler.command, *compiler.flags, "-O2", "-DZMLX_CHECKED", "-c", source, "-o", str(path)]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode != 0:
             raise KernelCompileError(
@@ -149,7 +170,7 @@ def _warnings(signature: Signature) -> str:
 
     def build(path: Path) -> None:
         header = ("-include", str(RUNTIME / "host/host.h"))
-        command = [compiler.path, *flags, "-O2", *asked, *header, "-S", "-x", "c++", "-", "-o", "-"]
+        command = [*compiler.command, *flags, "-O2", *asked, *header, "-S", "-x", "c++", "-", "-o", "-"]
         run = subprocess.run(command, input=text, capture_output=True, text=True)
         path.write_text("\n".join(line for line in run.stderr.splitlines() if "uninitialized" in line))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zmlx.launch.arguments import checked_extent, checked_shape
 from zmlx.launch.lazy import mlx
 from zmlx.launch.records import Triple
 from zmlx.metal.signature import METAL_TYPES, KernelSource, TemplateValue
@@ -70,7 +71,7 @@ def extents(grid: Sequence[int], threadgroup: Sequence[int]) -> tuple[Triple, Tr
         known = None
     if known is not None:
         return known
-    found = _triple("grid", grid), _check_group(_triple("threadgroup", threadgroup))
+    found = checked_extent("grid", grid), _check_group(checked_extent("threadgroup", threadgroup))
     # Plain integers only: an mx.array as an extent may be equal to itself and have another value the next time.
     if all(type(extent) is tuple and {*map(type, extent)} == {int} for extent in key):
         if len(_known_extents) >= _MAX_KNOWN_EXTENTS:
@@ -79,13 +80,26 @@ def extents(grid: Sequence[int], threadgroup: Sequence[int]) -> tuple[Triple, Tr
     return found
 
 
-def _triple(what: str, value: Sequence[int]) -> Triple:
-    extent = tuple(map(int, value))
-    if len(extent) != 3 or min(extent) < 0 or max(extent) >= 2**32:
-        raise ValueError(
-            f"[metal_kernel] Expected `{what}` to be three counts of threads along x, y and z but got {value!r}."
-        )
-    return extent
+#: Shapes found good before, likewise.
+_known_shapes: set[tuple[int, ...]] = set()
+
+
+def checked_shapes(shapes: Sequence[Any]) -> list[tuple[int, ...]]:
+    """The shapes of outputs, checked."""
+    found = []
+    for index, shape in enumerate(shapes):
+        try:
+            known = shape in _known_shapes
+        except TypeError:  # a list
+            known = False
+        # True and 1.0 are equal to 1, and found where that is.
+        if not known or type(shape) is not tuple or {*map(type, shape)} - {int}:
+            shape = checked_shape(index, shape)
+            if len(_known_shapes) >= _MAX_KNOWN_EXTENTS:
+                _known_shapes.clear()
+            _known_shapes.add(shape)
+        found.append(shape)
+    return found
 
 
 def _check_group(group: Triple) -> Triple:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -49,13 +51,36 @@ _FLAGS = (
 )
 
 
+#: gcc, clang, cc and x86_64-linux-gnu-gcc-12, but not g++ and clang++.
+_C_DRIVER = re.compile(r"(^|-)(gcc|clang|cc)(-[\d.]+)?$")
+#: Programs that run the compiler named behind them.
+_LAUNCHERS = ("ccache", "sccache", "distcc", "icecc", "env", "nice", "time")
+
+
 @dataclass(frozen=True)
 class Compiler:
-    """A C++ compiler: its path, ``gcc`` or ``clang``, and the first line of what ``--version`` says."""
+    """A C++ compiler: its path, ``gcc`` or ``clang``, and the first line of what ``--version`` says.
+
+    ``launcher`` is what stands in front of it in ``$CXX``, such as ccache, and ``options`` what stands behind.
+    """
 
     path: str
     kind: str
     version: str
+    launcher: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """How a command that compiles begins."""
+        return (*self.launcher, self.path, *self.options)
+
+    @property
+    def link_flags(self) -> tuple[str, ...]:
+        """What linking C++ needs: drivers for C (gcc, clang) leave its library out."""
+        if _C_DRIVER.search(Path(self.path).name) is None:
+            return ()
+        return ("-lc++",) if sys.platform == "darwin" else ("-lstdc++", "-lm")
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -72,34 +97,88 @@ class Compiler:
 def find_compiler() -> Compiler:
     """The C++ compiler to use: ``$CXX``, else the first of ``c++``, ``g++``, ``clang++`` on PATH.
 
+    ``$CXX`` is a compiler's name or path, or a command: ``ccache g++``, ``g++ --sysroot=/opt/sdk``.
+
     Raises
     ------
     CompilerNotFoundError
-        There is none, or ``$CXX`` names none; the message says what to install.
+        There is none, ``$CXX`` names none, or one for another machine; the message says what to do.
     """
     candidates = ("c++", "g++", "clang++")
-    named = os.environ.get("CXX")
-    for candidate in (named,) if named else candidates:
+    named = os.environ.get("CXX", "").strip()
+    if named:
+        return _named(named)
+    for candidate in candidates:
         path = shutil.which(candidate)
         if path is not None:
             return _describe(path)
-    raise CompilerNotFoundError(
-        COMPILER_NOT_FOUND.format(
-            candidates=", ".join(candidates) if not named else f"which is {named!r} and is not",
-            hint=_HINTS.get(sys.platform, "g++ or clang++"),
-        )
-    )
+    raise CompilerNotFoundError(_not_found(", ".join(candidates)))
 
 
-def _describe(path: str) -> Compiler:
+def _not_found(looked_for: str) -> str:
+    return COMPILER_NOT_FOUND.format(candidates=looked_for, hint=_HINTS.get(sys.platform, "g++ or clang++"))
+
+
+def _named(text: str) -> Compiler:
+    """The compiler in ``$CXX``."""
+    path = shutil.which(text)  # also one whose path has spaces in it
+    words: list[str] = [text]
+    if path is None:
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise CompilerNotFoundError(f"[metal_kernel] CXX={text!r} is no command ({error}).") from error
+    at = 0
+    while at + 1 < len(words) and Path(words[at]).name in _LAUNCHERS:
+        at += 1
+    found = [shutil.which(word) for word in words[: at + 1]]
+    missing = next((word for word, where in zip(words, found, strict=False) if where is None), None)
+    if missing is not None:
+        raise CompilerNotFoundError(_not_found(f"which is {missing!r} and is not"))
+    command = [where for where in found if where is not None]
+    compiler = _describe(command[-1], tuple(command[:-1]), tuple(words[at + 1 :]))
+    _check_target(text, compiler)
+    return compiler
+
+
+def _describe(path: str, launcher: tuple[str, ...] = (), options: tuple[str, ...] = ()) -> Compiler:
+    command = [*launcher, path, *options, "--version"]
     try:
-        run = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=60)
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
         raise CompilerNotFoundError(
             f"[metal_kernel] The C++ compiler {path!r} does not run ({error}). Install one or set CXX to one."
         ) from error
     version = run.stdout.splitlines()[0] if run.stdout else "unknown version"
-    return Compiler(path, "clang" if "clang" in run.stdout.lower() else "gcc", version)
+    return Compiler(path, "clang" if "clang" in run.stdout.lower() else "gcc", version, launcher, options)
+
+
+#: What `platform.machine` says and the macro by which compilers say the same.
+_MACHINES = {"x86_64": "__x86_64__", "amd64": "__x86_64__", "arm64": "__aarch64__", "aarch64": "__aarch64__"}
+
+
+def _check_target(text: str, compiler: Compiler) -> None:
+    """Refuse a compiler whose code this Python cannot load, or that knows no C++."""
+    command = [*compiler.command, "-dM", "-E", "-x", "c++", os.devnull]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if run.returncode != 0:
+        raise CompilerNotFoundError(
+            f"[metal_kernel] CXX={text!r} does not compile C++: {run.stderr.strip() or 'it said nothing'}. Set CXX "
+            f"to a C++17 compiler, or install its C++ part ({_HINTS.get(sys.platform, 'g++ or clang++')})."
+        )
+    macros = dict(re.findall(r"^#define (\w+) (.*)$", run.stdout, re.MULTILINE))
+    bits, ours = 8 * int(macros.get("__SIZEOF_POINTER__", 8)), 8 * ctypes.sizeof(ctypes.c_void_p)
+    machine = platform.machine().lower()
+    if bits != ours:
+        reason = f"makes {bits}-bit code, and this Python is a {ours}-bit program"
+    elif _MACHINES.get(machine, "__SIZEOF_POINTER__") not in macros:
+        reason = f"makes code for another machine than this one ({machine})"
+    else:
+        return
+    raise CompilerNotFoundError(
+        f"[metal_kernel] CXX={text!r} {reason}: what it compiles cannot be loaded. Set CXX to a "
+        "compiler for this machine."
+    )
 
 
 def _code_flags(kind: str) -> tuple[str, ...]:
@@ -120,7 +199,8 @@ def _machine_flags(kind: str) -> tuple[str, ...]:
 def _identity(compiler: Compiler) -> str:
     # Where the runtime lies makes no difference, only what is in it: another checkout finds the same kernels.
     flags = _code_flags(compiler.kind)
-    return digest(compiler.path, compiler.version, *flags, processor(), runtime_digest())
+    parts = (*compiler.options, *compiler.link_flags, *flags)
+    return digest(compiler.path, compiler.version, *parts, processor(), runtime_digest())
 
 
 @lru_cache
@@ -152,7 +232,16 @@ def runtime_library() -> Path:
     def build(path: Path) -> None:
         source = RUNTIME / "host/runtime.cpp"
         _run(
-            [compiler.path, *compiler.flags, "-shared", str(source), "-o", str(path), "-pthread"],
+            [
+                *compiler.command,
+                *compiler.flags,
+                "-shared",
+                str(source),
+                "-o",
+                str(path),
+                "-pthread",
+                *compiler.link_flags,
+            ],
             "the host runtime",
         )
 
@@ -166,7 +255,7 @@ def precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[st
     def build(path: Path) -> None:
         source = str(RUNTIME / "host/host.h")
         _run(
-            [compiler.path, *compiler.flags, *defines, "-x", "c++-header", source, "-o", str(path)],
+            [*compiler.command, *compiler.flags, *defines, "-x", "c++-header", source, "-o", str(path)],
             "the host header",
         )
 
@@ -192,7 +281,7 @@ def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> P
     def build(path: Path) -> None:
         header = precompiled_header(compiler, defines)
         command = [
-            compiler.path,
+            *compiler.command,
             *compiler.flags,
             *defines,
             *header,
@@ -202,6 +291,7 @@ def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> P
             "-",
             "-o",
             str(path),
+            *compiler.link_flags,
         ]
         run = subprocess.run(command, input=text, capture_output=True, text=True)
         if run.returncode != 0:

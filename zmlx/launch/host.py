@@ -23,9 +23,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmlx.errors import KernelCompileError, KernelRuntimeError
-from zmlx.launch import compiler, gradient, memory
-from zmlx.launch.host_call import NO_MEMORY, NOT_CONTIGUOUS, Plan
+from zmlx.errors import KernelCompileError
+from zmlx.launch import compiler, failures, gradient, memory
+from zmlx.launch.host_call import NOT_CONTIGUOUS, Plan
+from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
 from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
@@ -46,15 +47,6 @@ FIBERS_VARIABLE = "ZMLX_FIBERS"
 
 #: Threads along x up to which kernels are compiled to vectorise: ``zmlx::MAX_POSITION`` of ``runtime/host/host.h``.
 _ORDINARY_GRID = 1 << 30
-
-#: What ended a launch (``zmlx::Error``), as the rest of "Kernel … ".
-_FAILURES = {
-    1: "declares {bytes} bytes of threadgroup memory; Metal has 32768 bytes a threadgroup.",
-    2: "divided an integer by zero, or the smallest one by -1, which Metal leaves undefined. Guard the division.",
-    3: "read or wrote memory outside of its arrays. Check its indices against the arrays' sizes, also for the threads "
-    "at the edge of the grid.",
-    4: "overflowed its stack: it recurses, or its local arrays are too large for any GPU.",
-}
 
 #: Attributes that tell threads of one row of the grid apart only by their position in the grid.
 _FLAT_ATTRIBUTES = frozenset(
@@ -77,9 +69,9 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
     group = launched_group(call.grid, call.threadgroup)
     program = load(signature, group == (1, 1, 1), call.grid[0] > _ORDINARY_GRID)
-    outputs = memory.allocate(call)
+    outputs, rooms = memory.allocate_guarded(call)
     if 0 not in call.grid:
-        _run(program, signature, call, group, outputs)
+        _run(program, signature, call, group, [*outputs, *rooms])
     if program.is_traced(call.inputs):
         outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
     return outputs, program.path
@@ -135,7 +127,7 @@ def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ..
 
 def load_library(signature: Signature, file: Path, path: str) -> Program:
     """The program in a compiled library, to be run the way that ``path`` names."""
-    library = ctypes.CDLL(str(file))
+    library = ctypes.CDLL(str(loadable(file)))
     entry = ctypes.cast(library.zmlx_entry, ctypes.c_void_p).value
     assert entry is not None
     plan = Plan(entry, signature, meets=path != "loop")
@@ -243,11 +235,8 @@ def _run(program: Program, signature: Signature, call: Call, group: Triple, outp
         inputs = list(inputs)
         inputs[detail] = memory.row_contiguous(inputs[detail])
         outcome, detail = program.plan.run(inputs, outputs, detail + 1, threads, call.grid, group)
-    if outcome == NO_MEMORY:
-        raise MemoryError(f"[metal_kernel] No memory for the threads of {kernel.name!r} on the CPU.")
     if outcome:
-        what = _FAILURES[outcome].format(bytes=detail)
-        raise KernelRuntimeError(f"[metal_kernel] Kernel {kernel.name!r} {what}")
+        failures.raise_failure(kernel, outputs, outcome, detail)
 
 
 @lru_cache

@@ -7,10 +7,12 @@ kernel and its threads do for a small grid.
 from __future__ import annotations
 
 import ctypes
+import signal
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch import compiler
+from zmlx.launch.loading import loadable
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 #: How a launch ends (``zmlx::Outcome``), besides 0 and what ``zmlx::Error`` has. In brackets: what its detail says.
 NO_MEMORY = 16
 NOT_CONTIGUOUS = 17  # (the number of the input) nothing has run
+OUTSIDE = 19  # (which output and how far, see `Outside`) memory around an output was written
+BAD_TIME_LIMIT = 20  # nothing has run
+INTERRUPTED = 6  # zmlx::Error
+TOO_LONG = 7  # zmlx::Error
 
 #: ``zmlx::Role``
 _ROLES = {"input": 0, "shape": 1, "strides": 2, "ndim": 3, "output": 4}
@@ -29,9 +35,14 @@ _ROLES = {"input": 0, "shape": 1, "strides": 2, "ndim": 3, "output": 4}
 class _Python(ctypes.Structure):
     """``zmlx::Python``: functions of CPython's."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_void_p)
-        for name in ("get_buffer", "release_buffer", "list_item", "release_lock", "take_lock")
+    _fields_ = (
+        ("get_buffer", ctypes.c_void_p),
+        ("release_buffer", ctypes.c_void_p),
+        ("list_item", ctypes.c_void_p),
+        ("release_lock", ctypes.c_void_p),
+        ("take_lock", ctypes.c_void_p),
+        ("list_size", ctypes.c_void_p),
+        ("interrupts", ctypes.CFUNCTYPE(ctypes.c_int)),
     )
 
 
@@ -53,6 +64,18 @@ class _Plan(ctypes.Structure):
         ("outputs", ctypes.c_uint32),
         ("fibers", ctypes.c_uint32),
     )
+
+
+class Outside(NamedTuple):
+    """Where a kernel wrote outside of an output, from the detail of `OUTSIDE`."""
+
+    output: int
+    before: bool
+    distance: int
+
+    @classmethod
+    def of(cls, detail: int) -> Outside:
+        return cls(detail >> 17, bool(detail >> 16 & 1), detail & 0xFFFF)
 
 
 class Plan:
@@ -94,7 +117,8 @@ class Plan:
     ) -> tuple[int, int]:
         """Run it on evaluated arrays; returns how that ended and the detail, 0 and 0 if all is well.
 
-        Inputs from the one numbered ``checked`` on must be row-contiguous. No extent of ``grid`` and ``group`` is 0.
+        Behind the outputs may stand their rooms, one each (memory.py). Inputs from the one numbered ``checked`` on must
+        be row-contiguous. No extent of ``grid`` and ``group`` is 0.
         """
         result = self._launch(self._address, inputs, outputs, checked, threads, *grid, *group)
         return result & 0xFFFFFFFF, result >> 32
@@ -103,7 +127,7 @@ class Plan:
 @lru_cache
 def runtime() -> ctypes.CDLL:
     """The compiled runtime, for calls that Python's lock is released for."""
-    library = ctypes.CDLL(str(compiler.runtime_library()))
+    library = ctypes.CDLL(str(loadable(compiler.runtime_library())))
     library.zmlx_run.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint)
     library.zmlx_run.restype = ctypes.c_int
     return library
@@ -112,7 +136,7 @@ def runtime() -> ctypes.CDLL:
 @lru_cache
 def _launcher() -> Any:
     # This one is called with Python's lock held, and an exception that it sets is raised.
-    launch = ctypes.PyDLL(str(compiler.runtime_library())).zmlx_launch
+    launch = ctypes.PyDLL(str(loadable(compiler.runtime_library()))).zmlx_launch
     launch.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.py_object, *[ctypes.c_uint32] * 8)
     launch.restype = ctypes.c_uint64
     return launch
@@ -127,5 +151,12 @@ def _python() -> _Python:
         api.PyList_GetItem,
         api.PyEval_SaveThread,
         api.PyEval_RestoreThread,
+        api.PyList_Size,
     )
-    return _Python(*[ctypes.cast(function, ctypes.c_void_p) for function in functions])
+    addresses = [ctypes.cast(function, ctypes.c_void_p) for function in functions]
+    return _Python(*addresses, ctypes.CFUNCTYPE(ctypes.c_int)(_interrupts))
+
+
+def _interrupts() -> int:
+    """Whether Ctrl-C raises KeyboardInterrupt: a handler of the program's own may have other plans."""
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler

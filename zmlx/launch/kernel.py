@@ -11,9 +11,20 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from zmlx.errors import ArgumentTypeError
+from zmlx.launch import arguments as checks
 from zmlx.launch import export, hook, records
-from zmlx.launch.call import Call, dtype_name, evaluate, extents, template_value, wrong_sizes
+from zmlx.launch.call import (
+    Call,
+    checked_shapes,
+    dtype_name,
+    evaluate,
+    extents,
+    template_value,
+    wrong_sizes,
+)
 from zmlx.launch.lazy import mlx
+from zmlx.launch.names import check_argument_names, check_kernel_name, checked_names
 from zmlx.launch.origin import Origin, caller_origin
 from zmlx.launch.records import Triple
 from zmlx.launch.reference import PATH as REFERENCE
@@ -59,9 +70,9 @@ def metal_kernel(
     Parameters
     ----------
     name
-        The kernel's name, a C identifier.
+        The kernel's name: letters, digits and underscores, and no keyword of C++.
     input_names, output_names
-        Names of the arrays as the source uses them.
+        Names of the arrays as the source uses them: identifiers, each there once.
     source
         The body of the Metal function. The function around it is generated: ``<input>_shape``, ``_strides`` and
         ``_ndim`` and attributes such as ``thread_position_in_grid`` are there if the source mentions them.
@@ -81,8 +92,19 @@ def metal_kernel(
     Raises
     ------
     ValueError
-        No output, an unknown compile option, or a name that is not an identifier.
+        No output, an unknown compile option, a name that is not an identifier, or one that the generated function has
+        already. `ArgumentTypeError`, a ValueError and a TypeError, where the type of an argument is wrong.
     """
+    check_kernel_name(name)
+    inputs, outputs = checked_names("input_names", input_names), checked_names("output_names", output_names)
+    checks.check_text("source", source)
+    checks.check_text("header", header)
+    checks.check_bool("ensure_row_contiguous", ensure_row_contiguous)
+    checks.check_bool("atomic_outputs", atomic_outputs)
+    if compile_options is not None and not isinstance(compile_options, Mapping):
+        raise ArgumentTypeError(checks.expected("compile_options", "a dict or None", compile_options))
+    if reference is not None and not callable(reference):
+        raise ArgumentTypeError(checks.expected("reference", "a function or None", reference))
     math_mode = "safe"
     for option, value in (compile_options or {}).items():
         if option != "math_mode":
@@ -90,17 +112,18 @@ def metal_kernel(
         if value not in MATH_MODES:
             raise ValueError("[metal_kernel] Expected math_mode to be 'safe', 'relaxed', or 'fast'.")
         math_mode = value
-    if not output_names:
+    if not outputs:
         raise ValueError("[metal_kernel] Must specify at least one output.")
+    check_argument_names(inputs, outputs, source)
     return MetalKernel(
         KernelSource(
             name,
-            tuple(input_names),
-            tuple(output_names),
+            inputs,
+            outputs,
             source,
             header,
-            bool(ensure_row_contiguous),
-            bool(atomic_outputs),
+            ensure_row_contiguous,
+            atomic_outputs,
             math_mode,
         ),
         reference,
@@ -161,12 +184,19 @@ class MetalKernel:
         ------
         ValueError
             The arguments do not fit the kernel, the threadgroup is too large, a transformation traces the call on the
-            CPU and there is no reference, or the reference returns something else than the call declares.
+            CPU and there is no reference, or the reference returns something else than the call declares;
+            `ArgumentTypeError`, a ValueError and a TypeError, where the type of one is wrong.
+        zmlx.launch.KernelRuntimeError
+            On the CPU: the kernel was stopped, by a fault of its own or ``$ZMLX_TIME_LIMIT``, or it wrote outside of an
+            output.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
         mx = mlx()
         source = self.source
+        given: tuple[Any, ...] = (inputs, output_shapes, output_dtypes)
+        if {*map(type, given)} != {list}:
+            checks.check_lists(source, inputs, output_shapes, output_dtypes)
         if (
             len(inputs) != self._input_count
             or len(output_shapes) != self._output_count
@@ -175,18 +205,21 @@ class MetalKernel:
             raise ValueError(wrong_sizes(source, inputs, output_shapes, output_dtypes))
         if init_value is None and records.poisoning():
             init_value = float("nan")
+        elif init_value is not None:
+            init_value = checks.checked_init_value(init_value)
         array = mx.array
         call = Call(
-            [x if isinstance(x, array) else array(x) for x in inputs],
-            [tuple(shape) for shape in output_shapes],
+            [x if isinstance(x, array) else checks.as_array(source, i, x) for i, x in enumerate(inputs)],
+            checked_shapes(output_shapes),
             list(output_dtypes),
             *extents(grid, threadgroup),
-            list(template) if template else [],
+            [] if template is None else checks.checked_template(template),
             init_value,
             stream,
         )
         signature = self._signature(call)
-        if verbose:
+        if verbose is not False:
+            checks.check_bool("verbose", verbose)
             print(f"Generated source code for `{source.name}`:\n```\n{signature.metal_text()}\n```")
         backend = current_backend(stream)
         if records.recorded_backend() is not None:
@@ -231,8 +264,12 @@ class MetalKernel:
             tuple([(name, type(value), value) for name, value in call.template]) if call.template else ()
         )
         key = (arrays, tuple(call.output_dtypes), template)
-        signature = self._signatures.get(key)
+        try:
+            signature = self._signatures.get(key)
+        except TypeError:  # something that cannot be hashed, and is no dtype: said below
+            signature = None
         if signature is None:
+            self._check_types(call)
             signature = self._signatures[key] = make_signature(
                 self.source,
                 [ArrayType(dtype_name(dtype), ndim, small) for dtype, ndim, small in arrays],
@@ -240,6 +277,13 @@ class MetalKernel:
                 [(name, template_value(value)) for name, value in call.template],
             )
         return signature
+
+    def _check_types(self, call: Call) -> None:
+        for index, (name, x) in enumerate(zip(self.source.input_names, call.inputs, strict=True)):
+            checks.check_dtype(f"inputs[{index}].dtype", name, x.dtype)
+        for index, (name, dtype) in enumerate(zip(self.source.output_names, call.output_dtypes, strict=True)):
+            checks.check_dtype(f"output_dtypes[{index}]", name, dtype)
+        checks.check_template_names(call.template)
 
 
 def current_backend(stream: Any = None) -> str:
@@ -254,6 +298,8 @@ def current_backend(stream: Any = None) -> str:
     if recorded is not None:
         return recorded
     mx = mlx()
+    if stream is not None:
+        checks.check_stream(stream)
     device = mx.default_device() if stream is None else getattr(stream, "device", stream)
     if device == mx.cpu:
         return "cpu"

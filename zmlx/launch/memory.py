@@ -117,6 +117,37 @@ def allocate(call: Call) -> list[mx.array]:
     return outputs
 
 
+#: Bytes around an output that no kernel may write: ``zmlx::BAND`` of ``runtime/host/bands.h``.
+BAND = 4096
+#: An axis of an MLX array is shorter than this.
+_MAX_EXTENT = 1 << 31
+
+
+def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
+    """The outputs as `allocate` has them, and the rooms that they lie in, with a guard band on each side.
+
+    Small outputs have no room, and the second list is empty: the runtime keeps bands for them. A room shares its memory
+    with its output, and is not needed after the launch.
+    """
+    if call.init_value is None and max(map(math.prod, call.output_shapes)) <= _SMALL:
+        return allocate(call), []
+    mx = mlx()
+    outputs, rooms = [], []
+    for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
+        edge = BAND // dtype.size
+        wanted = math.prod(shape) + 2 * edge
+        extent = [wanted] if wanted < _MAX_EXTENT else [-(-wanted // edge), edge]
+        if call.init_value is None:
+            room = mx.zeros(extent, dtype, stream=mx.cpu)
+        else:
+            # Given a float, mx.full makes floats, whatever dtype it is given too.
+            room = mx.full(extent, mx.array(call.init_value).astype(dtype, stream=mx.cpu), stream=mx.cpu)
+        rooms.append(room)
+        outputs.append(mx.as_strided(room, shape, offset=edge, stream=mx.cpu))
+    mx.eval(outputs, rooms)
+    return outputs, rooms
+
+
 def _small_zeros(shape: tuple[int, ...], size: int) -> Any:
     """Something to copy zeros from, which MLX reads faster than a NumPy array."""
     try:

@@ -16,7 +16,7 @@ struct Extent {
 };
 
 // Why a launch stopped; host.py has a message for each.
-enum Error : uint32_t { OK = 0, GROUP_MEMORY = 1, ARITHMETIC = 2, ACCESS = 3, STACK = 4 };
+enum Error : uint32_t { OK = 0, GROUP_MEMORY = 1, ARITHMETIC = 2, ACCESS = 3, STACK = 4, TRAP = 5, INTERRUPTED = 6, TOO_LONG = 7 };
 
 struct Launch {
   void* const* buffers;  // one pointer a buffer parameter, in the signature's order

@@ -38,6 +38,8 @@ struct Python {
   Object* (*list_item)(Object*, ptrdiff_t);
   void* (*release_lock)();
   void (*take_lock)(void*);
+  ptrdiff_t (*list_size)(Object*);
+  int (*interrupts)();  // whether Ctrl-C raises KeyboardInterrupt; takes Python's lock by itself
 };
 
 enum Role : uint32_t { INPUT = 0, SHAPE = 1, STRIDES = 2, NDIM = 3, OUTPUT = 4 };
@@ -63,14 +65,20 @@ enum Outcome : uint32_t {
   NO_MEMORY = 16,
   NOT_CONTIGUOUS = 17,  // (which input) it is not row-contiguous, and nothing has run
   RAISED = 18,          // a Python exception is set
+  OUTSIDE = 19,         // (see Bands::close) it wrote outside of an output
+  BAD_TIME_LIMIT = 20,  // $ZMLX_TIME_LIMIT is no number of seconds, and nothing has run
 };
 
 // The memory of a launch's arrays, held while this lives.
 class Arrays {
  public:
   Arrays(const Plan& plan, Object* inputs, Object* outputs) : python_(*plan.python), inputs_(plan.inputs) {
-    held_.reserve(plan.inputs + plan.outputs);
-    ok_ = take(inputs, plan.inputs) && take(outputs, plan.outputs);
+    // Behind the outputs, their rooms: see bands.h.
+    outputs_ = plan.outputs;
+    roomy_ = python_.list_size(outputs) > static_cast<ptrdiff_t>(plan.outputs);
+    const uint32_t found = plan.outputs * (roomy_ ? 2 : 1);
+    held_.reserve(plan.inputs + found);
+    ok_ = take(inputs, plan.inputs) && take(outputs, found);
   }
 
   ~Arrays() {
@@ -85,6 +93,9 @@ class Arrays {
   const Buffer& operator[](const Parameter& parameter) const {
     return held_[parameter.array + (parameter.role == OUTPUT ? inputs_ : 0)];
   }
+
+  const Buffer& output(uint32_t number) const { return held_[inputs_ + number]; }
+  const Buffer* room(uint32_t number) const { return roomy_ ? &held_[inputs_ + outputs_ + number] : nullptr; }
 
   // The first input from `begin` on that is not row-contiguous; the number of inputs if all are.
   uint32_t first_not_contiguous(uint32_t begin) const {
@@ -121,6 +132,8 @@ class Arrays {
   const Python& python_;
   const uint32_t inputs_;
   std::vector<Buffer> held_;
+  uint32_t outputs_;
+  bool roomy_;
   bool ok_;
 };
 
@@ -136,6 +149,7 @@ class Arguments {
   }
 
   void* const* pointers() const { return pointers_.data(); }
+  void set(uint32_t parameter, void* to) { pointers_[parameter] = to; }
 
  private:
   static size_t size(const Parameter& parameter, const Arrays& arrays) {

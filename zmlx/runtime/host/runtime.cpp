@@ -1,14 +1,13 @@
 // The pool of worker threads that all host kernels share. Built once a machine, loaded once a process.
 
+#include "host/bands.h"
 #include "host/fiber.h"
 #include "host/launch.h"
 #include "host/python.h"
+#include "host/signals.h"
+#include "host/watcher.h"
 
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include <stdlib.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -18,18 +17,9 @@
 namespace zmlx {
 namespace {
 
-char* reserve(size_t bytes, size_t alignment) {
-  void* at = mmap(nullptr, bytes + alignment, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return nullptr;
-  return reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(at) + alignment - 1) & ~(alignment - 1));
-}
-
 // A worker's own stack holds the variables of all threads of a threadgroup (host/regions.h); the system's default is
 // half a megabyte on macOS.
 constexpr size_t WORKER_STACK = 16 * 1024 * 1024;
-// How far from the stack pointer a function's first access to its frame may be.
-constexpr ptrdiff_t MAX_FRAME = 64 * 1024;
-
 // Address space only: a page costs memory when a fiber first touches it.
 bool prepare(Worker& worker, bool fibers) {
   if (!worker.memory) worker.memory = reserve(4 * MAX_GROUP_MEMORY, 4096);
@@ -43,98 +33,16 @@ bool prepare(Worker& worker, bool fibers) {
   return worker.memory && (worker.stacks || !fibers);
 }
 
-// A kernel that divides by zero, leaves its arrays or overflows its stack ends its launch, not the process: the
-// signal's handler jumps back to the worker, which gives up its fibers. A signal from elsewhere goes to the handler
-// that was there before.
-struct Guard {
-  sigjmp_buf back;
-  Launch* launch;
-  Worker* worker;
-};
-thread_local Guard* guard = nullptr;
-
-// Saving the signal mask to jump back to is a system call for each piece of work. macOS needs it: only a jump that
-// restores the mask tells its kernel that the signal stack is free again.
-#if defined(__APPLE__)
-constexpr int SAVE_MASK = 1;
-#else
-constexpr int SAVE_MASK = 0;
-#endif
-
-constexpr int SIGNALS[] = {SIGFPE, SIGSEGV, SIGBUS};
-struct sigaction previous[sizeof(SIGNALS) / sizeof(*SIGNALS)];
-
-// The stack pointer at the time of a signal; null where this is not known.
-const char* stack_pointer(const void* context) {
-#if defined(__linux__) && defined(__x86_64__)
-  return reinterpret_cast<const char*>(static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_RSP]);
-#elif defined(__linux__) && defined(__aarch64__)
-  return reinterpret_cast<const char*>(static_cast<const ucontext_t*>(context)->uc_mcontext.sp);
-#elif defined(__APPLE__) && defined(__aarch64__)
-  return reinterpret_cast<const char*>(static_cast<const ucontext_t*>(context)->uc_mcontext->__ss.__sp);
-#else
-  (void)context;
-  return nullptr;
-#endif
-}
-
-Error cause(int signal, const void* address, const void* context) {
-  if (signal == SIGFPE) return ARITHMETIC;
-  const char* at = static_cast<const char*>(address);
-  const char* stacks = guard->worker->stacks;
-  const bool on_fiber = stacks && at >= stacks && at < stacks + size_t(MAX_GROUP_THREADS) * STACK_SIZE;
-  // The worker's own stack: what does not fit there faults where the stack ends.
-  const char* top = stack_pointer(context);
-  const bool at_top = top && at > top - MAX_FRAME && at < top + MAX_FRAME;
-  return on_fiber || at_top ? STACK : ACCESS;
-}
-
-void on_signal(int signal, siginfo_t* info, void* context) {
-  if (guard) {
-    __atomic_store_n(&guard->launch->error, cause(signal, info->si_addr, context), __ATOMIC_RELAXED);
-    // Where the jump does not restore the mask, it is as in here, with the signal blocked.
-    sigset_t caught;
-    sigemptyset(&caught);
-    sigaddset(&caught, signal);
-    pthread_sigmask(SIG_UNBLOCK, &caught, nullptr);
-    siglongjmp(guard->back, 1);
-  }
-  for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i)
-    if (SIGNALS[i] == signal) sigaction(signal, &previous[i], nullptr);
-  // On return the instruction runs again and the signal goes where it went before.
-}
-
-// Looks again at every launch: Python's faulthandler, which pytest turns on and off, puts its own handlers here.
-void catch_signals() {
-  struct sigaction action {};
-  action.sa_sigaction = on_signal;
-  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-  sigemptyset(&action.sa_mask);
-  for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(*SIGNALS); ++i) {
-    struct sigaction now {};
-    sigaction(SIGNALS[i], nullptr, &now);
-    if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_signal) continue;
-    previous[i] = now;
-    sigaction(SIGNALS[i], &action, nullptr);
-  }
-}
-
-// A handler cannot run on the stack that has just overflowed.
-void give_signal_stack() {
-  stack_t now{};
-  if (sigaltstack(nullptr, &now) == 0 && !(now.ss_flags & SS_DISABLE)) return;
-  stack_t stack{};
-  stack.ss_size = 64 * 1024;
-  stack.ss_sp = reserve(stack.ss_size, 4096);
-  if (stack.ss_sp) sigaltstack(&stack, nullptr);
-}
-
 struct Job {
   Entry entry;
   Launch* launch;
   bool fibers;
   uint64_t groups;
   uint64_t chunk;
+  Bands* bands = nullptr;            // of a launch on Python's objects,
+  const Python* python = nullptr;    // which is watched,
+  uint32_t time_limit = 0;           // and may take so many milliseconds (0: any)
+  uint32_t damage = 0;               // see Bands::close
   std::atomic<uint64_t> next{0};
   std::atomic<bool> no_memory{false};
 
@@ -175,7 +83,7 @@ class Pool {
       pthread_t id;
       if (pthread_create(&id, &attributes, [](void* p) -> void* { static_cast<Pool*>(p)->serve(); return nullptr; }, this))
         break;  // the system has no more threads: those that there are do the work
-      ++helpers_;
+      helpers_.push_back(id);
     }
     pthread_attr_destroy(&attributes);
   }
@@ -183,8 +91,37 @@ class Pool {
   // One launch at a time: concurrent callers take turns, each with all workers.
   void run(Job& job, unsigned wanted) {
     std::lock_guard<std::mutex> turn(turn_);
-    if (wanted > 1 && helpers_ > 0) {
-      const unsigned helping = wanted - 1 < helpers_ ? wanted - 1 : helpers_;
+    if (job.bands && !job.bands->open(arena_)) {
+      job.no_memory = true;
+      return;
+    }
+    Watcher* watcher = job.python ? watching(*job.python) : nullptr;
+    if (watcher) watcher->begin(*job.launch, job.time_limit);
+    spread(job, wanted);
+    if (watcher) watcher->end();
+    if (job.bands) job.damage = job.bands->close();
+  }
+
+  // What a forked child must undo.
+  void forget() {
+    Watcher::stop_listening();
+    wake_up = -1;
+    if (Watcher* watcher = watcher_) watcher->close();
+  }
+
+ private:
+  Watcher* watching(const Python& python) {
+    if (!watcher_) {
+      Watcher* made = new Watcher(python);
+      for (pthread_t id : helpers_) made->add_worker(id);
+      watcher_ = made;
+    }
+    return watcher_;
+  }
+
+  void spread(Job& job, unsigned wanted) {
+    if (wanted > 1 && !helpers_.empty()) {
+      const unsigned helping = wanted - 1 < helpers_.size() ? wanted - 1 : static_cast<unsigned>(helpers_.size());
       {
         std::lock_guard<std::mutex> lock(mutex_);
         job_ = &job;
@@ -192,14 +129,14 @@ class Pool {
         running_ = helping;
         ++generation_;
       }
-      if (helping == helpers_)
+      if (helping == helpers_.size())
         wake_.notify_all();
       else
         for (unsigned i = 0; i < helping; ++i) wake_.notify_one();
     }
     give_signal_stack();
     job.work(caller_);
-    if (wanted > 1 && helpers_ > 0) {
+    if (wanted > 1 && !helpers_.empty()) {
       std::unique_lock<std::mutex> lock(mutex_);
       running_ -= wanted_;  // workers that have not woken up yet are not waited for
       wanted_ = 0;
@@ -208,7 +145,6 @@ class Pool {
     }
   }
 
- private:
   void serve() {
     give_signal_stack();
     Worker worker{};
@@ -231,7 +167,9 @@ class Pool {
     }
   }
 
-  unsigned helpers_ = 0;
+  std::vector<pthread_t> helpers_;
+  std::atomic<Watcher*> watcher_{nullptr};
+  Arena arena_;
   Worker caller_{};
   std::mutex turn_;
   std::mutex mutex_;
@@ -248,6 +186,7 @@ std::mutex setup_mutex;
 // After a fork the workers are gone with the parent: the child starts new ones, and leaves the old pool alone, since
 // its locks may have been held. So may the one in front of it.
 void forget_pool() {
+  if (Pool* there = pool.load(std::memory_order_relaxed)) there->forget();
   pool = nullptr;
   new (&setup_mutex) std::mutex;
 }
@@ -263,18 +202,15 @@ Pool& the_pool(unsigned threads) {
 }
 
 // False if there is no memory for the workers.
-bool run_all(Entry entry, Launch& launch, bool fibers, unsigned threads) {
-  Job job;
-  job.entry = entry;
-  job.launch = &launch;
-  job.fibers = fibers;
+bool run_all(Job& job, unsigned threads) {
+  Launch& launch = *job.launch;
   job.groups = uint64_t(launch.groups.x) * launch.groups.y * launch.groups.z;
   // Several chunks a worker, so that uneven groups even out.
   job.chunk = job.groups / (threads * 8u);
   if (job.chunk == 0) job.chunk = 1;
   const uint64_t work = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
   // Waking a worker costs some microseconds: tiny grids run where they are.
-  const bool small = job.groups < 2 || (!fibers && work < 4096 && launch.group.x > 1);
+  const bool small = job.groups < 2 || (!job.fibers && work < 4096 && launch.group.x > 1);
   Pool& workers = the_pool(threads);
   {
     std::lock_guard<std::mutex> lock(setup_mutex);
@@ -286,6 +222,19 @@ bool run_all(Entry entry, Launch& launch, bool fibers, unsigned threads) {
   return !job.no_memory;
 }
 
+// Python's os.environ sets the process's environment too, so that this is what a program last said. In milliseconds;
+// false if it is no positive number of seconds.
+bool read_time_limit(uint32_t& limit) {
+  limit = 0;
+  const char* text = getenv("ZMLX_TIME_LIMIT");
+  if (!text || !*text) return true;
+  char* end = nullptr;
+  const double seconds = strtod(text, &end);
+  if (*end || !(seconds > 0)) return false;
+  limit = seconds >= 4e6 ? 0 : seconds < 1e-3 ? 1 : static_cast<uint32_t>(seconds * 1e3);  // 46 days are no limit
+  return true;
+}
+
 uint64_t result(uint32_t outcome, uint32_t detail = 0) { return uint64_t(detail) << 32 | outcome; }
 
 }  // namespace
@@ -295,11 +244,16 @@ uint64_t result(uint32_t outcome, uint32_t detail = 0) { return uint64_t(detail)
 // Returns 0, or 1 when there is no memory for the workers. `launch->error` says how the kernel itself fared.
 extern "C" __attribute__((visibility("default"))) int zmlx_run(
     zmlx::Entry entry, zmlx::Launch* launch, int fibers, unsigned threads) {
-  return zmlx::run_all(entry, *launch, fibers != 0, threads) ? 0 : 1;
+  zmlx::Job job;
+  job.entry = entry;
+  job.launch = launch;
+  job.fibers = fibers != 0;
+  return zmlx::run_all(job, threads) ? 0 : 1;
 }
 
 // Runs a program on lists of evaluated arrays, with Python's lock held; no extent of `grid` and `group` is 0. Inputs
-// from the one numbered `checked` on must be row-contiguous. Returns 0, or an `Error` or `Outcome` and its detail.
+// from the one numbered `checked` on must be row-contiguous. Behind the outputs may stand their rooms (host/bands.h).
+// Returns 0, or an `Error` or `Outcome` and its detail.
 extern "C" __attribute__((visibility("default"))) uint64_t zmlx_launch(
     const zmlx::Plan* plan, zmlx::Object* inputs, zmlx::Object* outputs, uint32_t checked, unsigned threads,
     uint32_t grid_x, uint32_t grid_y, uint32_t grid_z, uint32_t group_x, uint32_t group_y, uint32_t group_z) {
@@ -307,7 +261,10 @@ extern "C" __attribute__((visibility("default"))) uint64_t zmlx_launch(
   if (!arrays.ok()) return zmlx::result(zmlx::RAISED);
   const uint32_t strided = arrays.first_not_contiguous(checked);
   if (strided < plan->inputs) return zmlx::result(zmlx::NOT_CONTIGUOUS, strided);
-  const zmlx::Arguments arguments(*plan, arrays);
+  uint32_t time_limit;
+  if (!zmlx::read_time_limit(time_limit)) return zmlx::result(zmlx::BAD_TIME_LIMIT);
+  zmlx::Arguments arguments(*plan, arrays);
+  zmlx::Bands bands(*plan, arrays, arguments);
   zmlx::Launch launch{
       arguments.pointers(),
       {grid_x, grid_y, grid_z},
@@ -315,9 +272,17 @@ extern "C" __attribute__((visibility("default"))) uint64_t zmlx_launch(
       {(grid_x - 1) / group_x + 1, (grid_y - 1) / group_y + 1, (grid_z - 1) / group_z + 1},
       zmlx::OK,
       0};
+  zmlx::Job job;
+  job.entry = plan->entry;
+  job.launch = &launch;
+  job.fibers = plan->fibers != 0;
+  job.bands = &bands;
+  job.python = plan->python;
+  job.time_limit = time_limit;
   void* state = plan->python->release_lock();
-  const bool enough = zmlx::run_all(plan->entry, launch, plan->fibers != 0, threads);
+  const bool enough = zmlx::run_all(job, threads);
   plan->python->take_lock(state);
   if (!enough) return zmlx::result(zmlx::NO_MEMORY);
+  if (launch.error == zmlx::OK && job.damage) return zmlx::result(zmlx::OUTSIDE, job.damage);
   return zmlx::result(launch.error, launch.error == zmlx::OK ? 0 : launch.group_memory);
 }
