@@ -15,7 +15,9 @@ from zmlx.testing.tolerance import (
     default_tolerance,
     dtype_name,
     error_stats,
+    float_format,
     round_to,
+    ulp,
     ulp_distance,
     widened_for,
 )

@@ -105,7 +105,7 @@ def test_text_of_a_file():
     )
     assert text.dumps().splitlines() == [
         "{",
-        '  "schema": 1,',
+        '  "schema": 2,',
         '  "backend": "cpu",',
         '  "environment": {',
         '    "date": "2026-01-01",',
