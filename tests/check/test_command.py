@@ -184,8 +184,12 @@ def test_a_script_that_swallows_the_error_of_a_block_of_its_own_is_1(script, cap
 
 def test_a_launch_whose_error_is_swallowed_was_not_checked(script, capsys):
     swallow = "turned()\ntry:\n    turned_wrong()\nexcept Exception: pass\n"
-    wrong = "SOURCE = 'out[0] = no_such_name;'\nother = mx.fast.metal_kernel(name='wrong', input_names=['x'], "
-    wrong += "output_names=['out'], source=SOURCE)\ndef turned_wrong():\n    return other(inputs=[mx.ones(64)], "
+    wrong = (
+        "SOURCE = 'out[0] = no_such_name;'\nother = mx.fast.metal_kernel(name='wrong', input_names=['x'], "
+    )
+    wrong += (
+        "output_names=['out'], source=SOURCE)\ndef turned_wrong():\n    return other(inputs=[mx.ones(64)], "
+    )
     wrong += "output_shapes=[(64,)], output_dtypes=[mx.float32], grid=(64, 1, 1), threadgroup=(64, 1, 1))\n"
     assert main(["check", str(script("mem_threadgroup", wrong + swallow))]) == 1
     assert "1 launches raised an error and were not checked: wrong: " in capsys.readouterr().out

@@ -37,7 +37,8 @@ def test_a_symbolic_link_stays_one(tmp_path):
     real.write_text("old")
     link.symlink_to(real)
     write_whole(link, "new")
-    assert link.is_symlink() and real.read_text() == "new"
+    assert link.is_symlink()
+    assert real.read_text() == "new"
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path):
@@ -52,7 +53,8 @@ def test_a_temporary_of_the_same_process_number_is_in_nobodys_way(tmp_path):
     path, other = tmp_path / "cpu.json", tmp_path / f".cpu.json.{os.getpid()}.tmp"
     other.write_text("another container's, being written")
     write_whole(path, "new")
-    assert path.read_text() == "new" and other.exists()
+    assert path.read_text() == "new"
+    assert other.exists()
 
 
 def test_abandoned_temporaries_are_removed(tmp_path):

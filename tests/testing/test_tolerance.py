@@ -85,7 +85,9 @@ def test_numbers_of_numpy_stand_for_every_element():
 def test_complex_values_are_judged_by_their_parts():
     assert compare(np.array([1 + 2j], np.complex64), [1 + 2j])
     assert "imag part" in compare(np.array([1 + 2j], np.complex64), [1 + 3j]).message
-    assert "expected shape (2,), got (1,)" in compare(np.array([1j], np.complex64), np.array([1j, 2j])).message
+    assert (
+        "expected shape (2,), got (1,)" in compare(np.array([1j], np.complex64), np.array([1j, 2j])).message
+    )
 
 
 def test_the_floor_bounds_the_ulp_from_below():

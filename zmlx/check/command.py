@@ -37,8 +37,8 @@ def run_script(
 ) -> int:
     """Run a script as ``python script.py`` would, and print what the checker found.
 
-    Returns 0, or 1 if there was a finding, an unneeded suppression, a launch that raised an error, or no launch to check
-    (unless ``allow_nothing``), or the script's own exit status if that is not 0. A script that ends by an exception has
+    Returns 0, or 1 if there was a finding, an unneeded suppression, a launch that raised an error, or no launch to
+    check (unless ``allow_nothing``), or the script's own exit status if that is not 0. A script that ends by an exception has
     1, and one that ends by ``os._exit`` is reported on before.
 
     Raises
@@ -58,7 +58,9 @@ def run_script(
             sarif_file.write_text(check.to_sarif() + "\n", encoding="utf-8")
         wrong = check.suppressions.unneeded()
         if check.raised:
-            wrong.append(f"{len(check.raised)} launches raised an error and were not checked: {check.raised[0]}")
+            wrong.append(
+                f"{len(check.raised)} launches raised an error and were not checked: {check.raised[0]}"
+            )
         if not check.launches and not allow_nothing:
             wrong.append(
                 "nothing was checked: the script launched no Metal kernel (one that runs by its reference only is "
@@ -123,7 +125,7 @@ def _run(script: Path, arguments: Sequence[str], check: Checking, finish: Callab
     except KeyboardInterrupt:
         traceback.print_exc()
         return 130
-    except Exception:
+    except Exception:  # noqa: BLE001 - what Python itself does with it
         traceback.print_exc()
         return 1
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmlx.launch import hook, records
 from zmlx.launch.call import Call, dtype_name, evaluate, extents, template_value, wrong_sizes
+from zmlx.launch.forks import refuse_after_fork
 from zmlx.launch.lazy import mlx
 from zmlx.launch.origin import Origin, caller_origin
 from zmlx.launch.records import Triple
@@ -164,6 +165,7 @@ class MetalKernel:
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
+        refuse_after_fork()
         mx = mlx()
         source = self.source
         if (

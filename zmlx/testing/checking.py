@@ -52,7 +52,7 @@ def watching_conftests(config: pytest.Config) -> Iterator[None]:
 
 
 class CheckHooks:
-    """One `Checking` for each phase of each test; the suppressions are shared, so that unneeded ones show at the end."""
+    """One `Checking` for each phase of each test; suppressions are shared, so that unneeded ones show at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.option = config.option

@@ -85,7 +85,8 @@ def assert_allclose_cross_backend(record_error: Callable[..., None]) -> Callable
 
     Fails unless ``|actual - desired| <= atol + rtol * |desired|`` for every element. NaN equals NaN, and
     infinities must have the same sign; no finite number is close to one. `rtol` and `atol` are 1e-4 unless given, but
-    0 where both sides are whole numbers and `actual` is an integer or bool array: indices are right or wrong. The message has the worst index, both values, their distance in ULPs,
+    0 where both sides are whole numbers and `actual` is an integer or bool array: indices are right or wrong.
+    The message has the worst index, both values, their distance in ULPs,
     how many elements are outside, and the tolerance.
 
     Either side may be an MLX array (bfloat16 too), a NumPy array, a list or a number; the shapes must match.

@@ -55,7 +55,8 @@ class Ledger:
 
     def record_error(self, kernel: str, dtype: str, backend: str, stats: Measured, case: str) -> None:
         """Keep `stats` if it is the worst so far of its kernel, dtype and back end."""
-        self._add_error((kernel, dtype, backend), WorstError(stats.max_ulp, stats.rms, case))
+        max_ulp, rms = getattr(stats, "typical", (stats.max_ulp, stats.rms))
+        self._add_error((kernel, dtype, backend), WorstError(max_ulp, rms, case))
 
     def _add_error(self, key: ErrorKey, error: WorstError) -> None:
         self.errors[key] = self.errors[key].merged(error) if key in self.errors else error
@@ -116,7 +117,9 @@ class Ledger:
         """The two tables of the terminal summary; empty if there is nothing to tell."""
         lines: list[str] = []
         if self.errors:
-            lines.append("worst error against the oracle, max / RMS in ULPs of the output dtype:")
+            lines.append(
+                "worst error against the oracle, max / RMS in ULPs of the output dtype at the RMS of the result:"
+            )
             lines += ["  " + line for line in _aligned(self._error_rows())]
         if self.launches:
             by_path: Counter[tuple[str, str]] = Counter()

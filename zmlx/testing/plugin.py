@@ -180,7 +180,21 @@ class SessionHooks:
             return f"{head}, no back end ({found.origin}): {found.problem.splitlines()[0]}"
         version = _compat.import_mx().__version__
         device = device_facts(found.name)["device"]
+        if found.name == "cpu":
+            device += self._without_compiler()
         return f"{head}, MLX {version}, back end {found.name} ({found.origin}), {device}"
+
+    @staticmethod
+    def _without_compiler() -> str:
+        """What the header adds where no kernel can be compiled."""
+        from zmlx.errors import CompilerNotFoundError
+        from zmlx.launch.compiler import find_compiler
+
+        try:
+            find_compiler()
+        except CompilerNotFoundError as error:
+            return f"\nzmlx: {error}\nzmlx: the session ends at the first test that fails for want of it"
+        return ""
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self.state.ledger.deselected += len(items)
@@ -225,6 +239,10 @@ class SessionHooks:
         report = yield
         if report.skipped and "golden_registry" in getattr(item, "fixturenames", ()):
             self.state.ledger.skipped.append(item.nodeid)
+        if report.failed and "No C++ compiler" in str(report.longrepr) and self._without_compiler():
+            item.session.shouldfail = (
+                "no C++ compiler: see the head of this session; every other launch would fail too"
+            )
         if report.failed and _uses_zmlx(item) and _MISSING not in item.stash:
             name, golden_dir = self.state.backend.name, item.config.getoption("zmlx_golden_dir")
             command = reproduce_command(
@@ -306,7 +324,9 @@ class SessionHooks:
         elif ledger.deselected:
             why_not = f"{ledger.deselected} tests were deselected, which may register them"
         elif ledger.skipped:
-            why_not = f"{len(ledger.skipped)} tests that use golden_registry were skipped ({ledger.skipped[0]})"
+            why_not = (
+                f"{len(ledger.skipped)} tests that use golden_registry were skipped ({ledger.skipped[0]})"
+            )
         if here == "none":
             why_not = "the session has no back end"
         if why_not:

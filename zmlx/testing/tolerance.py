@@ -289,6 +289,9 @@ class ErrorStats:
         The two values there (NaN for an empty array).
     count : int
         Number of elements compared.
+    typical : tuple of float
+        `max_ulp` and `rms` again, in ULPs taken at the root mean square of the oracle or more: what tables show. An
+        element that cancels to nearly zero does not count thousands of its own tiny ULPs there.
     """
 
     max_ulp: float
@@ -298,6 +301,7 @@ class ErrorStats:
     worst_actual: float
     worst_desired: float
     count: int
+    typical: tuple[float, float] = (0.0, 0.0)
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -344,6 +348,12 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
     worst = int(np.argmax(distance))
     with np.errstate(over="ignore"):
         rms = float(np.sqrt(np.mean(np.square(distance))))
+    typical = (float(distance.flat[worst]), rms)
+    at_rms = replace(default_tolerance(dtype), rms_floor=1.0).ulp_floor(d)
+    if is_float(dtype) and at_rms > floor:
+        far = ulp_distance(actual, oracle, dtype, floor=at_rms)
+        with np.errstate(over="ignore"):
+            typical = (float(np.max(far)), float(np.sqrt(np.mean(np.square(far)))))
     return ErrorStats(
         max_ulp=float(distance.flat[worst]),
         rms=rms,
@@ -352,6 +362,7 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
         worst_actual=float(a.flat[worst]),
         worst_desired=float(d.flat[worst]),
         count=int(d.size),
+        typical=typical,
     )
 
 
