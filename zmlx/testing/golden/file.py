@@ -103,7 +103,8 @@ class GoldenCase:
         """The values in their shape: float64 for float dtypes, complex128 for complex ones, else the dtype itself."""
         if self.dtype in COMPONENTS:
             parts = GoldenCase(COMPONENTS[self.dtype], (*self.shape, 2), self.values).array()
-            return np.asarray(parts[..., 0] + 1j * parts[..., 1])
+            # Not by 1j times the second: an infinity there would make the first NaN.
+            return np.ascontiguousarray(parts).view(np.complex128)[..., 0]
         if not is_float(self.dtype):
             return np.array(self.values, dtype=np.dtype(self.dtype)).reshape(self.shape)
         numbers = [_NON_NUMBERS[v] if isinstance(v, str) else float(v) for v in self.values]
