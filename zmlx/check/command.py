@@ -38,8 +38,8 @@ def run_script(
     """Run a script as ``python script.py`` would, and print what the checker found.
 
     Returns 0, or 1 if there was a finding, an unneeded suppression, a launch that raised an error, or no launch to
-    check (unless ``allow_nothing``), or the script's own exit status if that is not 0. A script that ends by an exception
-    has 1, and one that ends by ``os._exit`` is reported on before.
+    check (unless ``allow_nothing``), or the script's own exit status if that is not 0. A script that ends by an
+    exception has 1, and one that ends by ``os._exit`` is reported on before.
 
     Raises
     ------
