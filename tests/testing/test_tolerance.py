@@ -240,3 +240,11 @@ def test_an_rtol_finer_than_the_dtype_is_widened():
     assert widened_for("bfloat16", Tolerance(1e-2, 0)).rtol == 1e-2
     assert widened_for("bfloat16", Tolerance(0, 0)).rtol == 0
     assert widened_for("int32", asked) == asked
+
+
+def test_tables_do_not_count_thousands_where_terms_cancel():
+    desired = np.array([1.0, -1.0, 1e-7])
+    stats = error_stats(desired + np.array([0.0, 0.0, 2e-7]), desired, "float32", floor=0.0)
+    assert stats.max_ulp > 1e6
+    assert 1 < stats.typical[0] < 4
+    assert stats.typical[1] < stats.typical[0]

@@ -343,7 +343,9 @@ def load(path: Path, *, backend: str | None = None) -> GoldenFile:
     advice = ADVICE.format(backend=wanted)
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # to open a pipe would wait for a writer, perhaps for ever
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(
+            mode
+        ):  # to open a pipe would wait for a writer, perhaps for ever
             raise GoldenError(f"{path} is no regular file; move it out of the way. {advice}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
