@@ -313,12 +313,20 @@ def install(session: nox.Session, *requirements: str) -> None:
 PROBE = """
 import sys
 from zmlx import _compat
+from zmlx.errors import CompilerNotFoundError
 backend = sys.argv[1]
 state = _compat.availability()[backend]
 if state.available:
     _compat.select_backend(backend)
     mx = _compat.import_mx()
     mx.eval(mx.ones(8) + 1)
+    if backend == "cpu":
+        from zmlx.launch.compiler import find_compiler
+        try:
+            find_compiler()
+        except CompilerNotFoundError as error:
+            print("broken:", " ".join(str(error).split()))
+            sys.exit()
     print("ready:", state.reason, "on", mx.default_device())
 else:
     print("missing:", state.reason)
@@ -333,6 +341,8 @@ def prove(session: nox.Session, backend: str) -> None:
     if output is None:  # --install-only
         return
     verdict, _, finding = str(output).strip().splitlines()[-1].partition(": ")
+    if verdict == "broken":
+        session.error(finding)
     if verdict != "ready":
         missing(session, f"{backend} cannot be used: {finding}")
     session.log(f"Back end {backend}: {finding}.")
@@ -462,7 +472,11 @@ def check(session: nox.Session) -> None:
     session.env["ZMLX_REQUIRE_CLIENTS"] = "mlx_lm"
     set_up(session, "cpu", *group("clients"))
     pytest(session, "cpu", session.posargs, "--zmlx-check", *CHECKED_TESTS)
-    if not session.posargs:
+    if session.posargs:
+        session.warn(
+            "The clients are left out, because arguments were given: they are checked by nox -s check alone."
+        )
+    else:
         known = "--zmlx-check-suppressions=tests/clients/known_findings.ini"
         pytest(session, "cpu", [], "--zmlx-check", known, "tests/clients")
 

@@ -6,11 +6,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import tempfile
 
 import pytest
 
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
+
+# Where this was started by nohup or in the background of a script, SIGINT is ignored, and so it would be in every
+# process that tests start: those that interrupt one would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Between the passes of every translation, also in processes that tests start: see zmlx/translate/verify.py.
 os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")

@@ -69,6 +69,7 @@ examples:
   python -m zmlx golden compare                      run every case here; compare with oracle and files
   python -m zmlx golden compare --report-dir build   ... and write report.html and report.md there
   python -m zmlx golden record                       record this machine's default back end
+  python -m zmlx golden migrate                      rewrite files of an older zmlx; values stay
 """
 
 REPORT = """\
@@ -185,6 +186,7 @@ def run_check(options: argparse.Namespace) -> int:
         sarif_file=options.sarif,
         suppressions=options.suppressions,
         time_limit=options.time_limit,
+        allow_nothing=options.allow_nothing,
     )
 
 
@@ -196,6 +198,17 @@ def run_golden_record(options: argparse.Namespace) -> int:
     recording = record(backend, _golden_dir(options), progress=show_progress)
     _clear_progress()
     print(recording.summary())
+    return 0
+
+
+def run_golden_migrate(options: argparse.Namespace) -> int:
+    from zmlx.testing.golden.file import migrate
+
+    paths = sorted(_golden_dir(options).glob("*.json"))
+    if not paths:
+        raise ValueError(f"There is no golden file in {_golden_dir(options)}.")
+    for path in paths:
+        print(f"{path}: {'rewritten, values as before' if migrate(path) else 'has the schema of today'}")
     return 0
 
 
@@ -320,6 +333,9 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--time-limit", type=float, default=60.0, metavar="SECONDS", help="for one launch (default: 60)"
     )
+    check.add_argument(
+        "--allow-nothing", action="store_true", help="exit 0 also if the script launched no kernel to check"
+    )
     check.add_argument("script", type=Path, help="the Python script")
     check.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
 
@@ -332,6 +348,8 @@ def build_parser() -> argparse.ArgumentParser:
     for action in (record, compare):
         _backend_option(action)
         _golden_dir_option(action)
+    brief = "rewrite files of an older schema in today's; values stay"
+    _golden_dir_option(add(actions, "migrate", brief, GOLDEN, run_golden_migrate))
     compare.add_argument(
         "--report-dir", type=Path, metavar="DIR", help="write report.html and report.md there"
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -160,3 +162,51 @@ def test_suppressions_of_a_suite(suite, workers):
     unneeded = pytester.runpytest_subprocess(*options, "-k", "nothing")
     assert unneeded.ret == pytest.ExitCode.TESTS_FAILED
     unneeded.stdout.fnmatch_lines(["ERROR: known.ini: the entry [[]a[]] suppressed nothing*"])
+
+
+WRONG_ENDS = {
+    "exit 256": "sys.exit(256)\n",
+    "an exception": "raise RuntimeError('oops')\n",
+}
+
+
+@pytest.mark.parametrize("end", ["exit 256", "an exception"])
+def test_a_script_that_ends_badly_is_not_0(script, capsys, end):
+    assert main(["check", str(script("mem_threadgroup", "turned()\n" + WRONG_ENDS[end]))]) == 1
+    assert capsys.readouterr().out.endswith("no finding\n")
+
+
+def test_a_script_that_swallows_the_error_of_a_block_of_its_own_is_1(script, capsys):
+    swallow = "import zmlx\ntry:\n    with zmlx.checked():\n        turned()\nexcept Exception: pass\n"
+    assert main(["check", str(script("mem_none", swallow))]) == 1
+    assert "1 launches, 256 memory accesses: 1 finding: 1 memory-order" in capsys.readouterr().out
+
+
+def test_a_launch_whose_error_is_swallowed_was_not_checked(script, capsys):
+    swallow = "turned()\ntry:\n    turned_wrong()\nexcept Exception: pass\n"
+    wrong = (
+        "SOURCE = 'out[0] = no_such_name;'\nother = mx.fast.metal_kernel(name='wrong', input_names=['x'], "
+    )
+    wrong += (
+        "output_names=['out'], source=SOURCE)\ndef turned_wrong():\n    return other(inputs=[mx.ones(64)], "
+    )
+    wrong += "output_shapes=[(64,)], output_dtypes=[mx.float32], grid=(64, 1, 1), threadgroup=(64, 1, 1))\n"
+    assert main(["check", str(script("mem_threadgroup", wrong + swallow))]) == 1
+    assert "1 launches raised an error and were not checked: wrong: " in capsys.readouterr().out
+
+
+def test_a_script_without_a_launch_is_1_unless_allowed(script, capsys):
+    path = str(script("mem_none", "print('nothing')\n"))
+    assert main(["check", path]) == 1
+    assert "nothing was checked: the script launched no Metal kernel" in capsys.readouterr().out
+    assert main(["check", "--allow-nothing", path]) == 0
+
+
+@pytest.mark.parametrize(("flag", "status"), [("mem_none", 1), ("mem_threadgroup", 0)])
+def test_a_script_that_leaves_by_os_exit_is_reported_on(script, flag, status):
+    path = script(flag, "import os\nturned()\nos._exit(0)\n")
+    env = {**os.environ, "PYTHONPATH": str(Path(zmlx.__file__).parents[1])}
+    command = [sys.executable, "-m", "zmlx", "check", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == status, done.stderr
+    assert "zmlx checked 1 launches" in done.stdout

@@ -62,4 +62,7 @@ def test_bfloat16_gradients_do_not_go_through_rounded_results():
     g = (100 + mx.random.normal((8, 64), key=mx.random.key(1))).astype(mx.bfloat16)
     (actual,) = mx.vjp(softmax_lastdim, [x], [g])[1]
     (exact,) = mx.vjp(softmax_lastdim, [x.astype(mx.float32)], [g.astype(mx.float32)])[1]
-    assert mx.array_equal(actual, exact.astype(mx.bfloat16))
+    # Another GPU may add in another order: float32 sums near 100, then one rounding to bfloat16.
+    got, wanted = (np.array(a.astype(mx.float32), dtype=np.float64) for a in (actual, exact))
+    bound = np.abs(wanted) * 2.0**-8 + 64 * 100 * 2.0**-24
+    assert np.all(np.abs(got - wanted) <= bound)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import mlx.core as mlx_core
 import numpy as np
 import pytest
 
@@ -148,6 +149,7 @@ def test_one_kernel_from_many_threads_at_once(mx):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.skipif(mlx_core.cuda.is_available(), reason="a process forked from one with CUDA cannot use MLX")
 def test_a_forked_process_has_workers_of_its_own():
     script = """
 import os
@@ -172,6 +174,32 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), memoryview(launch())[8
         timeout=120,
     )
     assert run.stdout == "0 1.0\n", run.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_forked_from_one_with_cuda_gets_an_error():
+    script = """
+import os
+import mlx.core as mx, zmlx
+kernel = zmlx.metal_kernel("forks", ["x"], ["out"], "out[0] = x;")
+mx.cuda.is_available = lambda: True
+child = os.fork()
+if child == 0:
+    try:
+        kernel(inputs=[1.0], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1))
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+out = kernel(inputs=[1.0], output_shapes=[(1,)], output_dtypes=[mx.float32], grid=(1, 1, 1), threadgroup=(1, 1, 1),
+             stream=mx.cpu)[0]
+print(out.item())
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    said, _, parent = run.stdout.partition("\n")
+    assert "forked from one in which MLX has CUDA" in said
+    assert "get_context('spawn')" in said
+    assert parent == "1.0\n", run.stderr
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1 << 14, (1 << 14) + 1])

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all."""
 
 import os
+import stat
 
 import pytest
 
@@ -28,3 +29,46 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    real, link = tmp_path / "elsewhere" / "real.txt", tmp_path / "link.txt"
+    real.parent.mkdir()
+    real.write_text("old")
+    link.symlink_to(real)
+    write_whole(link, "new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe.txt"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="no regular file"):
+        write_whole(pipe, "new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_temporary_of_the_same_process_number_is_in_nobodys_way(tmp_path):
+    path, other = tmp_path / "cpu.json", tmp_path / f".cpu.json.{os.getpid()}.tmp"
+    other.write_text("another container's, being written")
+    write_whole(path, "new")
+    assert path.read_text() == "new"
+    assert other.exists()
+
+
+def test_abandoned_temporaries_are_removed(tmp_path):
+    path, left = tmp_path / "cpu.json", tmp_path / ".cpu.json.123.tmp"
+    left.write_text("half")
+    os.utime(left, (0, 0))
+    write_whole(path, "new")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_permissions_stay(tmp_path):
+    path = tmp_path / "a.txt"
+    write_whole(path, "old")
+    assert path.stat().st_mode & 0o444 & ~0o077 == 0o400
+    path.chmod(0o640)
+    write_whole(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o640

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmlx.check.findings import Finding, KernelCheckError, render, summarize
 from zmlx.check.suppressions import Suppressions, load_suppressions
-from zmlx.launch.hook import intercepting, set_process_interceptor
+from zmlx.launch.hook import current, intercepting, set_process_interceptor
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -51,6 +51,11 @@ class Checking:
 
     #: What launch records call this way of running (`zmlx.launch.hook.Interceptor`).
     path = "checked"
+    #: Whether it also hears of what the checks of inner blocks find, as that of a whole script must: the script may
+    #: swallow their errors.
+    hears_inner = False
+    #: The check that hears of what this one finds.
+    outer: Checking | None = None
 
     def __init__(
         self,
@@ -87,10 +92,14 @@ class Checking:
         from zmlx.check import run as checked_run
 
         self.launches += 1
+        if self.outer is not None:
+            self.outer.launches += 1
         self._take(signature, lint.lint(signature, call.threadgroup), origin)
         limits = checked_run.Limits(self.time_limit, self.memory_limit)
         result = checked_run.launch(signature, call, limits, self._schedules(signature, call))
         self.accesses += result.accesses
+        if self.outer is not None:
+            self.outer.accesses += result.accesses
         self.dropped += result.dropped
         self.notes += [note for note in result.notes if note not in self.notes]
         self._take(signature, result.findings, origin)
@@ -118,6 +127,8 @@ class Checking:
         return self.schedules if meets or "atomic" in kernel.source + kernel.header else ()
 
     def _note(self, findings: list[Finding]) -> None:
+        if self.outer is not None:
+            self.outer._note(findings)
         for finding in findings:
             key = finding.identity
             index = self._known.get(key)
@@ -210,6 +221,9 @@ def checked(
         raise ValueError(f"schedules: expected some of {', '.join(map(repr, SCHEDULES))}; got {unknown[0]!r}")
     known = load_suppressions(suppressions) if suppressions is not None else None
     check = Checking(raise_on_finding, schedules, time_limit, memory_limit, known)
+    above = current()
+    if isinstance(above, Checking):
+        check.outer = above if above.hears_inner else above.outer
     with intercepting(check):
         yield check
     unneeded = check.suppressions.unneeded()

@@ -23,6 +23,7 @@ from zmlx.launch.call import (
     template_value,
     wrong_sizes,
 )
+from zmlx.launch.forks import refuse_after_fork
 from zmlx.launch.lazy import mlx
 from zmlx.launch.names import check_argument_names, check_kernel_name, checked_names
 from zmlx.launch.origin import Origin, caller_origin
@@ -192,6 +193,7 @@ class MetalKernel:
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
+        refuse_after_fork()
         mx = mlx()
         source = self.source
         given: tuple[Any, ...] = (inputs, output_shapes, output_dtypes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,10 +81,12 @@ def record_error(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture
 def assert_allclose_cross_backend(record_error: Callable[..., None]) -> Callable[..., None]:
-    """``check(actual, desired, rtol=1e-4, atol=1e-4, *, max_ulp=None, dtype=None, name="")``
+    """``check(actual, desired, rtol=None, atol=None, *, max_ulp=None, dtype=None, name="")``
 
     Fails unless ``|actual - desired| <= atol + rtol * |desired|`` for every element. NaN equals NaN, and
-    infinities must have the same sign. The message has the worst index, both values, their distance in ULPs,
+    infinities must have the same sign; no finite number is close to one. `rtol` and `atol` are 1e-4 unless given, but
+    0 where both sides are whole numbers and `actual` is an integer or bool array: indices are right or wrong.
+    The message has the worst index, both values, their distance in ULPs,
     how many elements are outside, and the tolerance.
 
     Either side may be an MLX array (bfloat16 too), a NumPy array, a list or a number; the shapes must match.
@@ -97,8 +100,8 @@ def assert_allclose_cross_backend(record_error: Callable[..., None]) -> Callable
     def check(
         actual: Any,
         desired: Any,
-        rtol: float = 1e-4,
-        atol: float = 1e-4,
+        rtol: float | None = None,
+        atol: float | None = None,
         *,
         max_ulp: float | None = None,
         dtype: str | None = None,
@@ -107,8 +110,8 @@ def assert_allclose_cross_backend(record_error: Callable[..., None]) -> Callable
         __tracebackhide__ = True
         from zmlx.testing import tolerance as tol
 
-        kind = dtype or tol.coarser_dtype(tol.dtype_name(actual), tol.dtype_name(desired))
-        asked = tol.Tolerance(rtol, atol, max_ulp)
+        kind, asked = tol.judged_by(actual, desired, dtype, rtol, atol)
+        asked = replace(asked, max_ulp=max_ulp)
         verdict = tol.compare(
             actual, desired, kind, tol.widened_for(kind, asked), name=name or "arrays are not close"
         )

@@ -10,6 +10,7 @@ its back end is missing                    every test is skipped, and the reason
 or ``ZMLX_REQUIRE_BACKEND=1``              for the session's own, a failing test for that of a marker
 any of these, and no test executed         the session fails (exit status 1), and a line says so
 ``--golden-record``                        registered golden values are written if the session passes
+``--golden-prune``                         recorded ones that no test registered any more are removed
 =========================================  =============================================================
 
 Under xdist the controller judges and writes, from what all workers report.
@@ -85,6 +86,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write the values that tests registered with golden_registry, if the session passes",
     )
     group.addoption(
+        "--golden-prune",
+        dest="zmlx_golden_prune",
+        action="store_true",
+        help="remove recorded values that no test registered, if the whole suite ran and passed",
+    )
+    group.addoption(
         "--zmlx-check",
         dest="zmlx_check",
         action="store_true",
@@ -96,6 +103,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         help="findings that are known and meant; an entry that is not needed fails the session",
     )
+    group.addoption(
+        "--zmlx-check-allow-nothing",
+        dest="zmlx_check_allow_nothing",
+        action="store_true",
+        help="a session in which --zmlx-check had no launch to check may pass",
+    )
+    group.addoption(
+        "--zmlx-check-allow-xfail",
+        dest="zmlx_check_allow_xfail",
+        action="store_true",
+        help="findings in tests that are expected to fail (xfail, not strict) may pass",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
+    """Launches while a conftest is imported are checked too, if this plugin is loaded by then."""
+    if not getattr(early_config.known_args_namespace, "zmlx_check", False):
+        return (yield)
+    from zmlx.testing.checking import watching_conftests
+
+    with watching_conftests(early_config):
+        return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -150,7 +180,24 @@ class SessionHooks:
             return f"{head}, no back end ({found.origin}): {found.problem.splitlines()[0]}"
         version = _compat.import_mx().__version__
         device = device_facts(found.name)["device"]
+        if found.name == "cpu":
+            device += self._without_compiler()
         return f"{head}, MLX {version}, back end {found.name} ({found.origin}), {device}"
+
+    @staticmethod
+    def _without_compiler() -> str:
+        """What the header adds where no kernel can be compiled."""
+        from zmlx.errors import CompilerNotFoundError
+        from zmlx.launch.compiler import find_compiler
+
+        try:
+            find_compiler()
+        except CompilerNotFoundError as error:
+            return f"\nzmlx: {error}\nzmlx: the session ends at the first test that fails for want of it"
+        return ""
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self.state.ledger.deselected += len(items)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -190,6 +237,12 @@ class SessionHooks:
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
+        if report.skipped and "golden_registry" in getattr(item, "fixturenames", ()):
+            self.state.ledger.skipped.append(item.nodeid)
+        if report.failed and "No C++ compiler" in str(report.longrepr) and self._without_compiler():
+            item.session.shouldfail = (
+                "no C++ compiler: see the head of this session; every other launch would fail too"
+            )
         if report.failed and _uses_zmlx(item) and _MISSING not in item.stash:
             name, golden_dir = self.state.backend.name, item.config.getoption("zmlx_golden_dir")
             command = reproduce_command(
@@ -209,7 +262,7 @@ class SessionHooks:
     def pytest_testnodedown(self, node: Any) -> None:
         wire = getattr(node, "workeroutput", {}).get(_WIRE)
         if wire is None:
-            self.notes.append(f"worker {node.gateway.id} did not finish: its figures are missing here")
+            self.failures.append(f"worker {node.gateway.id} did not finish: its figures are missing here")
         else:
             self.state.ledger.merge_wire(wire)
 
@@ -219,8 +272,11 @@ class SessionHooks:
             return
         self._demand_a_test(session)
         self.failures += self.state.ledger.conflicts
+        passed = session.exitstatus == pytest.ExitCode.OK and not self.failures
         if self.state.golden_record and self.state.ledger.golden:
-            self._persist_golden(passed=session.exitstatus == pytest.ExitCode.OK and not self.failures)
+            self._persist_golden(passed=passed)
+        if self.state.golden_prune or (self.state.golden_record and self.state.ledger.golden):
+            self._find_stale(passed=passed)
         if self.failures and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -255,6 +311,43 @@ class SessionHooks:
                     self.failures.append(str(error))
                 else:
                     self.notes.append(f"{path.name}: {changed} of {len(values)} golden values new or changed")
+
+    def _find_stale(self, *, passed: bool) -> None:
+        """Recorded values that no test registered: named, and removed if that is asked for."""
+        from zmlx.testing.golden.file import GoldenError
+        from zmlx.testing.golden.registry import prune, stale_names
+
+        here, ledger, directory = self.state.backend.name, self.state.ledger, self.state.golden_dir
+        why_not = ""
+        if not passed:
+            why_not = "the session did not pass"
+        elif ledger.deselected:
+            why_not = f"{ledger.deselected} tests were deselected, which may register them"
+        elif ledger.skipped:
+            why_not = (
+                f"{len(ledger.skipped)} tests that use golden_registry were skipped ({ledger.skipped[0]})"
+            )
+        if here == "none":
+            why_not = "the session has no back end"
+        if why_not:
+            if self.state.golden_prune:
+                self.failures.append(f"--golden-prune: nothing was removed: {why_not}")
+            return
+        try:
+            stale = stale_names(directory, here, ledger.golden.get(here, {}))
+            if not stale:
+                return
+            shown = ", ".join(stale[:5]) + (f" and {len(stale) - 5} more" if len(stale) > 5 else "")
+            if self.state.golden_prune:
+                prune(directory, here, stale)
+                self.notes.append(f"registered-{here}.json: {len(stale)} stale values removed: {shown}")
+            else:
+                self.notes.append(
+                    f"registered-{here}.json: {len(stale)} values that no test registered: {shown}; "
+                    "--golden-prune removes them"
+                )
+        except GoldenError as error:
+            self.failures.append(str(error))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.is_worker:

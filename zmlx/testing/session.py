@@ -34,6 +34,8 @@ class Session:
         Where recorded values are.
     golden_record : bool
         Whether registered values are to be written there.
+    golden_prune : bool
+        Whether recorded values that no test registered are to be removed.
     ledger : Ledger
         What was measured.
     """
@@ -43,6 +45,7 @@ class Session:
     require: bool
     golden_dir: Path
     golden_record: bool
+    golden_prune: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     _backend: SessionBackend | None = None
     _missing: dict[str, str] | None = None
@@ -151,6 +154,7 @@ def create(config: pytest.Config) -> Session:
         require=bool(config.getoption("zmlx_require_backend")) or _is_set(REQUIRE_VARIABLE),
         golden_dir=_golden_dir(config),
         golden_record=bool(config.getoption("zmlx_golden_record")),
+        golden_prune=bool(config.getoption("zmlx_golden_prune")),
     )
 
 

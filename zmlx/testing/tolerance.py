@@ -108,6 +108,9 @@ class Tolerance:
         return text
 
 
+#: The dtype of the parts of complex numbers.
+COMPONENTS = {"complex64": "float32", "complex128": "float64"}
+
 DEFAULT_TOLERANCES: dict[str, Tolerance] = {
     "float64": Tolerance(rtol=1e-7, atol=1e-7),
     "float32": Tolerance(rtol=1.3e-6, atol=1e-5),
@@ -157,6 +160,51 @@ def dtype_name(value: Any) -> str | None:
     return None
 
 
+def is_number(value: object) -> bool:
+    """Whether it is a single number of Python or NumPy; an array without dimensions is none."""
+    import numbers
+
+    return isinstance(value, (numbers.Number, np.number, np.bool_))
+
+
+def is_complex(value: Any) -> bool:
+    """Whether an array, list or number has complex values."""
+    name = dtype_name(value)
+    return np.asarray(value).dtype.kind == "c" if name is None else name.startswith("complex")
+
+
+def _integral(value: Any) -> bool:
+    """Whether an array, list or number holds whole numbers only, whatever its dtype."""
+    array = as_float64(value)
+    return bool(np.all(array == np.trunc(array)))
+
+
+def judged_by(
+    actual: Any, desired: Any, dtype: str | None, rtol: float | None, atol: float | None
+) -> tuple[str, Tolerance]:
+    """The dtype and the tolerance by which a test compares two results.
+
+    Whole numbers are compared exactly unless a tolerance is given: integers and bools with each other or with a list
+    or float array of whole numbers. Everything else has 1e-4 for what is not given.
+    """
+    # A NumPy number stands for a value, not for a precision: it does not make an array coarser.
+    wanted = None if is_number(desired) and not is_number(actual) else dtype_name(desired)
+    have = dtype_name(actual)
+    if have in COMPONENTS or wanted in COMPONENTS or is_complex(actual) or is_complex(desired):
+        names = [COMPONENTS.get(name, name) if name else None for name in (have, wanted)]
+        return dtype or coarser_dtype(*names), _filled(1e-4, rtol, atol)
+    kind = dtype or coarser_dtype(have, wanted)
+    whole = have in INTEGER_DTYPES or (have is None and np.asarray(actual).dtype.kind in "iub")
+    if dtype is None and whole and np.asarray(actual).size and _integral(desired):
+        integers = wanted in INTEGER_DTYPES or (wanted is None and np.asarray(desired).dtype.kind in "iub")
+        return (have or "int64") if integers else kind, _filled(0.0, rtol, atol)
+    return kind, _filled(1e-4 if is_float(kind) else 0.0, rtol, atol)
+
+
+def _filled(default: float, rtol: float | None, atol: float | None) -> Tolerance:
+    return Tolerance(default if rtol is None else rtol, default if atol is None else atol)
+
+
 def as_float64(value: Any) -> Float64Array:
     """A float64 NumPy copy of an MLX array (evaluated; bfloat16 too), NumPy array, list or scalar.
 
@@ -178,17 +226,13 @@ def as_float64(value: Any) -> Float64Array:
 
 
 def _comparable(actual: Any, desired: Any, fmt: FloatFormat) -> tuple[Float64Array, Float64Array]:
-    """Both as float64, with overflow made countable.
+    """Both as float64, with an oracle past the end of the dtype made the infinity that it rounds to.
 
-    A dtype runs out at its largest number: an oracle of 70000 is infinite in float16, and so is a result
-    that rounds up past 65504. Both stand for the first number past the end, 65536, when the other side is
-    finite. A true infinity of the oracle stays one.
+    An oracle of 70000 is infinite in float16: a result must be infinite too, and 65504 is as wrong as a number can
+    be. Nor is an infinite result close to a finite oracle, however large that is.
     """
     a, d = as_float64(actual), as_float64(desired)
-    end = fmt.overflow
-    d = np.where(np.isfinite(d), np.clip(d, -end, end), d)
-    a = np.where(np.isinf(a) & np.isfinite(d), np.copysign(end, a), a)
-    return a, d
+    return a, np.where(np.isinf(round_to(d, fmt.name)), np.copysign(np.inf, d), d)
 
 
 def ulp_distance(actual: Any, desired: Any, dtype: str, *, floor: float = 0.0) -> Float64Array:
@@ -245,6 +289,9 @@ class ErrorStats:
         The two values there (NaN for an empty array).
     count : int
         Number of elements compared.
+    typical : tuple of float
+        `max_ulp` and `rms` again, in ULPs taken at the root mean square of the oracle or more: what tables show. An
+        element that cancels to nearly zero does not count thousands of its own tiny ULPs there.
     """
 
     max_ulp: float
@@ -254,6 +301,7 @@ class ErrorStats:
     worst_actual: float
     worst_desired: float
     count: int
+    typical: tuple[float, float] = (0.0, 0.0)
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -300,6 +348,12 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
     worst = int(np.argmax(distance))
     with np.errstate(over="ignore"):
         rms = float(np.sqrt(np.mean(np.square(distance))))
+    typical = (float(distance.flat[worst]), rms)
+    at_rms = replace(default_tolerance(dtype), rms_floor=1.0).ulp_floor(d)
+    if is_float(dtype) and at_rms > floor:
+        far = ulp_distance(actual, oracle, dtype, floor=at_rms)
+        with np.errstate(over="ignore"):
+            typical = (float(np.max(far)), float(np.sqrt(np.mean(np.square(far)))))
     return ErrorStats(
         max_ulp=float(distance.flat[worst]),
         rms=rms,
@@ -308,6 +362,7 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
         worst_actual=float(a.flat[worst]),
         worst_desired=float(d.flat[worst]),
         count=int(d.size),
+        typical=typical,
     )
 
 
@@ -334,6 +389,33 @@ class Agreement:
         return self.ok
 
 
+def _texts(got: Any, wanted: Any) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to tell them apart, and no fewer than nine."""
+    pair = (got, wanted)
+    if all(np.asarray(v).dtype.kind in "iub" for v in pair):
+        return str(got), str(wanted)
+    texts = [(f"{got:.{digits}g}", f"{wanted:.{digits}g}") for digits in (9, 12, 15, 17)]
+    return next((pair for pair in texts if pair[0] != pair[1]), texts[-1])
+
+
+def _compare_complex(
+    actual: Any, desired: Any, dtype: str | None, tolerance: Tolerance | None, name: str
+) -> Agreement:
+    """Real parts and imaginary parts, each by the dtype of the parts; the first that disagree is the verdict."""
+    known = dtype or dtype_name(actual) or "complex128"
+    parts = COMPONENTS.get(known, known)
+    got, wanted = np.asarray(actual), np.asarray(desired)
+    verdicts = [
+        compare(getattr(got, part), getattr(wanted, part), parts, tolerance, name=f"{name}, {part} part")
+        for part in ("real", "imag")
+        if is_number(desired) or got.shape == wanted.shape
+    ]
+    if not verdicts:
+        return Agreement(False, None, f"{name}: expected shape {wanted.shape}, got {got.shape}.")
+    worst = max(verdicts, key=lambda v: (not v.ok, v.stats.max_ulp if v.stats is not None else math.inf))
+    return Agreement(worst.ok, worst.stats, "\n".join(v.message for v in verdicts if not v.ok))
+
+
 def compare(
     actual: Any,
     desired: Any,
@@ -348,7 +430,8 @@ def compare(
     ----------
     actual, desired : array_like
         MLX or NumPy arrays, lists or scalars; bfloat16 included. The shapes must be the same, except that
-        a Python scalar `desired` stands for every element.
+        a number `desired`, of Python or NumPy, stands for every element. Complex values are judged by their real
+        and imaginary parts.
     dtype : str, optional
         The dtype to count ULPs in; that of `actual` unless given, and float64 if it has none.
     tolerance : Tolerance, optional
@@ -356,14 +439,17 @@ def compare(
     name : str
         What the message calls the result.
     """
+    if is_complex(actual) or is_complex(desired):
+        return _compare_complex(actual, desired, dtype, tolerance, name)
     dtype = dtype or dtype_name(actual) or "float64"
     tolerance = tolerance or default_tolerance(dtype)
     got, wanted = as_float64(actual), as_float64(desired)
     if got.shape != wanted.shape:
-        if not isinstance(desired, (bool, int, float)):
+        if not is_number(desired):
             return Agreement(False, None, f"{name}: expected shape {wanted.shape}, got {got.shape}.")
         desired = np.full(got.shape, desired)
         wanted = as_float64(desired)
+    exact = (np.asarray(actual), np.asarray(desired)) if not is_float(dtype) else (got, wanted)
     if is_float(dtype):
         actual, desired = got, wanted  # convert once: MLX arrays would be copied out in every step below
     floor = tolerance.ulp_floor(wanted)
@@ -395,11 +481,12 @@ def compare(
         headline = f"{name}: the RMS error is over its bound"
         worst = int(np.argmax(distance))
     index = list(_index(worst, got.shape))
+    texts = _texts(exact[0].flat[worst], exact[1].flat[worst])
     return Agreement(
         False,
         stats,
         f"{headline}\n"
-        f"  worst element {index}: got {got.flat[worst]:.9g}, expected {wanted.flat[worst]:.9g}, "
+        f"  worst element {index}: got {texts[0]}, expected {texts[1]}, "
         f"{distance.flat[worst]:.4g} {unit} apart (|difference| {difference.flat[worst]:.4g})\n"
         f"  tolerance: {tolerance}\n"
         f"  all elements: max {stats.max_ulp:.4g} ULP, RMS {stats.rms:.4g} ULP, "

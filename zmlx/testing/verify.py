@@ -41,8 +41,8 @@ class Failure:
 class Row:
     """All samples of one operation in one dtype.
 
-    ``forward`` and ``gradient`` are (largest, root mean square) errors in ULPs; ``gradient`` is None for an
-    operation without one.
+    ``forward`` and ``gradient`` are (largest, root mean square) errors in ULPs at the RMS of the result; ``gradient``
+    is None for an operation without one.
     """
 
     op: str
@@ -80,7 +80,7 @@ class Verification:
         """The table, then each failure with a command that reproduces it, then the verdict."""
         about = self.environment
         heading = f"{self.backend}: {about['device']}, MLX {about['mlx']}, TF32 {about['tf32']}"
-        head = ("operation", "dtype", "samples", "forward ULP", "rms", "gradient ULP", "rms", "")
+        head = ("operation", "dtype", "samples", "forward ULP@RMS", "rms", "gradient ULP@RMS", "rms", "")
         table = [head, *(_cells(row) for row in self.rows)]
         widths = [max(len(line[i]) for line in table) for i in range(len(head))]
         lines = [heading, ""]
@@ -142,8 +142,9 @@ class _Tally:
     def add(self, verdict: Agreement) -> None:
         stats = verdict.stats
         if stats is not None and stats.count:
-            self.max_ulp = max(self.max_ulp, stats.max_ulp)
-            self._squares += stats.rms**2 * stats.count
+            max_ulp, rms = stats.typical
+            self.max_ulp = max(self.max_ulp, max_ulp)
+            self._squares += rms**2 * stats.count
             self._count += stats.count
 
     @property

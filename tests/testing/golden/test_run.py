@@ -80,7 +80,7 @@ def edit(path, change):
     """Change the JSON and give it a right checksum again: what a careful cheater would do."""
     raw = json.loads(path.read_text())
     change(raw)
-    raw["checksum"] = golden_file._checksum(raw["schema"], raw["backend"], raw["cases"])
+    raw["checksum"] = golden_file._checksum(raw["schema"], raw["backend"], raw["environment"], raw["cases"])
     path.write_text(json.dumps(raw))
 
 
@@ -105,7 +105,7 @@ def test_text_of_a_file():
     )
     assert text.dumps().splitlines() == [
         "{",
-        '  "schema": 1,',
+        '  "schema": 2,',
         '  "backend": "cpu",',
         '  "environment": {',
         '    "date": "2026-01-01",',
@@ -193,10 +193,10 @@ TEXT = SMALL.dumps()
         ("[]", "is not a golden file: expected schema, backend, environment, checksum, cases, got a list"),
         ('{"schema": 1, "a": 2}', "is not a golden file: expected .*, got schema, a"),
         (
-            TEXT.replace('"schema": 1', '"schema": 2'),
-            "has schema 2; this zmlx reads schema 1. Use the zmlx that wrote",
+            TEXT.replace('"schema": 2', '"schema": 3'),
+            "has schema 3; this zmlx reads schema 1 and 2. Use the zmlx that wrote",
         ),
-        (TEXT.replace('"schema": 1', '"schema": true'), "has schema True"),
+        (TEXT.replace('"schema": 2', '"schema": true'), "has schema True"),
         (
             TEXT.replace('"backend": "cpu"', '"backend": "cpv"'),
             "is of back end 'cpv'; expected one of metal, cuda, cpu",
@@ -661,7 +661,10 @@ def test_the_ratchet_is_for_the_same_back_end_only(values):
     golden.record("cpu", values, ops=[noisy(0)])
     as_backend(values, "cuda")
     os.remove(values / "cpu.json")
-    assert golden.compare_live(values, backend="cpu", ops=[noisy(10)]).ok
+    comparison = golden.compare_live(values, backend="cpu", ops=[noisy(10)])
+    # The file of the back end that ran is missing, which is no pass; the ratchet has nothing to say.
+    assert kinds(comparison) == ["missing"]
+    assert "no cpu.json, the file of the back end that ran: record it" in comparison.findings[0].message
 
 
 def test_two_back_ends_may_be_two_budgets_apart():

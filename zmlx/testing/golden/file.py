@@ -3,10 +3,10 @@
 One file a back end, ``golden_values/<backend>.json``::
 
     {
-      "schema": 1,
+      "schema": 2,
       "backend": "cpu",
       "environment": {"date": "2026-01-31", "device": "…", "mlx": "0.32.4", …},
-      "checksum": "sha256 of schema, backend and cases",
+      "checksum": "sha256 of schema, backend, environment and cases",
       "cases": {
         "transformer.swiglu/float16/small": {
           "dtype": "float16", "shape": [4, 8],
@@ -27,6 +27,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,11 +39,15 @@ from numpy.typing import NDArray
 from zmlx._compat import BACKENDS
 from zmlx.testing._formats import FLOAT_FORMATS, INTEGER_DTYPES, is_float, round_to, shortest
 from zmlx.testing.files import write_whole
+from zmlx.testing.tolerance import COMPONENTS
 
-SCHEMA = 1
+SCHEMA = 2
+#: Schema 1 is read too: its checksum leaves out the environment. `python -m zmlx golden migrate` rewrites it as 2.
+READABLE = (1, SCHEMA)
 _KEYS = ("schema", "backend", "environment", "checksum", "cases")
 _CASE_KEYS = {"dtype", "shape", "input_hash", "source_hash", "error", "values"}
 _VALUES_PER_LINE = 8
+_MAX_DIMENSIONS = 32  # NumPy 1 has no more
 _NON_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 ADVICE = (
@@ -84,12 +89,22 @@ class GoldenCase:
     @classmethod
     def from_array(cls, array: NDArray[Any], dtype: str, **known: Any) -> GoldenCase:
         """Encode `array`, whose numbers must be representable in `dtype`; `known` gives the other fields."""
+        part = COMPONENTS.get(dtype)
+        if part is not None:
+            flat = np.asarray(array).ravel()
+            pairs = np.stack([flat.real, flat.imag], axis=-1).astype(np.float64)
+            values = tuple(_encode(float(v), part) for v in pairs.ravel())
+            return cls(dtype, tuple(int(n) for n in np.shape(array)), values, **known)
         encode = (lambda v: _encode(float(v), dtype)) if is_float(dtype) else int
         values = tuple(encode(v) for v in np.asarray(array).ravel())
         return cls(dtype, tuple(int(n) for n in np.shape(array)), values, **known)
 
     def array(self) -> NDArray[Any]:
-        """The values in their shape: float64 for float dtypes, else the integer dtype itself."""
+        """The values in their shape: float64 for float dtypes, complex128 for complex ones, else the dtype itself."""
+        if self.dtype in COMPONENTS:
+            parts = GoldenCase(COMPONENTS[self.dtype], (*self.shape, 2), self.values).array()
+            # Not by 1j times the second: an infinity there would make the first NaN.
+            return np.ascontiguousarray(parts).view(np.complex128)[..., 0]
         if not is_float(self.dtype):
             return np.array(self.values, dtype=np.dtype(self.dtype)).reshape(self.shape)
         numbers = [_NON_NUMBERS[v] if isinstance(v, str) else float(v) for v in self.values]
@@ -119,17 +134,21 @@ class GoldenCase:
         if not isinstance(raw, dict) or not {"dtype", "shape", "values"} <= raw.keys() <= _CASE_KEYS:
             raise ValueError(f"expected an object with dtype, shape and values (of {sorted(_CASE_KEYS)})")
         dtype, shape, values = raw["dtype"], raw["shape"], raw["values"]
-        if dtype not in FLOAT_FORMATS and dtype not in INTEGER_DTYPES:
+        if not isinstance(dtype, str) or dtype not in {*FLOAT_FORMATS, *INTEGER_DTYPES, *COMPONENTS}:
             raise ValueError(f"unknown dtype {dtype!r}")
-        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
             raise ValueError(f"bad shape {shape!r}")
-        if not isinstance(values, list) or len(values) != math.prod(shape):
-            raise ValueError(f"shape {shape} needs {math.prod(shape)} values")
+        if len(shape) > _MAX_DIMENSIONS:
+            raise ValueError(f"bad shape: {len(shape)} dimensions, at most {_MAX_DIMENSIONS} are known")
+        count = math.prod(shape) * (2 if dtype in COMPONENTS else 1)
+        if not isinstance(values, list) or len(values) != count:
+            raise ValueError(f"shape {shape} needs {count} values")
         for value in values:
-            if type(value) not in ((float, int) if is_float(dtype) else (int,)) and (
-                not is_float(dtype) or value not in _NON_NUMBERS
-            ):
+            if not _is_value(value, COMPONENTS.get(dtype, dtype)):
                 raise ValueError(f"{value!r} is not a {dtype} value")
+        for key in ("input_hash", "source_hash"):
+            if not isinstance(raw.get(key, ""), str):
+                raise ValueError(f"{key} must be text, got {raw[key]!r}")
         error = raw.get("error", {})
         if not isinstance(error, dict) or not error.keys() <= {"max_ulp", "rms"}:
             raise ValueError(f"bad error figures {error!r}")
@@ -142,6 +161,19 @@ class GoldenCase:
             max_ulp=_read_figure(error.get("max_ulp")),
             rms=_read_figure(error.get("rms")),
         )
+
+
+def _is_value(value: Any, dtype: str) -> bool:
+    """Whether JSON's `value` is a number that `dtype` has, or can round to."""
+    if isinstance(value, str):
+        return is_float(dtype) and value in _NON_NUMBERS
+    if is_float(dtype):
+        fmt = FLOAT_FORMATS[dtype]
+        return type(value) in (float, int) and (abs(value) <= fmt.max or abs(value) < fmt.overflow < math.inf)
+    if dtype == "bool":
+        return type(value) is int and value in (0, 1)
+    limits = np.iinfo(dtype)
+    return type(value) is int and int(limits.min) <= value <= int(limits.max)
 
 
 def _encode(value: float, dtype: str) -> float | str:
@@ -158,9 +190,9 @@ def _figure(value: float) -> float | str:
 
 
 def _read_figure(value: Any) -> float | None:
-    if value is None or isinstance(value, (float, int)):
+    if value is None or type(value) is float or (type(value) is int and abs(value) < 2**53):
         return None if value is None else float(value)
-    if value in _NON_NUMBERS:
+    if isinstance(value, str) and value in _NON_NUMBERS:
         return _NON_NUMBERS[value]
     raise ValueError(f"bad error figure {value!r}")
 
@@ -184,8 +216,9 @@ class GoldenFile:
     cases: Mapping[str, GoldenCase] = field(default_factory=dict)
 
     def checksum(self) -> str:
-        """sha256 over schema, back end and cases; the environment does not count."""
-        return _checksum(SCHEMA, self.backend, {name: case.to_json() for name, case in self.cases.items()})
+        """sha256 over schema, back end, environment and cases."""
+        cases = {name: case.to_json() for name, case in self.cases.items()}
+        return _checksum(SCHEMA, self.backend, self.environment, cases)
 
     def dumps(self) -> str:
         """The text of the file: cases in order of their names, so that equal contents are equal bytes."""
@@ -215,8 +248,10 @@ def _case_text(name: str, case: GoldenCase) -> str:
     return f"\n    {json.dumps(name)}: {{\n" + "\n".join(lines) + "\n    }"
 
 
-def _checksum(schema: int, backend: str, cases: Mapping[str, Any]) -> str:
+def _checksum(schema: int, backend: str, environment: Mapping[str, str], cases: Mapping[str, Any]) -> str:
     content = {"schema": schema, "backend": backend, "cases": cases}
+    if schema > 1:
+        content["environment"] = dict(environment)
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -268,6 +303,8 @@ def _parse(text: str, path: Path, advice: str) -> dict[str, Any]:
         raw = json.loads(
             text, parse_float=_number, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
         )
+    except RecursionError as error:
+        raise GoldenError(f"{path} was edited: it is nested too deeply. {advice}") from error
     except json.JSONDecodeError as error:
         body = text.strip()
         cut = body.startswith("{") and (not body.endswith("}") or error.pos >= len(text.rstrip()))
@@ -305,6 +342,11 @@ def load(path: Path, *, backend: str | None = None) -> GoldenFile:
     wanted = backend or path.stem
     advice = ADVICE.format(backend=wanted)
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(
+            mode
+        ):  # to open a pipe would wait for a writer, perhaps for ever
+            raise GoldenError(f"{path} is no regular file; move it out of the way. {advice}")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise GoldenError(
@@ -316,9 +358,9 @@ def load(path: Path, *, backend: str | None = None) -> GoldenFile:
     except OSError as error:
         raise GoldenError(f"Cannot read {path}: {error.strerror or error}. Check its permissions.") from error
     raw = _parse(text, path, advice)
-    if raw["schema"] != SCHEMA or isinstance(raw["schema"], bool):
+    if type(raw["schema"]) is not int or raw["schema"] not in READABLE:
         raise GoldenError(
-            f"{path} has schema {raw['schema']!r}; this zmlx reads schema {SCHEMA}. "
+            f"{path} has schema {raw['schema']!r}; this zmlx reads schema {READABLE[0]} and {SCHEMA}. "
             "Use the zmlx that wrote it, or record it again."
         )
     if raw["backend"] not in BACKENDS:
@@ -332,7 +374,10 @@ def load(path: Path, *, backend: str | None = None) -> GoldenFile:
         )
     if not isinstance(raw["cases"], dict) or not isinstance(raw["environment"], dict):
         raise GoldenError(f"{path} is not a golden file: environment and cases must be objects. {advice}")
-    computed = _checksum(raw["schema"], raw["backend"], raw["cases"])
+    wrong = [f"{key!r}: {value!r}" for key, value in raw["environment"].items() if not isinstance(value, str)]
+    if wrong:
+        raise GoldenError(f"{path} was edited: the environment must be text, got {wrong[0][:80]}. {advice}")
+    computed = _checksum(raw["schema"], raw["backend"], raw["environment"], raw["cases"])
     if raw["checksum"] != computed:
         raise GoldenError(
             f"{path} does not match its checksum: it says {str(raw['checksum'])[:12]}…, its contents give "
@@ -344,8 +389,28 @@ def load(path: Path, *, backend: str | None = None) -> GoldenFile:
             cases[name] = GoldenCase.from_json(case)
         except ValueError as error:
             raise GoldenError(f"{path}, case {name}: {error}. {advice}") from error
-    environment = {str(key): str(value) for key, value in raw["environment"].items()}
-    return GoldenFile(raw["backend"], environment, cases)
+    return GoldenFile(raw["backend"], raw["environment"], cases)
+
+
+def migrate(path: Path) -> bool:
+    """Rewrite a file of an older schema in today's, with the same cases and environment.
+
+    Returns
+    -------
+    bool
+        Whether it was rewritten; False if it has today's schema.
+
+    Raises
+    ------
+    GoldenError
+        If it cannot be used, as by `load`, or written.
+    """
+    name = path.stem.removeprefix("registered-")
+    golden = load(path, backend=name)
+    if json.loads(path.read_text(encoding="utf-8"))["schema"] == SCHEMA:
+        return False
+    save(golden, path)
+    return True
 
 
 def check_directory(directory: Path) -> None:

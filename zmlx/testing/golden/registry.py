@@ -6,14 +6,16 @@ They have the form of golden files but a name of their own: ``<backend>.json`` i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from zmlx import _compat
-from zmlx.testing.golden.file import GoldenCase, GoldenFile, check_directory, load, save
+from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, check_directory, load, save
 from zmlx.testing.ledger import Ledger
-from zmlx.testing.tolerance import as_float64, dtype_name, is_float
+from zmlx.testing.tolerance import as_float64, dtype_name, is_complex, is_float
 
 
 def registered_path(directory: Path, backend: str) -> Path:
@@ -33,12 +35,23 @@ def encode(value: Any) -> GoldenCase:
 
     dtype = dtype_name(value)
     try:
+        if is_complex(value):
+            return GoldenCase.from_array(np.asarray(value), dtype or "complex128")
         array = as_float64(value) if dtype is None or is_float(dtype) else np.asarray(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"Expected an MLX or NumPy array, a number or nested lists of numbers, got {value!r}."
         ) from error
     return GoldenCase.from_array(array, dtype or "float64")
+
+
+def _plain(case: GoldenCase) -> Any:
+    """As lists or a number, where these have the shape of the case."""
+    import numpy as np
+
+    array = case.array()
+    value = array.tolist()
+    return value if array.size or np.shape(value) == array.shape else array
 
 
 class GoldenRegistry:
@@ -81,6 +94,8 @@ class GoldenRegistry:
     def get(self, name: str, backend: str) -> Any:
         """The value of `name` on `backend` as (nested) lists or a number; None if there is none.
 
+        An array without elements whose shape nested lists cannot say, as (0, 3), is a NumPy array.
+
         A recorded value comes before one that this session registered, so that a test which registers and
         then gets does not compare a result with itself. While recording it is the other way round.
 
@@ -93,12 +108,12 @@ class GoldenRegistry:
         """
         _compat.check_backend_name(backend, "golden_registry")
         case = self._merged(backend).get(name)
-        return None if case is None else case.array().tolist()
+        return None if case is None else _plain(case)
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Every value that `get` would find, as {back end: {name: value}}."""
         found = {
-            backend: {name: case.array().tolist() for name, case in self._merged(backend).items()}
+            backend: {name: _plain(case) for name, case in self._merged(backend).items()}
             for backend in _compat.BACKENDS
         }
         return {backend: values for backend, values in found.items() if values}
@@ -148,9 +163,65 @@ def persist(
         If the present file is damaged (it is left as it is) or cannot be written.
     """
     path = registered_path(directory, backend)
-    before = dict(load(path, backend=backend).cases) if path.exists() else {}
     new = {name: GoldenCase.from_json(raw) for name, raw in values.items()}
-    changed = sum(before.get(name) != case for name, case in new.items())
-    if changed:
-        save(GoldenFile(backend, environment, {**before, **new}), path)
+    with _only_writer(path):
+        before = dict(load(path, backend=backend).cases) if path.exists() else {}
+        changed = sum(before.get(name) != case for name, case in new.items())
+        if changed:
+            save(GoldenFile(backend, environment, {**before, **new}), path)
     return path, changed
+
+
+def stale_names(directory: Path, backend: str, registered: Iterable[str]) -> list[str]:
+    """The recorded names of `backend` that are not among `registered`, in order.
+
+    Raises
+    ------
+    zmlx.testing.golden.file.GoldenError
+        If the recorded file is damaged.
+    """
+    path = registered_path(directory, backend)
+    recorded = load(path, backend=backend).cases.keys() if path.exists() else set()
+    return sorted(recorded - set(registered))
+
+
+def prune(directory: Path, backend: str, names: Iterable[str]) -> None:
+    """Remove recorded values of `backend`; a file that has none left is removed.
+
+    Raises
+    ------
+    zmlx.testing.golden.file.GoldenError
+        If the recorded file is damaged (it is left as it is) or cannot be written.
+    """
+    path = registered_path(directory, backend)
+    with _only_writer(path):
+        present = load(path, backend=backend)
+        kept = {name: case for name, case in present.cases.items() if name not in set(names)}
+        if kept:
+            save(GoldenFile(backend, present.environment, kept), path)
+        else:
+            path.unlink()
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Hold the file's lock: to add to it is to read, change and write it, and two at once would lose values.
+
+    The lock is a file beside it, which stays: removing it would let two hold it.
+    """
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(os.path.realpath(path))  # what is written, by whichever link
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise GoldenError(
+            f"Cannot write {path}: {error.strerror or error}. Nothing was recorded; check that the directory "
+            "is writable."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -209,6 +209,13 @@ def compare_live(
         checker.check_pair(LIVE, live, golden)
     if name in files:
         checker.check_ratchet(live, files[name], environment)
+    elif not any(finding.subject == name for finding in checker.findings):
+        checker.fail(
+            "missing",
+            f"{directory} has no {name}.json, the file of the back end that ran: record it: "
+            f"python -m zmlx golden record --backend {name}",
+            name,
+        )
     return Comparison(name, files, environment, tuple(checker.results), tuple(checker.findings))
 
 
