@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from zmlx.check import lint
 from zmlx.check.findings import Access, Finding
 from zmlx.check.legality import front_end, rules
 from zmlx.check.legality.text import HEADER, SOURCE, written
 from zmlx.check.legality.words import reserved_names
 from zmlx.check.symbolize import Place
+from zmlx.launch.records import Triple
 from zmlx.metal.signature import KernelSource, Signature
 
 
@@ -51,6 +53,25 @@ def judge(signature: Signature) -> Judgement:
             found.append(finding)
     known = {(HEADER if f.part == "header" else SOURCE, f.line) for f in found}
     return Judgement(tuple(found), len(unclear - known))
+
+
+def static_findings(signature: Signature, threadgroup: Triple) -> tuple[list[Finding], list[str]]:
+    """What Metal refuses of a call before it runs, by the rules of lint.py and by the type check; and notes.
+
+    Where both have found something on a line, that of lint.py is kept: it says what to write instead.
+    """
+    found = lint.lint(signature, threadgroup)
+    if not front_end.available():
+        return found, [front_end.MISSING]
+    judgement = judge(signature)
+    lines = {(f.part, f.line) for f in found if f.line is not None}
+    found += [f for f in judgement.findings if (f.part, f.line) not in lines]
+    if not judgement.unclear:
+        return found, []
+    return found, [
+        f"{signature.kernel.name}: the type check for Metal did not understand {judgement.unclear} "
+        f"line{'s' if judgement.unclear != 1 else ''}, and does not judge them."
+    ]
 
 
 def _finding(kernel: KernelSource, part: str, line: int, message: str, advice: str) -> Finding:

@@ -132,8 +132,10 @@ ASSERTIONS = {
     ),
     "atomic-operation": (
         "an atomic operation that Metal does not have for this type",
-        "int and uint have all of them, float has load, store, exchange, compare, add and sub, bool has load, store, "
-        "exchange and compare, ulong has atomic_min_explicit and atomic_max_explicit in device memory.",
+        (
+            "int and uint have all of them, float has load, store, exchange, compare, add and sub, bool has load, "
+            "store, exchange and compare, ulong has atomic_min_explicit and atomic_max_explicit in device memory."
+        ),
         "MSL 6.15.4",
     ),
 }

@@ -23,6 +23,8 @@ class _GroupStorage(AddressSpaces):
         for index, token in enumerate(fragment.code):
             if fragment.text(index) != "threadgroup" or self._is_pasted(fragment, index):
                 continue
+            if fragment.source.part == "header" and not _in_kernel(fragment, index):
+                continue  # the front end refuses it, as Metal does
             try:
                 if not self._is_alias(fragment) and self._declarator(fragment, index) >= 0:
                     self._threadgroup(fragment, index)
@@ -31,6 +33,19 @@ class _GroupStorage(AddressSpaces):
 
     def _storage(self, kind: str, name: str, extents: str) -> str:
         return f"auto& {name} = zmlx_group<{kind}{extents}>()"
+
+
+def _in_kernel(fragment: Fragment, index: int) -> bool:
+    """Whether a token of a header is in the body of a kernel, or in a macro, which may be used in one."""
+    if fragment.macro is not None:
+        return True
+    outermost = index
+    while fragment.parent(outermost) >= 0:
+        outermost = fragment.parent(outermost)
+    start = outermost
+    while start > 0 and not (fragment.text(start - 1) in (";", "}") and fragment.parent(start - 1) < 0):
+        start -= 1
+    return any(fragment.text(i) in ("kernel", "vertex", "fragment") for i in range(start, outermost))
 
 
 def _unclear(_fragment: Fragment, _token: Token, what: str) -> Exception:
@@ -61,7 +76,7 @@ def written(signature: Signature) -> dict[str, str]:
     program = Program(kernel.header, kernel.source)
     _drop_includes(program)
     storage = _GroupStorage(program, "host", _unclear)
-    for fragment in program.body.fragments:
+    for fragment in program.fragments:
         storage.rewrite(fragment)
     for fragment in program.fragments:
         _call_constructors(fragment)
