@@ -30,7 +30,9 @@ def lint_files(files: Sequence[Path], body: bool = False, colour: bool | None = 
         A file is Python, is missing or is no UTF-8 text.
     """
     if not front_end.available():
-        raise ImportError("lint needs a compiler front end: `pip install 'zmlx[lint]'` (libclang 18.1 or newer).")
+        raise ImportError(
+            "lint needs a compiler front end: `pip install 'zmlx[lint]'` (libclang 18.1 or newer)."
+        )
     findings: list[Finding] = []
     for path in files:
         text = _read(path)
