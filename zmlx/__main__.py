@@ -1,4 +1,4 @@
-"""The command line: ``python -m zmlx doctor | verify | check | lint | golden record | golden compare | report | bench``.
+"""``python -m zmlx doctor | verify | check | lint | golden record | golden compare | report | bench``.
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.

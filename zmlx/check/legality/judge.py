@@ -68,10 +68,11 @@ def static_findings(signature: Signature, threadgroup: Triple) -> tuple[list[Fin
     found += [f for f in judgement.findings if (f.part, f.line) not in lines]
     if not judgement.unclear:
         return found, []
-    return found, [
+    note = (
         f"{signature.kernel.name}: the type check for Metal did not understand {judgement.unclear} "
         f"line{'s' if judgement.unclear != 1 else ''}, and does not judge them."
-    ]
+    )
+    return found, [note]
 
 
 def _finding(kernel: KernelSource, part: str, line: int, message: str, advice: str) -> Finding:
