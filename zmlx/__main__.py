@@ -1,4 +1,4 @@
-"""The command line: ``python -m zmlx doctor | verify | check | golden record | golden compare | report | bench``.
+"""``python -m zmlx doctor | verify | check | lint | golden record | golden compare | report | bench``.
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -21,6 +21,7 @@ examples:
   python -m zmlx verify                          every kernel against its float64 oracle
   python -m zmlx verify --kernel swiglu --dtype bfloat16
   python -m zmlx check train.py --steps 2        a script with its Metal kernels under the checker
+  python -m zmlx lint kernels.metal              what Metal's compiler would refuse, without running anything
   python -m zmlx golden compare                  this machine against the recorded golden values
   python -m zmlx golden record --backend cpu     record them again, after a change that was meant
   python -m zmlx report --html report.html       how well the recorded back ends agree
@@ -59,6 +60,19 @@ examples:
   python -m zmlx check --sarif check.sarif train.py  and write the findings for GitHub
 
 Exit status 0: no finding. 1: there are findings. Otherwise that of the script.
+"""
+
+LINT = """\
+Read Metal source and say what Metal's compiler refuses: pointers between address spaces, atomics that Metal does not
+have, variables outside of `constant` memory and so on. Nothing is run; no Mac and no MLX back end is needed.
+FILE is Metal source (any name but *.py). Kernels in Python files are not taken out of them: `python -m zmlx check
+script.py` judges those that the script launches. Needs `pip install 'zmlx[lint]'`.
+
+examples:
+  python -m zmlx lint kernels/*.metal
+  python -m zmlx lint --body body.metal              the body of a kernel, as metal_kernel(source=...) takes it
+
+Exit status 0: nothing found. 1: there are findings, or no libclang. 2: a file that cannot be read.
 """
 
 GOLDEN = """\
@@ -188,6 +202,12 @@ def run_check(options: argparse.Namespace) -> int:
         time_limit=options.time_limit,
         allow_nothing=options.allow_nothing,
     )
+
+
+def run_lint(options: argparse.Namespace) -> int:
+    from zmlx.check.legality.command import lint_files
+
+    return lint_files(options.files, options.body)
 
 
 def run_golden_record(options: argparse.Namespace) -> int:
@@ -338,6 +358,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     check.add_argument("script", type=Path, help="the Python script")
     check.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+
+    lint = add(commands, "lint", "what Metal's compiler would refuse in source text", LINT, run_lint)
+    lint.add_argument("--body", action="store_true", help="the files are bodies of kernels")
+    lint.add_argument("files", type=Path, nargs="+", metavar="FILE", help="Metal source")
 
     golden = add(commands, "golden", "record or compare golden values", GOLDEN)
     actions = golden.add_subparsers(metavar="ACTION", required=True)

@@ -88,13 +88,15 @@ class Checking:
         KernelCheckError
             There are findings, and ``raise_on_finding`` is set.
         """
-        from zmlx.check import lint
         from zmlx.check import run as checked_run
+        from zmlx.check.legality.judge import static_findings
 
         self.launches += 1
         if self.outer is not None:
             self.outer.launches += 1
-        self._take(signature, lint.lint(signature, call.threadgroup), origin)
+        refused, notes = static_findings(signature, call.threadgroup)
+        self.notes += [note for note in notes if note not in self.notes]
+        self._take(signature, refused, origin)
         limits = checked_run.Limits(self.time_limit, self.memory_limit)
         result = checked_run.launch(signature, call, limits, self._schedules(signature, call))
         self.accesses += result.accesses

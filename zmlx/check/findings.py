@@ -23,6 +23,7 @@ KINDS = {
     "memory-order": ("error", "a barrier's mem_flags do not cover the memory exchanged through it"),
     "schedule-dependent": ("error", "the outputs depend on the order in which threads run"),
     "metal-lint": ("warning", "C++ that Metal refuses or leaves undefined"),
+    "not-metal": ("error", "Metal's compiler refuses it"),
     "stopped": ("error", "the kernel did not end by itself"),
 }
 

@@ -1,0 +1,78 @@
+"""What Metal's compiler refuses is refused, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from legality_table import ACCEPTED, REFUSED, Program
+
+from zmlx.__main__ import main
+from zmlx.check.legality import front_end
+from zmlx.check.legality.front_end import available
+from zmlx.check.legality.judge import judge, static_findings
+from zmlx.metal.signature import ArrayType, KernelSource, Signature, make_signature
+
+pytestmark = [
+    pytest.mark.cpu,
+    pytest.mark.skipif(not available(), reason="there is no libclang; pip install 'zmlx[lint]'"),
+]
+
+
+def signature(program: Program) -> Signature:
+    kernel = KernelSource(
+        "k", ("w", "x", "z"), ("out",), program.source, program.header, atomic_outputs=program.atomic
+    )
+    inputs = [
+        ArrayType("float32", 1, small=True),
+        ArrayType("float32", 1),
+        ArrayType("float32", 0, small=True),
+    ]
+    return make_signature(kernel, inputs, [program.dtype], program.template)
+
+
+def test_the_table_is_large_and_half_of_it_is_refused():
+    assert len(REFUSED) >= 60
+    assert len(ACCEPTED) >= 60
+    names = [p.name for p in REFUSED], [p.name for p in ACCEPTED]
+    assert all(len(set(part)) == len(part) for part in names)
+
+
+@pytest.mark.parametrize("program", REFUSED, ids=lambda p: p.name)
+def test_refused(program):
+    found = judge(signature(program)).findings
+    assert found
+    assert {f.kind for f in found} == {"not-metal"}
+    assert all(f.line and f.advice and "__" not in f.message for f in found), [str(f) for f in found]
+
+
+@pytest.mark.parametrize("program", ACCEPTED, ids=lambda p: p.name)
+def test_accepted_and_understood(program):
+    judgement = judge(signature(program))
+    assert [str(f) for f in judgement.findings] == []
+    assert not judgement.unclear
+
+
+def test_a_metal_file_is_linted(tmp_path, capsys):
+    path = tmp_path / "k.metal"
+    path.write_text(
+        "kernel void f(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {\n"
+        "  threadgroup float s[32];\n  s[i] = x[i];\n  device float* p = s;\n  x[i] = p[0];\n}\n"
+    )
+    assert main(["lint", str(path)]) == 1
+    out = capsys.readouterr().out
+    assert "header line 4: device float* p = s;" in out
+    assert "zmlx looked at 1 file: 1 finding: 1 not-metal" in out
+    path.write_text(path.read_text().replace("device float* p", "threadgroup float* p"))
+    assert main(["lint", str(path)]) == 0
+
+
+def test_python_files_are_not_linted(capsys):
+    assert main(["lint", "x.py"]) == 2
+    assert "x.py is Python: lint reads Metal source. `python -m zmlx check x.py`" in capsys.readouterr().err
+
+
+def test_without_libclang_it_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(front_end, "_index", lambda: None)
+    assert main(["lint", str(tmp_path)]) == 1
+    assert "pip install 'zmlx[lint]'" in capsys.readouterr().err
+    found, notes = static_findings(signature(REFUSED[0]), (1, 1, 1))
+    assert (found, notes) == ([], [front_end.MISSING])

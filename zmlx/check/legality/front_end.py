@@ -1,0 +1,96 @@
+"""libclang, imported when it is first needed: parses texts and gives back what it complained about."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from zmlx.check.legality.text import MAIN, PRELUDE
+
+#: What to say where there is no libclang.
+MISSING = (
+    "what Metal's compiler refuses is looked for by simple rules only: there is no libclang here. "
+    "`pip install 'zmlx[lint]'` adds the type check."
+)
+
+# A target without features, to which those are added that Metal has too: program-scope variables then have to be
+# `constant`, as in Metal, and what has no address space may be in any.
+_ARGUMENTS = (
+    "-x",
+    "cl",
+    "-cl-std=clc++2021",
+    "-target",
+    "x86_64-unknown-linux-gnu",
+    "-Xclang",
+    "-cl-ext=-all,+cl_khr_fp16,+__opencl_c_generic_address_space,+__opencl_c_int64",
+    "-cl-no-stdinc",
+    "-cl-single-precision-constant",
+    "-fsyntax-only",
+    "-ferror-limit=0",
+    "-ftemplate-backtrace-limit=0",
+    "-fno-spell-checking",
+    "-Wno-everything",
+)
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """An error of the front end: what, where, and the notes on it."""
+
+    message: str
+    file: str
+    line: int
+    notes: tuple[Complaint, ...] = ()
+
+
+@lru_cache
+def _index() -> Any | None:
+    """libclang's index, or None where it cannot be loaded."""
+    try:
+        cindex = importlib.import_module("clang.cindex")
+    except ImportError:
+        return None
+    try:
+        index = cindex.Index.create()
+    except cindex.LibclangError:
+        return None
+    # It is closed through its library, which the end of the process takes away first.
+    atexit.register(_index.cache_clear)
+    return index
+
+
+def available() -> bool:
+    """Whether there is a libclang that loads."""
+    return _index() is not None
+
+
+@lru_cache
+def _prelude() -> str:
+    return resources.files("zmlx.runtime").joinpath("check/legality.h").read_text(encoding="utf-8")
+
+
+def parse(texts: Mapping[str, str]) -> list[Complaint]:
+    """The errors in `MAIN` and what it includes.
+
+    Raises
+    ------
+    RuntimeError
+        There is no libclang.
+    """
+    index = _index()
+    if index is None:
+        raise RuntimeError(f"[metal_kernel] {MISSING}")
+    files = [(PRELUDE, _prelude()), *texts.items()]
+    unit = index.parse(MAIN, args=list(_ARGUMENTS), unsaved_files=files)
+    return [_complaint(d) for d in unit.diagnostics if d.severity >= 3]
+
+
+def _complaint(diagnostic: Any) -> Complaint:
+    place = diagnostic.location
+    file = place.file.name if place.file is not None else ""
+    return Complaint(diagnostic.spelling, file, place.line, tuple(map(_complaint, diagnostic.children)))

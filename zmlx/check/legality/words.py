@@ -1,0 +1,46 @@
+"""Names of Metal's types and address spaces that a kernel gives to a variable: to the front end some are ordinary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from zmlx.metal.tokens import Token, tokenize
+
+_SCALARS = (
+    "bool",
+    "char",
+    "uchar",
+    "short",
+    "ushort",
+    "int",
+    "uint",
+    "long",
+    "ulong",
+    "half",
+    "float",
+    "bfloat",
+)
+_TYPES = frozenset(_SCALARS) | {f"{t}{n}" for t in _SCALARS for n in "234"}
+_SPACES = frozenset({"device", "constant", "thread", "threadgroup", "kernel", "vertex", "fragment"})
+_BEFORE = _TYPES | {"auto", "size_t", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
+#: Types that C++ writes in several words, of which a second one may come after a first.
+_SEVERAL = frozenset({"short", "int", "long", "char"})
+_BEHIND = frozenset({"=", ";", ",", "[", ")", "{", ":"})
+
+
+def reserved_names(source: str) -> Iterator[Token]:
+    """The tokens that declare a variable by the name of a type or of an address space."""
+    code = [t for t in tokenize(source) if t.is_code]
+    for i in range(1, len(code) - 1):
+        token, before, behind = code[i], code[i - 1].text, code[i + 1].text
+        if token.text not in _TYPES | _SPACES or behind not in _BEHIND or before not in _BEFORE:
+            continue
+        if before in _SEVERAL and token.text in _SEVERAL:
+            continue
+        if token.text in _SPACES and behind in (")", "{"):
+            continue  # a member function of objects in that memory
+        start = i - 1
+        while start > 0 and code[start - 1].text not in (";", "{", "}"):
+            start -= 1
+        if "typedef" not in {t.text for t in code[start:i]}:
+            yield token
