@@ -196,7 +196,8 @@ class _Run:
                 own if x is None else view(x, contiguous, self._held)
                 for own, x in zip(inputs, varied, strict=True)
             ]
-            check = self._run("lockstep", [ctypes.addressof(memory) for memory in self._again()])
+            memories = self._again()
+            check = self._run("lockstep", [ctypes.addressof(memory) for memory in memories])
             found = [f for f in self._findings(check) if f.kind == "data-race" and "write" in f.message]
         finally:
             self.inputs = inputs
