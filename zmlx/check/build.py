@@ -39,7 +39,11 @@ _INSTRUMENTED = {
 }
 
 #: What is looked for besides, where arithmetic is checked.
-_ARITHMETIC = ("-fsanitize=float-cast-overflow,signed-integer-overflow,shift",)
+_ARITHMETIC = (
+    "-fno-wrapv",
+    "-fsanitize=float-cast-overflow,signed-integer-overflow,shift",
+    "-DZMLX_CHECK_ARITHMETIC",
+)
 
 #: What a checked kernel is linked with.
 _LINK = ("-pthread", "-ldl")

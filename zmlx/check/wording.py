@@ -244,8 +244,9 @@ class Words:
             ),
             layout.SHIFT: (
                 (
-                    f"shifts {kind} by {raw.value if raw.value < 1 << 31 else 'a negative number'}, which is undefined "
-                    "unless it is smaller than the number of its bits"
+                    f"shifts {kind or 'an integer'} by "
+                    f"{raw.value if raw.value < 1 << 31 else 'a negative number'}, which has no more bits than that: "
+                    "Metal takes the amount modulo the width, C++ and CUDA leave it undefined"
                 ),
                 "let the shift stay below the number of bits.",
                 "shifts it",

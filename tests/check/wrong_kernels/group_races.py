@@ -68,8 +68,10 @@ GROUP_RACES = (
         repair=(
             (
                 "s[i] = 0.5f * (s[(i + 1) % 64] + s[(i + 63) % 64]);",
-                "float v = 0.5f * (s[(i + 1) % 64] + s[(i + 63) % 64]);\n"
-                "  threadgroup_barrier(mem_flags::mem_threadgroup);\n  s[i] = v;",
+                (
+                    "float v = 0.5f * (s[(i + 1) % 64] + s[(i + 63) % 64]);\n"
+                    "  threadgroup_barrier(mem_flags::mem_threadgroup);\n  s[i] = v;"
+                ),
             ),
         ),
         array="s",

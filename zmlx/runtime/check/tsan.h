@@ -332,3 +332,11 @@ ZMLX_HOOK void __ubsan_handle_shift_out_of_bounds(const UbsanShift* data, uintpt
   using namespace zmlx::check;
   note_arithmetic(SHIFT, data->at, data->left, by, offset_of(ZMLX_HERE));
 }
+
+// A shift whose amount is taken modulo the width: msl/syntax.h.
+ZMLX_HOOK void zmlx_check_shift(int64_t amount) {
+  using namespace zmlx::check;
+  Finding f = start_finding(ARITHMETIC, SHIFT, NO_SLOT, 0, 0, READ, offset_of(ZMLX_HERE));
+  f.value = static_cast<uint64_t>(amount);
+  report(f);
+}
