@@ -160,3 +160,16 @@ def test_suppressions_of_a_suite(suite, workers):
     unneeded = pytester.runpytest_subprocess(*options, "-k", "nothing")
     assert unneeded.ret == pytest.ExitCode.TESTS_FAILED
     unneeded.stdout.fnmatch_lines(["ERROR: known.ini: the entry [[]a[]] suppressed nothing*"])
+
+
+def test_arithmetic_of_a_suite(suite):
+    pytester = suite("mem_threadgroup")
+    module = pytester.path / "turn.py"
+    module.write_text(module.read_text().replace("out[i] =", "out[i] = 0 * (1u << (i + 1)) +"))
+    plain = pytester.runpytest_subprocess("--zmlx-check", "-p", "zmlx.testing.plugin")
+    plain.assert_outcomes(passed=2)
+    asked = pytester.runpytest_subprocess(
+        "--zmlx-check", "--zmlx-check-arithmetic", "-p", "zmlx.testing.plugin"
+    )
+    asked.assert_outcomes(failed=1, passed=1)
+    asked.stdout.fnmatch_lines(["arithmetic in kernel 'turn': shifts an integer by 32*"])

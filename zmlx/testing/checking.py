@@ -26,13 +26,18 @@ class CheckHooks:
             self.suppressions = load_suppressions(path) if path else Suppressions()
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
+        self.arithmetic = bool(config.getoption("zmlx_check_arithmetic"))
         self.is_worker = hasattr(config, "workerinput")
         self.launches = self.accesses = self.findings = 0
         self.unneeded: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Generator[None, Any, Any]:
-        check = Checking(raise_on_finding=False, suppressions=self.suppressions)
+        check = Checking(
+            raise_on_finding=False,
+            suppressions=self.suppressions,
+            arithmetic=self.arithmetic,
+        )
         with intercepting(check):
             result = yield
         self.launches += check.launches
