@@ -245,7 +245,7 @@ class Words:
             layout.SHIFT: (
                 (
                     f"shifts {kind or 'an integer'} by "
-                    f"{raw.value if raw.value < 1 << 31 else 'a negative number'}, which has no more bits than that: "
+                    f"{raw.value if raw.value < 1 << 31 else 'a negative number'}, as many bits as it has or more: "
                     "Metal takes the amount modulo the width, C++ and CUDA leave it undefined"
                 ),
                 "let the shift stay below the number of bits.",
