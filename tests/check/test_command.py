@@ -210,3 +210,18 @@ def test_a_script_that_leaves_by_os_exit_is_reported_on(script, flag, status):
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == status, done.stderr
     assert "zmlx checked 1 launches" in done.stdout
+
+
+def test_arithmetic_of_a_suite(suite):
+    pytester = suite("mem_threadgroup")
+    module = pytester.path / "turn.py"
+    module.write_text(module.read_text().replace("out[i] =", "out[i] = 0 * (1u << (i + 1)) +"))
+    plain = pytester.runpytest_subprocess("--zmlx-check", "-p", "zmlx.testing.plugin")
+    plain.assert_outcomes(passed=2)
+    asked = pytester.runpytest_subprocess(
+        "--zmlx-check", "--zmlx-check-arithmetic", "-p", "zmlx.testing.plugin"
+    )
+    asked.assert_outcomes(failed=1, passed=1)
+    asked.stdout.fnmatch_lines(
+        ["arithmetic in kernel 'turn': shifts an integer by 64, as many bits as it has or more: Metal takes*"]
+    )

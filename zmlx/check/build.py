@@ -10,10 +10,12 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from zmlx.check.locals import FILLINGS
 from zmlx.errors import KernelCompileError
 from zmlx.launch import compiler as compilers
 from zmlx.launch.cache import cached, digest
@@ -31,11 +33,18 @@ _CHECKED = ("-O1", "-g", "-fno-finite-loops", "-fstack-protector-strong", "-DZML
 _INSTRUMENTED = {
     "gcc": (
         "-fsanitize=thread",
-        "-fsanitize=bounds,object-size,integer-divide-by-zero",
+        "-fsanitize=bounds,object-size,integer-divide-by-zero,alignment",
         "-finline-small-functions",
     ),
-    "clang": ("-fsanitize=thread", "-fsanitize=array-bounds,integer-divide-by-zero"),
+    "clang": ("-fsanitize=thread", "-fsanitize=array-bounds,integer-divide-by-zero,alignment"),
 }
+
+#: What is looked for besides, where arithmetic is checked.
+_ARITHMETIC = (
+    "-fno-wrapv",
+    "-fsanitize=float-cast-overflow,signed-integer-overflow,shift",
+    "-DZMLX_CHECK_ARITHMETIC",
+)
 
 #: What a checked kernel is linked with.
 _LINK = ("-pthread", "-ldl")
@@ -51,11 +60,18 @@ class CheckedProgram:
     library: ctypes.CDLL
     path: Path
     warnings: str
+    rebuild: Callable[[], Path]
+
+    def file(self) -> Path:
+        """Where the library is, for its lines: built again if the cache was cleared since."""
+        return self.path if self.path.exists() else self.rebuild()
 
 
 @cache
-def load_checked(signature: Signature) -> CheckedProgram:
+def load_checked(signature: Signature, arithmetic: bool = False, filling: str = "") -> CheckedProgram:
     """Build, or take from the cache, the checked program of a signature.
+
+    ``arithmetic``: conversions, overflows and shifts are checked too. ``filling``: one of `locals.FILLINGS`.
 
     Raises
     ------
@@ -64,7 +80,13 @@ def load_checked(signature: Signature) -> CheckedProgram:
     CompilerNotFoundError
         There is no compiler.
     """
-    path = _build(signature.kernel, host_text(signature, single=False, checked=True), host_flags(signature))
+    text = host_text(signature, single=False, checked=True)
+    flags = (*host_flags(signature), *(_ARITHMETIC if arithmetic else ()), *((filling,) if filling else ()))
+
+    def build() -> Path:
+        return _build(signature.kernel, text, flags).resolve()
+
+    path = build()
     library = ctypes.CDLL(str(loadable(path)))
     library.zmlx_check_prepare.argtypes = (ctypes.c_void_p,)
     library.zmlx_check_prepare.restype = ctypes.c_int
@@ -73,19 +95,25 @@ def load_checked(signature: Signature) -> CheckedProgram:
     library.zmlx_check_stop.argtypes = ()
     library.zmlx_check_stop.restype = None
     library.zmlx_check_size.restype = ctypes.c_uint64
-    return CheckedProgram(library, path, _warnings(signature))
+    return CheckedProgram(library, path, _warnings(signature), build)
 
 
 @cache
 def _flags(compiler: Compiler) -> tuple[str, ...]:
     flags = (*_CHECKED, *_INSTRUMENTED[compiler.kind])
-    return (*flags, *_READS_BEFORE_WRITES) if _accepts(compiler, _READS_BEFORE_WRITES) else flags
+    known = compiler.kind == "clang" and _accepts(compiler, _READS_BEFORE_WRITES)
+    return (*flags, *_READS_BEFORE_WRITES) if known else flags
+
+
+@cache
+def can_fill() -> bool:
+    """Whether the compiler can give variables without a value one of `locals.FILLINGS`."""
+    compiler = compilers.find_compiler()
+    return all(_accepts(compiler, (filling,)) for filling in FILLINGS)
 
 
 def _accepts(compiler: Compiler, flags: tuple[str, ...]) -> bool:
     """Whether a compiler knows these flags, which its versions may not all do."""
-    if compiler.kind != "clang":
-        return False
     command = [*compiler.command, "-fsanitize=thread", *flags, "-c", "-x", "c++", "-", "-o", os.devnull]
     return subprocess.run(command, input="int i;", capture_output=True, text=True).returncode == 0
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,10 @@ SUPPRESSIONS_VARIABLE = "ZMLX_CHECK_SUPPRESSIONS"
 SCHEDULES = ("one simdgroup at a time", "reversed", "random")
 
 _OFF = ("", "0", "false", "no")
+
+
+class UncheckedWarning(UserWarning):
+    """Part of a launch was not checked; the text says what."""
 
 
 class Checking:
@@ -65,6 +71,7 @@ class Checking:
         memory_limit: int = 4 << 30,
         suppressions: Suppressions | None = None,
         max_findings: int = 1000,
+        arithmetic: bool = False,
     ) -> None:
         self.suppressions = suppressions or Suppressions()
         self.raise_on_finding = raise_on_finding
@@ -72,6 +79,8 @@ class Checking:
         self.time_limit = time_limit
         self.memory_limit = memory_limit
         self.max_findings = max_findings
+        self.arithmetic = arithmetic
+        self._lock = threading.RLock()
         self.findings: list[Finding] = []
         self.dropped = 0
         self.launches = 0
@@ -88,31 +97,49 @@ class Checking:
         KernelCheckError
             There are findings, and ``raise_on_finding`` is set.
         """
+        from zmlx.check import groups
         from zmlx.check import run as checked_run
         from zmlx.check.legality.judge import static_findings
+        from zmlx.translate import translate
 
-        self.launches += 1
-        if self.outer is not None:
-            self.outer.launches += 1
+        self._count(launches=1)
+        meets = translate(signature.kernel, "host").uses_sync
+        self._take(signature, groups.clamped(signature, call.grid, call.threadgroup, meets), origin)
         refused, notes = static_findings(signature, call.threadgroup)
-        self.notes += [note for note in notes if note not in self.notes]
+        self._add_notes(notes)
         self._take(signature, refused, origin)
-        limits = checked_run.Limits(self.time_limit, self.memory_limit)
+        limits = checked_run.Limits(self.time_limit, self.memory_limit, self.arithmetic)
         result = checked_run.launch(signature, call, limits, self._schedules(signature, call))
-        self.accesses += result.accesses
-        if self.outer is not None:
-            self.outer.accesses += result.accesses
-        self.dropped += result.dropped
-        self.notes += [note for note in result.notes if note not in self.notes]
+        self._count(accesses=result.accesses, dropped=result.dropped)
+        for note in self._add_notes(result.notes):
+            if checked_run.BOUNDS_ONLY in note:
+                warnings.warn(note, UncheckedWarning, stacklevel=2)
         self._take(signature, result.findings, origin)
         return result.outputs
+
+    def _count(self, launches: int = 0, accesses: int = 0, dropped: int = 0) -> None:
+        """Add to what was seen, here and in the check that hears of this one."""
+        with self._lock:
+            self.launches += launches
+            self.accesses += accesses
+            self.dropped += dropped
+        if self.outer is not None:
+            self.outer._count(launches, accesses)
+
+    def _add_notes(self, notes: Sequence[str]) -> list[str]:
+        """Keep the notes that are new, and return them."""
+        with self._lock:
+            added = [note for note in dict.fromkeys(notes) if note not in self.notes]
+            self.notes += added
+        return added
 
     def _take(self, signature: Signature, findings: list[Finding], origin: Origin | None) -> None:
         """Note findings that are not suppressed, and raise if that is asked for."""
         from zmlx.check.origins import with_files
 
-        kept = with_files(self.suppressions.keep(findings), signature.kernel, origin)
-        self._note(kept)
+        with self._lock:
+            kept = with_files(self.suppressions.keep(findings), signature.kernel, origin)
+            self._note(kept)
         if kept and self.raise_on_finding:
             raise KernelCheckError(_error_text(signature, kept), kept)
 
@@ -121,9 +148,10 @@ class Checking:
         from zmlx.translate import translate
 
         key = (signature, call.grid, call.threadgroup)
-        if key in self._compared:
-            return ()
-        self._compared.add(key)
+        with self._lock:
+            if key in self._compared:
+                return ()
+            self._compared.add(key)
         kernel = signature.kernel
         meets = translate(kernel, "host").uses_sync or kernel.atomic_outputs
         return self.schedules if meets or "atomic" in kernel.source + kernel.header else ()
@@ -186,6 +214,7 @@ def checked(
     time_limit: float = 60.0,
     memory_limit: int = 4 << 30,
     suppressions: str | os.PathLike[str] | None = None,
+    arithmetic: bool = False,
 ) -> Iterator[Checking]:
     """Run the launches of a ``with`` block under the checker.
 
@@ -202,6 +231,9 @@ def checked(
         checked against its bounds only, and ``notes`` says so.
     suppressions
         A file that names findings which are known and meant; see `zmlx.check.suppressions`.
+    arithmetic
+        Report arithmetic that Metal leaves undefined too (numbers beyond the integer they are converted to, signed
+        overflow, shifts by more than the bits there are), and NaN in outputs of inputs that are all finite.
 
     Raises
     ------
@@ -222,7 +254,7 @@ def checked(
     if unknown:
         raise ValueError(f"schedules: expected some of {', '.join(map(repr, SCHEDULES))}; got {unknown[0]!r}")
     known = load_suppressions(suppressions) if suppressions is not None else None
-    check = Checking(raise_on_finding, schedules, time_limit, memory_limit, known)
+    check = Checking(raise_on_finding, schedules, time_limit, memory_limit, known, arithmetic=arithmetic)
     above = current()
     if isinstance(above, Checking):
         check.outer = above if above.hears_inner else above.outer

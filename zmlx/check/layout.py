@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 MAX_FINDINGS = 128
-FIRST_VARIABLE = 64
+FIRST_VARIABLE = 128
 MAX_VARIABLES = 64
 MAX_WAITS = 16
 NO_SLOT = 0xFFFFFFFF
@@ -18,6 +18,10 @@ KINDS = {
     4: "barrier-divergence",
     5: "memory-order",
     6: "stopped",
+    7: "misaligned",
+    8: "inactive-lane",
+    9: "metal-lint",
+    10: "arithmetic",
 }
 
 #: ``Detail``
@@ -28,6 +32,8 @@ DIFFERENT_BARRIERS, HAS_RETURNED, PART_OF_SIMDGROUP = 10, 11, 12
 SIMDGROUP_BARRIER_ONLY = 13
 DIVISION = 15
 STACK_DAMAGED = 16
+LANES_DIFFER, WIDE_REDUCTION = 17, 18
+FLOAT_TO_INTEGER, SIGNED_OVERFLOW, SHIFT, NOT_A_NUMBER = 19, 20, 21, 22
 
 #: ``Access``
 WRITE, ATOMIC = 1, 2
@@ -87,6 +93,7 @@ class Array(ctypes.Structure):
         ("parameter", ctypes.c_uint32),
         ("writable", ctypes.c_uint32),
         ("defined", ctypes.c_uint32),
+        ("floating", ctypes.c_uint32),
         ("shadowed", ctypes.c_uint32),
     )
 
@@ -117,6 +124,8 @@ class Check(ctypes.Structure):
         ("arrays", ctypes.POINTER(Array)),
         ("array_count", ctypes.c_uint32),
         ("schedule", ctypes.c_uint32),
+        ("arithmetic", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
         ("findings", RawFinding * MAX_FINDINGS),
         ("finding_count", ctypes.c_uint32),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from zmlx.check import layout, wording
-from zmlx.check.build import CheckedProgram, load_checked
+from zmlx.check.build import CheckedProgram, can_fill, load_checked
 from zmlx.check.findings import Access, Finding
 from zmlx.check.layout import Array, Check, Extent
+from zmlx.check.locals import FILLINGS
+from zmlx.check.locals import suspects as find_suspects
 from zmlx.check.symbolize import Places
 from zmlx.check.wording import Storage, Words
 from zmlx.check.worker import run_guarded
@@ -18,7 +21,7 @@ from zmlx.errors import KernelRuntimeError
 from zmlx.launch import gradient, host, host_call
 from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
 from zmlx.launch.records import Triple, launched_group, threads_of
-from zmlx.metal.signature import Signature
+from zmlx.metal.signature import Parameter, Signature
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -27,7 +30,15 @@ if TYPE_CHECKING:
 
 #: Bytes of shadow memory that a launch may take: two marks of 8 bytes for each element (each 4 bytes of larger ones).
 MARKS = 16
+#: ``Array.floating`` by the name of a dtype.
+_FLOATING = {"float16": 1, "bfloat16": 2, "float32": 4}
+
+#: Schedules in which threadgroups come in another order. One that waits for an earlier one never ends in them.
+_OTHER_GROUP_ORDER = ("reversed", "random")
 MAX_GROUP_MEMORY = 32768
+
+#: What notes say of an array whose accesses are not compared with each other.
+BOUNDS_ONLY = "are checked against its bounds only"
 
 #: What floating-point atomics may differ by when they are added up in another order, relative to the largest element,
 #: by the bytes of an element.
@@ -45,6 +56,7 @@ class Limits:
 
     time: float = 60.0
     memory: int = 4 << 30
+    arithmetic: bool = False
 
 
 @dataclass
@@ -68,13 +80,13 @@ def launch(signature: Signature, call: Call, limits: Limits, schedules: Sequence
     MemoryError
         There is no address space for the arrays.
     """
-    program = load_checked(signature)
+    program = load_checked(signature, limits.arithmetic)
     outputs = allocate(call)
     run = _Run(program, signature, call, limits, outputs)
     try:
         result = run.first()
         if not result.findings and run.threads:
-            result.findings += run.compare(schedules)
+            result.findings += run.fill_locals() or run.vary_inputs() or run.compare(schedules)
     finally:
         run.release()
     result.outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
@@ -99,7 +111,10 @@ class _Run:
         self.outputs = outputs
         self.notes: list[str] = []
         self._initial: dict[int, Any] = {}
+        self.same_value = False
+        self.took = 0.0
         self._held: list[Buffer] = []
+        self._kept: list[Any] = []
         contiguous = signature.kernel.ensure_row_contiguous
         self.inputs = [view(x, contiguous, self._held) for x in call.inputs]
         self.targets = [view(x, False, self._held) for x in outputs]
@@ -121,15 +136,90 @@ class _Run:
     def first(self) -> Result:
         if not self.threads:
             return Result(self.outputs, [])
+        began = time.monotonic()
         check = self._run("lockstep", [view.address for view in self.targets])
+        self.took = time.monotonic() - began
+        self.same_value = bool(check.same_value)
         findings = self._findings(check)
         return Result(self.outputs, findings, check.accesses, check.dropped, self.notes)
+
+    def _again(self) -> list[Any]:
+        return [(ctypes.c_char * max(1, x.nbytes))() for x in self.outputs]
+
+    def fill_locals(self) -> list[Finding]:
+        """Run with variables that have no value filled in two ways; see `zmlx.check.locals`."""
+        suspects = find_suspects(self.signature.kernel, self.program.warnings)
+        if not suspects or not can_fill():
+            return []
+        own, self.program = self.program, self.program
+        memories, found = [], []
+        try:
+            for filling in FILLINGS:
+                self.program = load_checked(self.signature, self.limits.arithmetic, filling)
+                memories.append(self._again())
+                check = self._run("lockstep", [ctypes.addressof(memory) for memory in memories[-1]])
+                found.append(self._findings(check))
+        finally:
+            self.program = own
+        places = Places(self.signature.kernel, self.program.file(), ())
+        if [f.identity for f in found[0]] != [f.identity for f in found[1]]:
+            messages = [f.message for part in found for f in part]
+            how = f"when it begins with another one, the kernel {messages[0]}"
+            return [wording.unset_local(self.signature.kernel, suspects, places, how)]
+        for name, array, zeros, pattern in zip(
+            self.signature.kernel.output_names, self.outputs, *memories, strict=True
+        ):
+            size = array.itemsize
+            if zeros.raw == pattern.raw:
+                continue
+            index = next(
+                i for i in range(array.size) if zeros.raw[i * size :][:size] != pattern.raw[i * size :][:size]
+            )
+            how = f"{name}[{index}] changes with what it happens to hold"
+            return [wording.unset_local(self.signature.kernel, suspects, places, how)]
+        return []
+
+    def vary_inputs(self) -> list[Finding]:
+        """Where threads wrote the same value to one element, run with inputs that are not constant.
+
+        Only races between writes count: of other inputs a kernel may go wrong in many ways.
+        """
+        if not self.same_value:
+            return []
+        inputs, held = self.inputs, len(self._held)
+        contiguous = self.signature.kernel.ensure_row_contiguous
+        varied = [_varied(x) for x in self.call.inputs]
+        if all(x is None for x in varied):
+            return []
+        try:
+            self.inputs = [
+                own if x is None else view(x, contiguous, self._held)
+                for own, x in zip(inputs, varied, strict=True)
+            ]
+            memories = self._again()
+            check = self._run("lockstep", [ctypes.addressof(memory) for memory in memories])
+            found = [f for f in self._findings(check) if f.kind == "data-race" and "write" in f.message]
+        finally:
+            self.inputs = inputs
+            for buffer in self._held[held:]:
+                release(buffer)
+            del self._held[held:]
+        note = "Seen with other numbers in inputs that hold one number only, which made all threads write the same."
+        return [replace(f, notes=(*f.notes, note)) for f in found]
 
     def compare(self, schedules: Sequence[str]) -> list[Finding]:
         """Run in other orders; an output that changes is a finding."""
         for schedule in schedules:
-            again = [(ctypes.c_char * max(1, x.nbytes))() for x in self.outputs]
-            check = self._run(schedule, [ctypes.addressof(memory) for memory in again])
+            again = self._again()
+            limit = min(self.limits.time, max(5.0, 50 * self.took))
+            check = self._run(schedule, [ctypes.addressof(memory) for memory in again], limit)
+            if check.stopped == _SIGNALLED and schedule in _OTHER_GROUP_ORDER:
+                self._add_note(
+                    f"{self.signature.kernel.name}: did not end with its threadgroups in another order ({schedule}), "
+                    "and was not compared in it: it seems to wait for an earlier threadgroup, which Metal does not "
+                    "promise to have started."
+                )
+                continue
             findings = self._findings(check)
             if findings:
                 note = f"Seen with the threads in another order: {schedule}."
@@ -187,7 +277,7 @@ class _Run:
 
     # ---- running ----
 
-    def _run(self, schedule: str, targets: Sequence[int | None]) -> Check:
+    def _run(self, schedule: str, targets: Sequence[int | None], limit: float | None = None) -> Check:
         check = Check()
         kernel = self.signature.kernel
         parameters = self.signature.parameters
@@ -206,6 +296,7 @@ class _Run:
                 Extent(*groups),
             )
         check.arrays, check.array_count = arrays, len(arrays)
+        check.arithmetic = self.limits.arithmetic
         check.schedule, check.seed = layout.SCHEDULES[schedule], 0x5EED
         library = self.program.library
         entry = ctypes.cast(library.zmlx_check_entry, ctypes.c_void_p)
@@ -223,7 +314,7 @@ class _Run:
         failed = run_guarded(
             work,
             library.zmlx_check_stop,
-            self.limits.time,
+            self.limits.time if limit is None else limit,
             lambda: f"checking {kernel.name}: {check.groups_done} of {count} threadgroups",
         )
         if failed or check.stopped == _NO_MEMORY:
@@ -234,23 +325,31 @@ class _Run:
 
     def _arrays(self, targets: Sequence[int | None]) -> Any:
         kernel = self.signature.kernel
-        found = []
+        found: list[Array] = []
+        self._kept.clear()
         self.storage.clear()
         budget = self.limits.memory
         for number, parameter in enumerate(self.signature.parameters):
+            if parameter.role in ("shape", "strides"):
+                found.append(self._extents(number, parameter))
+                self.storage[len(found) - 1] = Storage(
+                    parameter.name, parameter.role, found[-1].bytes, found[-1].itemsize
+                )
+                continue
             if parameter.role not in ("input", "output"):
                 continue
             written = parameter.role == "output"
             view = (self.targets if written else self.inputs)[parameter.array]
-            itemsize = (self.outputs if written else self.call.inputs)[parameter.array].itemsize
+            array = (self.outputs if written else self.call.inputs)[parameter.array]
+            itemsize = array.itemsize
             low, size = _extent(view, itemsize)
             shadow = size // min(itemsize, 4) * MARKS if written else 0
             shadowed = shadow <= budget
             budget -= shadow if shadowed else 0
             if not shadowed:
                 self._add_note(
-                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) are checked against its "
-                    "bounds only: comparing them with each other would take more than the memory limit."
+                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {BOUNDS_ONLY}: "
+                    "comparing them with each other would take more than the memory limit."
                 )
             initial = self.call.init_value is not None
             source = view.address - low if view.address is not None and (not written or initial) else None
@@ -264,6 +363,7 @@ class _Run:
                     number,
                     written,
                     not written or initial,
+                    _FLOATING.get(str(array.dtype).rpartition(".")[2], 0),
                     shadowed,
                 )
             )
@@ -272,6 +372,14 @@ class _Run:
         if self.call.init_value is not None:
             self._keep_initial(found)
         return (Array * len(found))(*found)
+
+    def _extents(self, number: int, parameter: Parameter) -> Array:
+        """The shape or strides of an input as an array: their own copy, which the launch keeps."""
+        memory = argument(parameter.role, self.inputs[parameter.array])
+        self._kept.append(memory)
+        size = 4 if parameter.role == "shape" else 8
+        address = memory if isinstance(memory, int) or memory is None else ctypes.addressof(memory)
+        return Array(address, None, parameter.type.ndim * size, 0, size, number, False, True, 0, False)
 
     def _keep_initial(self, arrays: list[Array]) -> None:
         if not self._initial:
@@ -298,7 +406,7 @@ class _Run:
         offsets += [wait.pc for wait in waits] + [check.same_value_pc]
         if check.stopped or check.outer.error:
             offsets += [check.last_pc, check.stopped_pc]
-        places = Places(kernel, self.program.path, offsets)
+        places = Places(kernel, self.program.file() if any(offsets) else self.program.path, offsets)
         words = Words(kernel.name, dict(self.storage), places, self.groups, self.group, self.call.grid)
         found = wording.refine(raws, words)
         found += self._stopped(check, words)
@@ -353,6 +461,18 @@ class _Run:
             message = "read or wrote memory that does not exist"
             return [Finding("out-of-bounds", kernel, message, wording.ADVICE_BOUNDS, (last,))]
         return []
+
+
+def _varied(x: mx.array) -> mx.array | None:
+    """A floating-point array that holds one number only with several near it instead; None for other arrays."""
+    import mlx.core as mx
+
+    if x.size < 2 or not mx.issubdtype(x.dtype, mx.floating) or not bool(mx.all(x == x.reshape(-1)[0])):
+        return None
+    steps = (mx.arange(x.size) % 7).astype(mx.float32).reshape(x.shape) / 8
+    varied = (x.astype(mx.float32) + (1 + mx.abs(x.astype(mx.float32))) * steps).astype(x.dtype)
+    mx.eval(varied)
+    return varied
 
 
 def _extent(view: View, itemsize: int) -> tuple[int, int]:

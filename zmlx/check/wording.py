@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from zmlx.check import layout
 from zmlx.check.findings import Access, Finding, ThreadPosition
 from zmlx.check.layout import RawFinding, Waiting
+from zmlx.check.locals import Suspect, is_doubtful
 from zmlx.check.symbolize import NO_PLACE, Place, Places
 from zmlx.launch.records import Triple
 from zmlx.metal.signature import KernelSource
@@ -21,6 +22,7 @@ _BARRIER = {
 ADVICE_BOUNDS = (
     "compare the index with the array's size before the access, also for the threads at the edge of the grid."
 )
+STOPPED_NOTE = "The thread was stopped before the access; the others went on."
 ADVICE_ACROSS = (
     "let each element belong to one threadgroup, make all accesses to it atomic, or split the work into two launches: "
     "no barrier reaches from one threadgroup to another."
@@ -64,9 +66,13 @@ class Storage:
 
     @property
     def described(self) -> str:
-        noun = {"input": "the input", "output": "the output", "threadgroup": "the threadgroup variable"}[
-            self.kind
-        ]
+        noun = {
+            "input": "the input",
+            "output": "the output",
+            "threadgroup": "the threadgroup variable",
+            "shape": "the shape",
+            "strides": "the strides",
+        }[self.kind]
         return f"{noun} {self.name}"
 
 
@@ -105,6 +111,10 @@ class Words:
             "barrier-divergence": self._divergence,
             "memory-order": self._memory_order,
             "stopped": self._division,
+            "misaligned": self._misaligned,
+            "inactive-lane": self._inactive_lane,
+            "metal-lint": self._simd_use,
+            "arithmetic": self._arithmetic,
         }[kind]
         return word(raw, finding, storage, place)
 
@@ -166,8 +176,92 @@ class Words:
         if raw.detail != layout.READ_ONLY and storage is None and raw.detail != layout.LOCAL_OBJECT:
             verb = f"{verb} it"
         access = self._mine(raw, verb, place)
-        notes = ("The thread was stopped before the access; the others went on.",)
+        stopped = storage is None or raw.access & layout.WRITE
+        notes = (STOPPED_NOTE if stopped else "The thread went on, and read what lies there: zeros.",)
         return replace(finding, message=message, advice=advice, accesses=(access,), notes=notes)
+
+    def _misaligned(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
+        kind = raw.text.decode(errors="replace").strip("'") or "an atomic"
+        where = f"{storage.name}[{finding.index}]" if storage is not None else "a variable of its own"
+        message = (
+            f"accesses {where} as {kind}, {raw.other_thread} bytes past an address that {kind} may have: a multiple "
+            f"of {raw.value}"
+        )
+        advice = (
+            "access it element by element, through a packed vector type (packed_float4), or let the index be a "
+            "multiple of the vector's length."
+        )
+        notes = (STOPPED_NOTE,) if raw.value > 8 else ()
+        access = self._mine(raw, f"accesses {where}", place)
+        return replace(finding, message=message, advice=advice, accesses=(access,), notes=notes)
+
+    def _inactive_lane(self, raw: RawFinding, finding: Finding, _: Storage | None, place: Place) -> Finding:
+        there = raw.value < raw.offset
+        if there:
+            why = "is not active here: it has returned, or takes another branch"
+        elif raw.value < 32:
+            why = f"does not exist: the simdgroup has {raw.offset} threads"
+        else:
+            why = "does not exist"
+        which = f"lane {raw.value}" if raw.value < 32 else "a lane outside of its simdgroup or quadgroup"
+        message = f"reads the value of {which}, which {why}; Metal leaves the result undefined"
+        advice = (
+            "call it where all lanes that are read from take part, and read only from lanes that are there."
+        )
+        access = self._mine(raw, f"reads from {which}", place)
+        return replace(finding, message=message, advice=advice, accesses=(access,))
+
+    def _simd_use(self, raw: RawFinding, finding: Finding, _: Storage | None, place: Place) -> Finding:
+        if raw.detail == layout.LANES_DIFFER:
+            message = (
+                f"broadcasts from lane {raw.value}, and another lane of the same operation from lane {raw.offset}: the "
+                "lane of a broadcast must be the same in all lanes"
+            )
+            advice = "use simd_shuffle (or quad_shuffle), whose lanes may differ."
+            what = f"names lane {raw.value}"
+        else:
+            message = "reduces integers of 64 bits over a simdgroup, which Metal does not have"
+            advice = "reduce 32-bit halves, or exchange the values through threadgroup memory."
+            what = "reduces 64 bits"
+        return replace(finding, message=message, advice=advice, accesses=(self._mine(raw, what, place),))
+
+    def _arithmetic(
+        self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
+    ) -> Finding:
+        kind = raw.text.decode(errors="replace").strip("'")
+        message, advice, what = {
+            layout.FLOAT_TO_INTEGER: (
+                f"converts a number to {kind} that {kind} cannot hold; back ends differ in what comes of it",
+                "clamp the number before it is converted.",
+                "converts it",
+            ),
+            layout.SIGNED_OVERFLOW: (
+                f"overflows a signed integer ({kind}), which is undefined",
+                "compute with unsigned integers, which wrap around, or with wider ones.",
+                "computes it",
+            ),
+            layout.SHIFT: (
+                (
+                    f"shifts {kind or 'an integer'} by "
+                    f"{raw.value if raw.value < 1 << 31 else 'a negative number'}, as many bits as it has or more: "
+                    "Metal takes the amount modulo the width, C++ and CUDA leave it undefined"
+                ),
+                "let the shift stay below the number of bits.",
+                "shifts it",
+            ),
+            layout.NOT_A_NUMBER: (
+                (
+                    f"{raw.value} elements of {finding.array} are NaN, and no input has a NaN or an infinity; the "
+                    f"first is {finding.array}[{finding.index}]"
+                ),
+                "look for 0 / 0, inf - inf, and roots and logarithms of negative numbers.",
+                "the last write to it",
+            ),
+        }[raw.detail]
+        access = Access(what, place) if raw.detail == layout.NOT_A_NUMBER else self._mine(raw, what, place)
+        return replace(finding, message=message, advice=advice, accesses=(access,))
 
     def _local_array(self, raw: RawFinding, finding: Finding, place: Place) -> Finding:
         kind = raw.text.decode(errors="replace").strip("'").replace(" [", "[")
@@ -345,23 +439,47 @@ def unset_variables(kernel: KernelSource, warnings: str, places: Places) -> list
     found = []
     for line in warnings.splitlines():
         match = _UNSET.search(line)
-        if match is None or not match["file"].startswith(kernel.name):
+        # What only may be so is tried out: see locals.py.
+        if match is None or is_doubtful(line) or not match["file"].startswith(kernel.name):
             continue
         place = places.named(match["file"], int(match["line"]))
-        how = "may be" if match["how"] == "may" or "whenever" in line else "is"
-        message = f"the variable {match['name']} {how} read before it has a value"
-        access = Access(f"reads {match['name']}", place)
+        # The compiler names parts of an array that it has taken apart: held$0.
+        name = match["name"].partition("$")[0]
+        message = f"the variable {name} is read before it has a value"
+        access = Access(f"reads {name}", place)
         finding = Finding(
             "uninitialized",
             kernel.name,
             message,
             "give it a value where it is declared.",
             (access,),
-            match["name"],
+            name,
         )
         if finding not in found:
             found.append(finding)
     return found
+
+
+def unset_local(kernel: KernelSource, suspects: Sequence[Suspect], places: Places, how: str) -> Finding:
+    """A variable that was seen to be read before it has a value."""
+    named = [s for s in suspects if not s.declared] or list(suspects)
+    names = list(dict.fromkeys(s.name for s in named))
+    which = (
+        f"the variable {names[0]} is" if len(names) == 1 else f"one of the variables {', '.join(names)} is"
+    )
+    first = named[0]
+    access = Access(
+        f"declares {first.name} without a value" if first.declared else f"reads {first.name}",
+        places.line(first.part, first.line),
+    )
+    return Finding(
+        "uninitialized",
+        kernel.name,
+        f"{which} read before it has a value: {how}",
+        "give it a value where it is declared, or read only what was written.",
+        (access,),
+        names[0] if len(names) == 1 else "",
+    )
 
 
 def refine(raws: Sequence[RawFinding], words: Words) -> list[Finding]:

@@ -156,7 +156,12 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
     )
     attributes = [f"zmlx_thread.{name}()" for name, _ in kernel.attributes]
     return _entry(
-        signature, function, run, "zmlx::Group& zmlx_group, const zmlx::Thread& zmlx_thread", attributes
+        signature,
+        function,
+        run,
+        "zmlx::Group& zmlx_group, const zmlx::Thread& zmlx_thread",
+        attributes,
+        checked,
     )
 
 
@@ -173,12 +178,19 @@ def region_text(signature: Signature) -> str:
     return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 
 
-def _entry(signature: Signature, function: str, run: str, parameters: str, attributes: list[str]) -> str:
+def _entry(
+    signature: Signature,
+    function: str,
+    run: str,
+    parameters: str,
+    attributes: list[str],
+    checked: bool = False,
+) -> str:
     """A kernel's function and the entry that runs it for some threadgroups of a launch."""
-    unpack, arguments = _unpack(signature)
+    unpack, arguments = _unpack(signature, checked)
     arguments = ["zmlx_group", *arguments, *attributes]
     return (
-        f"{_CAP_ALIGNMENT}{function}"
+        f"{'' if checked else _CAP_ALIGNMENT}{function}"
         '#line 1 "zmlx entry"\n'
         "using namespace metal;\n"
         'extern "C" __attribute__((visibility("default"))) void zmlx_entry(\n'
@@ -195,11 +207,11 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _unpack(signature: Signature) -> tuple[str, list[str]]:
+def _unpack(signature: Signature, checked: bool) -> tuple[str, list[str]]:
     """Statements that read the launch's buffers into locals, and the kernel's arguments made of them.
 
     Scalars and shapes are copied to locals: through a pointer, every store to an output would make the compiler
-    read them again.
+    read them again. A checked run places shapes and strides like arrays, and reads them where they are.
     """
     lines, arguments = [], []
     for index, parameter in enumerate(signature.parameters):
@@ -213,6 +225,10 @@ def _unpack(signature: Signature) -> tuple[str, list[str]]:
             lines.append(f"  auto* {local} = static_cast<const {kind}*>({source});")
         elif parameter.role in ("shape", "strides"):
             kind = "int" if parameter.role == "shape" else "int64_t"
+            if checked:
+                lines.append(f"  auto* {local} = static_cast<const {kind}*>({source});\n")
+                arguments.append(local)
+                continue
             count = parameter.type.ndim
             lines.append(
                 f"  struct {{ {kind} zmlx_at[{count}]; }} {local}; for (int zmlx_i = 0; zmlx_i < {count}; ++zmlx_i) "

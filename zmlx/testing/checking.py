@@ -45,7 +45,8 @@ def _load(config: pytest.Config) -> Suppressions:
 @contextmanager
 def watching_conftests(config: pytest.Config) -> Iterator[None]:
     """Check the launches made while conftest files are imported, for `CheckHooks` to report."""
-    check = Checking(raise_on_finding=False, suppressions=_load(config))
+    arithmetic = bool(getattr(config.known_args_namespace, "zmlx_check_arithmetic", False))
+    check = Checking(raise_on_finding=False, suppressions=_load(config), arithmetic=arithmetic)
     config.stash[_CONFTESTS] = check
     with intercepting(check):
         yield
@@ -70,6 +71,13 @@ class CheckHooks:
             if conftests.findings:
                 self.errors.append(f"while a conftest was imported:\n{conftests.report()}")
 
+    def _new_check(self) -> Checking:
+        return Checking(
+            raise_on_finding=False,
+            suppressions=self.suppressions,
+            arithmetic=bool(self.option.zmlx_check_arithmetic),
+        )
+
     def _count(self, check: Checking) -> None:
         self.launches += check.launches
         self.accesses += check.accesses
@@ -77,7 +85,7 @@ class CheckHooks:
         self.notes += [note for note in check.notes if note not in self.notes]
 
     def _checked(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        check = Checking(raise_on_finding=False, suppressions=self.suppressions)
+        check = self._new_check()
         try:
             with intercepting(check):
                 result = yield
@@ -126,7 +134,7 @@ class CheckHooks:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        check = Checking(raise_on_finding=False, suppressions=self.suppressions)
+        check = self._new_check()
         with intercepting(check):
             report = yield
         self._count(check)

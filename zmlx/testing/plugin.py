@@ -98,6 +98,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run every Metal kernel under the checker, on the CPU; a finding fails its test",
     )
     group.addoption(
+        "--zmlx-check-arithmetic",
+        dest="zmlx_check_arithmetic",
+        action="store_true",
+        help="with --zmlx-check: undefined arithmetic, and NaN out of finite inputs, are findings too",
+    )
+    group.addoption(
         "--zmlx-check-suppressions",
         dest="zmlx_check_suppressions",
         metavar="FILE",

@@ -184,6 +184,21 @@ void stop_thread() {
   __builtin_unreachable();
 }
 
+// Makes memory between the arrays readable. Every page may be a mapping of its own, of which a process has so many.
+static bool open_page(uintptr_t address, size_t size) {
+  constexpr uint32_t MOST = 4096;
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t first = address & ~(page - 1), end = page_up(address + size);
+  if (end > S.base + S.span || S.opened >= MOST) return false;
+  for (uintptr_t at = first; at < end; at += page) {
+    const Slot& slot = S.slot[(at - S.base) >> S.shift];
+    if (slot.data && at >= slot.data && at < page_up(slot.data + slot.bytes)) continue;
+    ++S.opened;
+    if (mprotect(reinterpret_cast<void*>(at), page, PROT_READ) != 0) return false;
+  }
+  return true;
+}
+
 // Memory of the engine and of the running thread itself.
 static bool is_own(uintptr_t address, uint32_t access) {
   const uintptr_t here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
@@ -214,6 +229,8 @@ void outside(uintptr_t address, size_t size, uint32_t access, uint32_t pc) {
     }
   }
   report(f);
+  // A value that is read from outside may not be used: the thread goes on, and reads zeros.
+  if (access == READ && relative < S.span && open_page(address, size)) return;
   stop_thread();
 }
 
@@ -286,6 +303,51 @@ ZMLX_EXPORT void zmlx_check_stop() {
   if (zmlx::check::running) pthread_kill(zmlx::check::runner, SIGURG);
 }
 
+namespace zmlx {
+namespace check {
+namespace {
+
+// Whether a floating-point number is NaN, or an infinity too.
+bool is_special(const Slot& slot, uint64_t offset, uint32_t floating, bool infinity) {
+  const auto* at = reinterpret_cast<const unsigned char*>(slot.data + offset);
+  uint32_t bits = 0, exponent = 0x7f800000u;
+  if (floating == 4) {
+    __builtin_memcpy(&bits, at, 4);
+  } else {
+    uint16_t half;
+    __builtin_memcpy(&half, at, 2);
+    bits = floating == 2 ? uint32_t(half) << 16 : half;
+    if (floating == 1) exponent = 0x7c00u;
+  }
+  const uint32_t rest = bits & (exponent == 0x7c00u ? 0x3ffu : 0x7fffffu);
+  return (bits & exponent) == exponent && (infinity || rest != 0);
+}
+
+void look_for_nan(Check& check, uint32_t output) {
+  for (uint32_t i = 0; i < check.array_count; ++i) {
+    const Array& array = check.arrays[i];
+    if (array.writable || !array.floating) continue;
+    for (uint64_t at = 0; at < array.bytes; at += array.itemsize)
+      if (is_special(S.slot[i], at, array.floating, true)) return;
+  }
+  const Slot& slot = S.slot[output];
+  const Array& array = check.arrays[output];
+  uint64_t found = 0;
+  Finding f = start_finding(ARITHMETIC, NOT_A_NUMBER, output, 0, 0, WRITE, 0);
+  for (uint64_t at = 0; at < array.bytes; at += array.itemsize) {
+    if (!is_special(slot, at, array.floating, false)) continue;
+    if (found++ != 0) continue;
+    f.offset = static_cast<int64_t>(at);
+    if (slot.cells) f.pc = pc_of(slot.cells[at >> slot.shift].writer);
+  }
+  f.value = found;
+  if (found) report(f);
+}
+
+}  // namespace
+}  // namespace check
+}  // namespace zmlx
+
 // Looks for outputs that were never written, copies the outputs out and gives all memory back.
 ZMLX_EXPORT void zmlx_check_finish(zmlx::check::Check* check) {
   using namespace zmlx::check;
@@ -315,6 +377,7 @@ ZMLX_EXPORT void zmlx_check_finish(zmlx::check::Check* check) {
       f.other_pc = pc_of(last_written);
       if (missing) report(f);
     }
+    if (whole && check->arithmetic && array.writable && array.floating) look_for_nan(*check, i);
     if (array.to && array.bytes && slot.data)
       __builtin_memcpy(array.to, reinterpret_cast<const void*>(slot.data), array.bytes);
   }

@@ -6,7 +6,7 @@
 namespace zmlx {
 namespace check {
 
-enum Kind : uint32_t { OUT_OF_BOUNDS = 1, DATA_RACE, UNINITIALIZED, DIVERGENCE, MEMORY_ORDER, STOPPED };
+enum Kind : uint32_t { OUT_OF_BOUNDS = 1, DATA_RACE, UNINITIALIZED, DIVERGENCE, MEMORY_ORDER, STOPPED, MISALIGNED, INACTIVE_LANE, SIMD_USE, ARITHMETIC };
 
 // What the message of a finding depends on besides its kind.
 enum Detail : uint32_t {
@@ -30,6 +30,14 @@ enum Detail : uint32_t {
   PART_OF_SIMDGROUP = 12,
   // MEMORY_ORDER
   SIMDGROUP_BARRIER_ONLY = 13,
+  // SIMD_USE: what Metal leaves undefined
+  LANES_DIFFER = 17,  // simd_broadcast from lane `value`; another lane names lane `offset`
+  WIDE_REDUCTION = 18,
+  // ARITHMETIC
+  FLOAT_TO_INTEGER = 19,
+  SIGNED_OVERFLOW = 20,
+  SHIFT = 21,
+  NOT_A_NUMBER = 22,  // an output has `value` elements that are NaN, and no input has one or an infinity
   // STOPPED
   INTERRUPTED = 14,
   DIVISION = 15,
@@ -56,13 +64,13 @@ struct Finding {
 };
 
 constexpr uint32_t MAX_FINDINGS = 128;
-constexpr uint32_t MAX_ARRAYS = 64;
+constexpr uint32_t MAX_ARRAYS = 128;
 constexpr uint32_t FIRST_VARIABLE = MAX_ARRAYS;
 constexpr uint32_t MAX_VARIABLES = 64;
 constexpr uint32_t MAX_WAITS = 16;
 constexpr uint32_t NO_SLOT = ~0u;
 
-// An input or an output.
+// An input, an output, or the shape or strides of an input.
 struct Array {
   const void* from;  // first contents; null: zeros
   void* to;          // where the contents go after the launch; null: nowhere
@@ -72,6 +80,7 @@ struct Array {
   uint32_t parameter;  // index of Launch::buffers
   uint32_t writable;
   uint32_t defined;    // its elements have values before the launch
+  uint32_t floating;   // 1: half, 2: bfloat, 4: float, 0: something else
   uint32_t shadowed;   // accesses are compared with each other; else only with the array's bounds
 };
 
@@ -97,6 +106,8 @@ struct Check {
   Array* arrays;
   uint32_t array_count;
   uint32_t schedule;  // Schedule
+  uint32_t arithmetic;  // look for NaN in the outputs
+  uint32_t unused;
   uint64_t seed;
   // results
   Finding findings[MAX_FINDINGS];

@@ -58,6 +58,8 @@ void releases(Group& group) {
 void collects(Group& group, Simdgroup& simd, uint32_t mask, uint32_t chosen) {
   const uint32_t number = simd.first / SIMD_WIDTH, now = tick();
   S.simd_operated[number] = now;
+  S.simd_first = simd.first;
+  S.simd_lanes = group.threads - simd.first < SIMD_WIDTH ? group.threads - simd.first : SIMD_WIDTH;
   if (S.wait[simd.first + chosen].what != SIMD_BARRIER) return;
   const uint32_t flags = simd.argument[chosen];
   S.simd_executed[number] = now;
@@ -71,6 +73,28 @@ void collects(Group& group, Simdgroup& simd, uint32_t mask, uint32_t chosen) {
   divergence(PART_OF_SIMDGROUP, simd.first + chosen, other, waits_too,
              static_cast<uint64_t>(__builtin_popcount(mask)));
 }
+
+static void simd_finding(Kind kind, Detail detail, uint32_t lane, uint32_t value, int64_t other) {
+  if (S.stopped_threads != 0) return;  // their lanes are missing because of another finding
+  const uint32_t thread = S.simd_first + lane;
+  Finding f = start_finding(kind, detail, NO_SLOT, other, 0, READ, S.wait[thread].pc);
+  f.line = S.wait[thread].line;
+  f.thread = thread;
+  f.value = value;
+  report(f);
+}
+
+void reads_lane(uint32_t lane, uint32_t from, uint32_t mask, bool edge) {
+  if (from < SIMD_WIDTH && (mask >> from & 1)) return;
+  if (edge && from >= S.simd_lanes) return;
+  simd_finding(INACTIVE_LANE, PLAIN, lane, from, S.simd_lanes);
+}
+
+void lanes_differ(uint32_t lane, uint32_t from, uint32_t other_from) {
+  simd_finding(SIMD_USE, LANES_DIFFER, lane, from, other_from);
+}
+
+void reduces_wide(uint32_t lane) { simd_finding(SIMD_USE, WIDE_REDUCTION, lane, 0, 0); }
 
 uint32_t first_thread(uint32_t count) {
   if (schedule == REVERSED) return count - 1;

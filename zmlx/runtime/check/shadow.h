@@ -88,6 +88,8 @@ struct State {
     uint32_t what, pc, line, unused;
   } wait[MAX_GROUP_THREADS];  // where each thread waits, or did so last
   uint32_t finished, stopped_threads, returned_thread;
+  uint32_t simd_first, simd_lanes;  // of the simdgroup whose operation is being carried out
+  uint32_t opened;  // pages that were made readable outside of arrays
   uint64_t all_stopped;  // in all threadgroups
   uint64_t random;
   Slot slot[MAX_ARRAYS + MAX_VARIABLES];

@@ -103,10 +103,22 @@ ZMLX_HOOK void __tsan_atomic_thread_fence(int) {
   zmlx::check::S.group_fences[zmlx::check::S.group_order] = zmlx::check::tick();
 }
 
+namespace zmlx {
+namespace check {
+void misaligned_atomic(uintptr_t address, uint32_t alignment, uint32_t access, uint32_t pc);
+
+template <uint32_t ACCESS>
+inline void check_atomic(uintptr_t address, uint32_t size, const void* return_address) {
+  if (ZMLX_UNLIKELY(address % size != 0)) misaligned_atomic(address, size, ACCESS, offset_of(return_address));
+  check_access<ACCESS>(address, size, return_address);
+}
+}  // namespace check
+}  // namespace zmlx
+
 #define ZMLX_RMW(bits, type, name, expression)                                                         \
   ZMLX_HOOK type __tsan_atomic##bits##_##name(volatile type* a, type v, int) {                         \
     using namespace zmlx::check;                                                                       \
-    check_access<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
+    check_atomic<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
     const type before = *a;                                                                            \
     *a = static_cast<type>(expression);                                                                \
     return before;                                                                                     \
@@ -116,12 +128,12 @@ ZMLX_HOOK void __tsan_atomic_thread_fence(int) {
 #define ZMLX_ATOMICS(bits, type)                                                                       \
   ZMLX_HOOK type __tsan_atomic##bits##_load(const volatile type* a, int) {                             \
     using namespace zmlx::check;                                                                       \
-    check_access<READ | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);              \
+    check_atomic<READ | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);              \
     return *a;                                                                                         \
   }                                                                                                    \
   ZMLX_HOOK void __tsan_atomic##bits##_store(volatile type* a, type v, int) {                          \
     using namespace zmlx::check;                                                                       \
-    check_access<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
+    check_atomic<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
     *a = v;                                                                                            \
   }                                                                                                    \
   ZMLX_RMW(bits, type, exchange, v)                                                                    \
@@ -134,7 +146,7 @@ ZMLX_HOOK void __tsan_atomic_thread_fence(int) {
   ZMLX_HOOK type __tsan_atomic##bits##_compare_exchange_val(                                           \
       volatile type* a, type expected, type v, int, int) {                                             \
     using namespace zmlx::check;                                                                       \
-    check_access<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
+    check_atomic<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
     const type before = *a;                                                                            \
     if (before == expected) *a = v;                                                                    \
     return before;                                                                                     \
@@ -142,7 +154,7 @@ ZMLX_HOOK void __tsan_atomic_thread_fence(int) {
   ZMLX_HOOK int __tsan_atomic##bits##_compare_exchange_strong(                                         \
       volatile type* a, type* expected, type v, int, int) {                                            \
     using namespace zmlx::check;                                                                       \
-    check_access<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
+    check_atomic<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
     const type before = *a;                                                                            \
     if (before == *expected) {                                                                         \
       *a = v;                                                                                          \
@@ -154,7 +166,7 @@ ZMLX_HOOK void __tsan_atomic_thread_fence(int) {
   ZMLX_HOOK int __tsan_atomic##bits##_compare_exchange_weak(                                           \
       volatile type* a, type* expected, type v, int, int) {                                            \
     using namespace zmlx::check;                                                                       \
-    check_access<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
+    check_atomic<WRITE | ATOMIC>(reinterpret_cast<uintptr_t>(a), sizeof(type), ZMLX_HERE);             \
     const type before = *a;                                                                            \
     if (before == *expected) {                                                                         \
       *a = v;                                                                                          \
@@ -207,12 +219,42 @@ inline void copy_text(char* to, size_t room, const char* from) {
   to[i] = 0;
 }
 
-[[noreturn]] inline void ubsan(Kind kind, Detail detail, const UbsanLocation& at, const UbsanType* type, uint64_t value, uint32_t pc) {
-  Finding f = start_finding(kind, detail, NO_SLOT, 0, 0, READ, pc);
+inline void take_place(Finding& f, const UbsanLocation& at, const UbsanType* type) {
   f.line = at.line;
-  f.value = value;
   copy_text(f.file, sizeof f.file, at.file);
   copy_text(f.text, sizeof f.text, type ? type->name : nullptr);
+}
+
+// An access through a pointer to a type that needs another alignment. The compiler counts on the alignment of wide
+// types, so that the thread cannot go on with those.
+inline void misaligned(uintptr_t address, uint32_t alignment, uint32_t access, const UbsanLocation* at, const UbsanType* type, uint32_t pc) {
+  Finding f = start_finding(MISALIGNED, PLAIN, NO_SLOT, 0, 0, access, pc);
+  const uintptr_t relative = address - S.base;
+  f.value = alignment;
+  f.other_thread = static_cast<uint32_t>(address & (alignment - 1));
+  if (at) take_place(f, *at, type);
+  if (relative < S.span) {
+    const Slot& slot = S.slot[relative >> S.shift];
+    if (slot.data == 0) return;  // no array: the access itself is reported
+    f.slot = static_cast<uint32_t>(relative >> S.shift);
+    f.offset = static_cast<int64_t>(address - slot.data);
+  }
+  report(f);
+  if (alignment > 8) stop_thread();
+}
+
+// What goes on after it is reported.
+inline void note_arithmetic(Detail detail, const UbsanLocation& at, const UbsanType* type, uint64_t value, uint32_t pc) {
+  Finding f = start_finding(ARITHMETIC, detail, NO_SLOT, 0, 0, READ, pc);
+  f.value = value;
+  take_place(f, at, type);
+  report(f);
+}
+
+[[noreturn]] inline void ubsan(Kind kind, Detail detail, const UbsanLocation& at, const UbsanType* type, uint64_t value, uint32_t pc) {
+  Finding f = start_finding(kind, detail, NO_SLOT, 0, 0, READ, pc);
+  f.value = value;
+  take_place(f, at, type);
   report(f);
   stop_thread();
 }
@@ -230,6 +272,8 @@ ZMLX_HOOK void __ubsan_handle_out_of_bounds(const UbsanBounds* data, uintptr_t i
 }
 ZMLX_HOOK void __ubsan_handle_type_mismatch_v1(const UbsanMismatch* data, uintptr_t address) {
   using namespace zmlx::check;
+  if (address & ((uintptr_t(1) << data->log_alignment) - 1))
+    return misaligned(address, uint32_t(1) << data->log_alignment, READ, &data->at, data->type, offset_of(ZMLX_HERE));
   if (address - S.stacks >= S.stacks_span) return;  // its own check follows, and knows the array
   ubsan(OUT_OF_BOUNDS, LOCAL_OBJECT, data->at, data->type, 0, offset_of(ZMLX_HERE));
 }
@@ -244,4 +288,55 @@ ZMLX_HOOK void __ubsan_handle_divrem_overflow(const UbsanOverflow* data, uintptr
   using namespace zmlx::check;
   if (divisor != 0) return;  // the smallest integer by -1: the division itself says so
   ubsan(STOPPED, DIVISION, data->at, data->type, 0, offset_of(ZMLX_HERE));
+}
+
+namespace zmlx {
+namespace check {
+inline void misaligned_atomic(uintptr_t address, uint32_t alignment, uint32_t access, uint32_t pc) {
+  misaligned(address, alignment, access, nullptr, nullptr, pc);
+}
+}  // namespace check
+}  // namespace zmlx
+
+// --- -fsanitize=float-cast-overflow, signed-integer-overflow, shift: only where arithmetic is checked ---
+
+struct UbsanCast {
+  UbsanLocation at;
+  const UbsanType* from;
+  const UbsanType* to;
+};
+struct UbsanShift {
+  UbsanLocation at;
+  const UbsanType* left;
+  const UbsanType* right;
+};
+
+ZMLX_HOOK void __ubsan_handle_float_cast_overflow(const UbsanCast* data, uintptr_t) {
+  using namespace zmlx::check;
+  note_arithmetic(FLOAT_TO_INTEGER, data->at, data->to, 0, offset_of(ZMLX_HERE));
+}
+#define ZMLX_OVERFLOWS(name)                                                                               \
+  ZMLX_HOOK void __ubsan_handle_##name##_overflow(const UbsanOverflow* data, uintptr_t, uintptr_t) {       \
+    using namespace zmlx::check;                                                                           \
+    note_arithmetic(SIGNED_OVERFLOW, data->at, data->type, 0, offset_of(ZMLX_HERE));                       \
+  }
+ZMLX_OVERFLOWS(add)
+ZMLX_OVERFLOWS(sub)
+ZMLX_OVERFLOWS(mul)
+#undef ZMLX_OVERFLOWS
+ZMLX_HOOK void __ubsan_handle_negate_overflow(const UbsanOverflow* data, uintptr_t) {
+  using namespace zmlx::check;
+  note_arithmetic(SIGNED_OVERFLOW, data->at, data->type, 0, offset_of(ZMLX_HERE));
+}
+ZMLX_HOOK void __ubsan_handle_shift_out_of_bounds(const UbsanShift* data, uintptr_t, uintptr_t by) {
+  using namespace zmlx::check;
+  note_arithmetic(SHIFT, data->at, data->left, by, offset_of(ZMLX_HERE));
+}
+
+// A shift whose amount is taken modulo the width: msl/syntax.h.
+ZMLX_HOOK void zmlx_check_shift(int64_t amount) {
+  using namespace zmlx::check;
+  Finding f = start_finding(ARITHMETIC, SHIFT, NO_SLOT, 0, 0, READ, offset_of(ZMLX_HERE));
+  f.value = static_cast<uint64_t>(amount);
+  report(f);
 }

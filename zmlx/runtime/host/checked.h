@@ -44,6 +44,14 @@ void returns(Fiber* me);
 void releases(Group& group);
 void collects(Group& group, Simdgroup& simd, uint32_t mask, uint32_t chosen);
 
+// Called by the simd operation that is being carried out. A lane reads from lane `from`; `edge`: it may be one behind the
+// last, as at the ends of shuffles up and down, where nobody uses the value.
+void reads_lane(uint32_t lane, uint32_t from, uint32_t mask, bool edge);
+// Two lanes name different lanes to broadcast from.
+void lanes_differ(uint32_t lane, uint32_t from, uint32_t other_from);
+// Integers of 64 bits are reduced.
+void reduces_wide(uint32_t lane);
+
 // The order of threads: 0 is that of ordinary launches.
 extern __attribute__((visibility("hidden"))) uint32_t schedule;
 uint32_t first_thread(uint32_t count);

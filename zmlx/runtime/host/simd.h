@@ -42,6 +42,52 @@ inline __attribute__((always_inline)) void each(uint32_t mask, F f) {
 
 constexpr uint32_t quad_mask(uint32_t lane, uint32_t mask) { return mask & (0xfu << (lane & ~3u)); }
 
+#if defined(ZMLX_CHECKED)
+// Which lanes a source may name: any that takes part, or one behind the end too; and whether a block of `Together`
+// lanes must name the same.
+template <class Source>
+struct LaneRule {
+  static constexpr bool edge = false;
+  static constexpr uint32_t together = 1;
+};
+template <>
+struct LaneRule<FromUp> {
+  static constexpr bool edge = true;
+  static constexpr uint32_t together = 1;
+};
+template <>
+struct LaneRule<FromDown> : LaneRule<FromUp> {};
+template <>
+struct LaneRule<InQuad<FromUp>> : LaneRule<FromUp> {};
+template <>
+struct LaneRule<InQuad<FromDown>> : LaneRule<FromUp> {};
+template <>
+struct LaneRule<FromOneLane> {
+  static constexpr bool edge = false;
+  static constexpr uint32_t together = 32;
+};
+template <>
+struct LaneRule<InQuad<FromOneLane>> {
+  static constexpr bool edge = false;
+  static constexpr uint32_t together = 4;
+};
+template <class Source>
+ZMLX_UNCHECKED void check_read(const uint32_t* argument, uint32_t mask) {
+  using Rule = LaneRule<Source>;
+  each(mask, [&](uint32_t lane) ZMLX_UNCHECKED {
+    zmlx::check::reads_lane(lane, Source::lane(lane, argument[lane]), mask, Rule::edge);
+    const uint32_t block = Rule::together == 32 ? mask : mask & (0xfu << (lane & ~3u));
+    const uint32_t first = zmlx::lowest(block);
+    if (Rule::together > 1 && argument[lane] != argument[first])
+      zmlx::check::lanes_differ(lane, argument[lane], argument[first]);
+  });
+}
+template <class T>
+ZMLX_UNCHECKED void check_reduction(uint32_t mask) {
+  if constexpr (is_integral_v<T> && sizeof(T) == 8) zmlx::check::reduces_wide(zmlx::lowest(mask));
+}
+#endif
+
 // --- what the lanes of one operation compute together -----------------------------------------------------------
 
 struct Sum { template <class T> static T join(T a, T b) { return static_cast<T>(a + b); } };
@@ -57,6 +103,7 @@ template <class Op, uint32_t Width>
 struct Reduce {
   template <class T>
   static void run(const T* in, T* out, const uint32_t*, uint32_t mask) {
+    ZMLX_ON_CHECK(check_reduction<T>(mask);)
 #if defined(ZMLX_SINGLE_THREAD)
     (void)mask;
     out[0] = in[0];
@@ -100,6 +147,7 @@ template <class Op, bool Inclusive, uint32_t Width>
 struct Prefix {
   template <class T>
   static void run(const T* in, T* out, const uint32_t* identity, uint32_t mask) {
+    ZMLX_ON_CHECK(check_reduction<T>(mask);)
     const T empty = static_cast<T>(static_cast<int>(identity[zmlx::lowest(mask)]));
     T running = empty;
     uint32_t block = 0;
@@ -128,6 +176,7 @@ template <class Source>
 struct Read {
   template <class T>
   static void run(const T* in, T* out, const uint32_t* argument, uint32_t mask) {
+    ZMLX_ON_CHECK(check_read<Source>(argument, mask);)
     each(mask, [&](uint32_t lane) { out[lane] = in[active_or(Source::lane(lane, argument[lane]), lane, mask)]; });
   }
 };

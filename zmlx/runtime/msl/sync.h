@@ -55,6 +55,8 @@ class vote_of {
 
 // The lane that lane `l` reads from, given the argument of the function; 32 or more where there is none.
 struct FromLane { static ZMLX_FN uint lane(uint, uint a) { return a; } };
+// The same lane for all.
+struct FromOneLane : FromLane {};
 struct FromUp { static ZMLX_FN uint lane(uint l, uint a) { return l - a; } };
 struct FromDown { static ZMLX_FN uint lane(uint l, uint a) { return l + a; } };
 struct FromXor { static ZMLX_FN uint lane(uint l, uint a) { return l ^ a; } };

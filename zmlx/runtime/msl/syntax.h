@@ -3,6 +3,10 @@
 
 #include "msl/vector.h"
 
+#if defined(ZMLX_CHECK_ARITHMETIC)
+extern "C" __attribute__((visibility("hidden"))) void zmlx_check_shift(int64_t amount);
+#endif
+
 namespace metal {
 
 // ---------------------------------------------------------------------------------------------- shifts
@@ -25,6 +29,14 @@ struct shift_amount {
 template <class T>
 inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
 
+// Where the checker is asked for arithmetic, it hears of amounts that are taken modulo the width.
+#if defined(ZMLX_CHECK_ARITHMETIC)
+#define ZMLX_CHECK_SHIFT(amount, mask) \
+  if (static_cast<uint64_t>(amount) > static_cast<uint64_t>(mask)) ::zmlx_check_shift(static_cast<int64_t>(amount))
+#else
+#define ZMLX_CHECK_SHIFT(amount, mask)
+#endif
+
 #define ZMLX_SHIFT(op)                                                                    \
   template <class T>                                                                      \
   ZMLX_FN constexpr shifted<T> operator op(T value, shift_tag) {                          \
@@ -34,6 +46,7 @@ inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
   ZMLX_FN constexpr auto operator op(shifted<T> left, N amount) {                         \
     if constexpr (shifts_as_number<T> && shifts_as_number<N>) {                           \
       using P = decltype(+left.value);                                                    \
+      ZMLX_CHECK_SHIFT(amount, shift_mask<P>);                                            \
       return static_cast<P>(left.value op(static_cast<int>(amount) & shift_mask<P>));     \
     } else {                                                                              \
       return left.value op amount;                                                        \
@@ -54,6 +67,7 @@ inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
 ZMLX_SHIFT(<<)
 ZMLX_SHIFT(>>)
 #undef ZMLX_SHIFT
+#undef ZMLX_CHECK_SHIFT
 
 }  // namespace detail
 
