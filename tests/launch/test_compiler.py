@@ -10,6 +10,7 @@ import pytest
 
 from zmlx.errors import CompilerNotFoundError, KernelCompileError
 from zmlx.launch import compiler
+from zmlx.launch.diagnosis import compile_error
 from zmlx.metal.signature import KernelSource
 
 pytestmark = pytest.mark.cpu
@@ -133,7 +134,7 @@ KERNEL = KernelSource("k", ("x",), ("out",), "int a;\n  out[0] = oops;\n", "floa
     ids=["gcc", "nvrtc", "with context"],
 )
 def test_errors_quote_the_kernels_own_line(log):
-    error = compiler.compile_error(KERNEL, log, "g++ 12 refused it")
+    error = compile_error(KERNEL, log, "g++ 12 refused it")
     assert isinstance(error, KernelCompileError)
     assert str(error) == (
         "[metal_kernel] Kernel 'k' does not compile (g++ 12 refused it):\n"
@@ -146,7 +147,7 @@ def test_errors_quote_the_kernels_own_line(log):
 
 def test_errors_in_the_header_and_many_errors():
     log = "".join(f"k header:2:3: error: number {i}\n" for i in range(8))
-    message = str(compiler.compile_error(KERNEL, log, "refused"))
+    message = str(compile_error(KERNEL, log, "refused"))
     assert "header line 2: number 0\n    return nothing; }" in message
     assert "number 4" in message
     assert "number 5" not in message
@@ -154,4 +155,4 @@ def test_errors_in_the_header_and_many_errors():
 
 
 def test_errors_elsewhere_are_shown_as_they_are():
-    assert "ld: cannot find -lm" in str(compiler.compile_error(KERNEL, "ld: cannot find -lm\n", "refused"))
+    assert "ld: cannot find -lm" in str(compile_error(KERNEL, "ld: cannot find -lm\n", "refused"))

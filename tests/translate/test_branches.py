@@ -46,7 +46,7 @@ def test_what_is_left(text, left):
 def test_what_is_not_there_is_not_refused():
     header = "#if __METAL_VERSION__ >= 400\n#include <metal_tensor>\ntensor<float> f();\n#endif\n"
     assert (
-        translate(KernelSource("k", ("x",), ("out",), "out[0] = x[0];", header), "host").body
+        translate(KernelSource("k", ("x",), ("out",), "out[0] = x[0];", header), "cuda").body
         == "out[0] = x[0];"
     )
     with pytest.raises(TranslationError, match="header line 3: `tensor`"):

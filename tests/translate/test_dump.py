@@ -48,13 +48,13 @@ def test_each_pass_leaves_a_file(dumped, name):
 
 def test_lines_are_counted_as_the_author_counts(dumped):
     folder = dumped(KernelSource("turn", ("x",), ("out",), SOURCE), "cuda")
-    text = (folder / "06-literals.txt").read_text().partition('#line 1 "turn source"\n')[2]
+    text = (folder / "07-literals.txt").read_text().partition('#line 1 "turn source"\n')[2]
     assert text.splitlines()[3].strip() == "s[t] = x[t] * 2.0f;"
 
 
 def test_what_is_written_anew_has_the_authors_line_numbers(dumped):
     folder = dumped(KernelSource("turn", ("x",), ("out",), SOURCE), "host-regions")
-    assert "#line 4\ns[t] = x[t] * 2.0f;" in (folder / "12-regions.txt").read_text()
+    assert "#line 4\ns[t] ->* zmlx_into = x[t] * 2.0f;" in (folder / "14-regions.txt").read_text()
 
 
 def test_names_become_file_names(dumped):
@@ -82,6 +82,6 @@ def test_the_page_on_the_architecture_shows_what_is_written(dumped):
     page = (Path(zmlx.__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     source, literals, regions = re.findall(r"^```cpp\n(.*?)\n```", page, re.DOTALL | re.MULTILINE)
     folder = dumped(KernelSource("turn", ("x",), ("out",), f"\n{source}\n"), "host-regions")
-    for shown, file in ((literals, "07-literals.txt"), (regions, "12-regions.txt")):
+    for shown, file in ((literals, "08-literals.txt"), (regions, "14-regions.txt")):
         text = (folder / file).read_text().partition('#line 1 "turn source"\n')[2]
         assert [line.rstrip() for line in text.strip("\n").splitlines()] == shown.splitlines()

@@ -76,7 +76,9 @@ def test_what_exists_only_on_metal_is_refused(source, message):
         with pytest.raises(TranslationError) as error:
             body(source, target)
         assert message in str(error.value)
-        assert str(error.value).endswith("The kernel can run on Metal only.")
+        refused_there = source.strip().startswith(("double", "goto"))
+        ending = "Metal refuses it too." if refused_there else "The kernel can run on Metal only."
+        assert str(error.value).endswith(ending)
 
 
 @pytest.mark.parametrize(
@@ -125,3 +127,17 @@ def test_headers_that_are_refused(header, message):
 )
 def test_names_that_only_look_like_it(source):
     assert body(source, "cuda") == source
+
+
+def test_a_whole_kernel_as_source_is_told_what_to_paste():
+    with pytest.raises(TranslationError, match="the body of its function only") as error:
+        body("kernel void f(device float* x [[buffer(0)]]) { x[0] = 1; }")
+    assert str(error.value).endswith("the function around it is generated. Metal refuses it too.")
+
+
+@pytest.mark.parametrize("source", ["double d = 1.0;", "goto end;"])
+def test_what_metal_refuses_too_does_not_run_on_metal(source):
+    with pytest.raises(TranslationError) as error:
+        body(source)
+    assert str(error.value).endswith("Metal refuses it too.")
+    assert "Metal only" not in str(error.value)

@@ -22,16 +22,16 @@ def text_of(source: str) -> str:
 
 def test_every_statement_stands_behind_the_number_of_its_line():
     lines = text_of(f"int v = x[i];\n{BARRIER}\n\nout[i] =\n  v;").splitlines()
-    assert lines[lines.index("#line 4") + 1] == "int v = x[i];"
-    assert lines[lines.index("#line 7") + 1 :][:2] == ["out[i] =", "  v;"]
+    assert lines[lines.index("#line 4") + 1] == "int v = zmlx_init<int>(x[i]);"
+    assert lines[lines.index("#line 7") + 1 :][:2] == ["out[i] ->* zmlx_into =", "  v;"]
 
 
 def test_macros_are_written_out_in_the_line_of_their_call():
     text = text_of(
         f"#define MEET(a, b) {BARRIER} a = b;\nint v = 1;\nMEET(v,\n  x[i])\nout[i] = v;"
     ).splitlines()
-    assert " ".join(text[text.index("#line 6") + 1].split()) == "v = x[i];"
-    assert text[text.index("#line 8") + 1] == "out[i] = v;"
+    assert " ".join(text[text.index("#line 6") + 1].split()) == "v ->* zmlx_into = x[i];"
+    assert text[text.index("#line 8") + 1] == "out[i] ->* zmlx_into = v;"
 
 
 def test_line_numbers_are_those_that_a_kernel_sees():
@@ -52,3 +52,32 @@ def test_line_numbers_are_those_that_a_kernel_sees():
         stream=mx.cpu,
     )
     assert out.tolist() == [4] * 8
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"uint t = thread_position_in_threadgroup.x; uint a = t +\n__LINE__; {BARRIER}\nout[t] = a - t;",
+        f"uint t = thread_position_in_threadgroup.x;\nauto a = t + __LINE__; {BARRIER}\nout[t] = a - t;",
+        "uint t = thread_position_in_threadgroup.x;\nout[t] = simd_max(0\n + __LINE__) - 1;",
+        (
+            f"uint t = thread_position_in_threadgroup.x; out[t] = 0;\nfor (int k = 0; k < __LINE__; ++k) {{ {BARRIER}"
+            " out[t] += 1; }"
+        ),
+    ],
+)
+def test_a_line_number_is_the_authors_wherever_it_stands(source):
+    import mlx.core as mx
+
+    import zmlx
+
+    group = (8, 1, 1)
+    (out,) = zmlx.metal_kernel("lines", [], ["out"], source)(
+        inputs=[],
+        output_shapes=[(8,)],
+        output_dtypes=[mx.int32],
+        grid=group,
+        threadgroup=group,
+        stream=mx.cpu,
+    )
+    assert out.tolist() == [2] * 8

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from zmlx.metal.signature import KernelSource
+from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline, verify
 from zmlx.translate.passes import Pass
 from zmlx.translate.unit import Unit
@@ -89,3 +92,24 @@ def test_the_pipeline_verifies_each_pass(monkeypatch):
     pipeline.run.cache_clear()
     with pytest.raises(PassError, match="the pass 'spoils'"):
         pipeline.run(KernelSource("k", ("x",), ("out",), SOURCE), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("header", "source"),
+    [
+        (
+            (
+                "#define TILES(n) for (uint k = 0; k < n; ++k) {\n"
+                "#define END threadgroup_barrier(mem_flags::mem_threadgroup); }\n"
+            ),
+            "TILES(4)\nout[0] += x[k];\nEND\n",
+        ),
+        ("#define OPEN threadgroup_barrier(mem_flags::mem_none); {\n", "OPEN\nout[0] = 1;\n}\n"),
+        ("", "out[0] = x[0] /* was\n#line 9999\n*/ + 1;\nthreadgroup_barrier(mem_flags::mem_none);\n"),
+    ],
+)
+def test_no_false_alarm(header, source):
+    kernel = KernelSource("fine", ("x",), ("out",), source, header)
+    for name in pipeline.PIPELINES:
+        with contextlib.suppress(Unclear):
+            pipeline.run(kernel, name)

@@ -20,6 +20,7 @@ from zmlx.errors import KernelCompileError
 from zmlx.launch import compiler as compilers
 from zmlx.launch.cache import cached, digest
 from zmlx.launch.compiler import Compiler
+from zmlx.launch.diagnosis import compile_error
 from zmlx.launch.host import host_flags, host_text
 from zmlx.launch.loading import loadable
 from zmlx.metal.signature import KernelSource, Signature
@@ -141,7 +142,7 @@ def _build(kernel: KernelSource, text: str, needed: tuple[str, ...]) -> Path:
         try:
             run = subprocess.run(command, input=text, capture_output=True, text=True)
             if run.returncode != 0:
-                raise compilers.compile_error(kernel, run.stderr, f"{compiler.version} refused it")
+                raise compile_error(kernel, run.stderr, f"{compiler.version} refused it")
             # The checker first: of functions that both hold, the linker takes the optimised one.
             link = [
                 *compiler.command,

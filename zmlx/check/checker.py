@@ -100,10 +100,10 @@ class Checking:
         from zmlx.check import groups
         from zmlx.check import run as checked_run
         from zmlx.check.legality.judge import static_findings
-        from zmlx.translate import translate
+        from zmlx.translate.pipeline import meeting
 
         self._count(launches=1)
-        meets = translate(signature.kernel, "host").uses_sync
+        meets = any(meeting(signature.kernel))
         self._take(signature, groups.clamped(signature, call.grid, call.threadgroup, meets), origin)
         refused, notes = static_findings(signature, call.threadgroup)
         self._add_notes(notes)
@@ -145,7 +145,7 @@ class Checking:
 
     def _schedules(self, signature: Signature, call: Call) -> tuple[str, ...]:
         """Other orders are tried once for each shape of launch, where threads can see each other's progress."""
-        from zmlx.translate import translate
+        from zmlx.translate.pipeline import meeting
 
         key = (signature, call.grid, call.threadgroup)
         with self._lock:
@@ -153,7 +153,7 @@ class Checking:
                 return ()
             self._compared.add(key)
         kernel = signature.kernel
-        meets = translate(kernel, "host").uses_sync or kernel.atomic_outputs
+        meets = any(meeting(kernel)) or kernel.atomic_outputs
         return self.schedules if meets or "atomic" in kernel.source + kernel.header else ()
 
     def _note(self, findings: list[Finding]) -> None:

@@ -14,10 +14,9 @@ from functools import lru_cache
 from zmlx.check.findings import Access, Finding
 from zmlx.check.symbolize import Place
 from zmlx.launch.records import Triple
-from zmlx.metal.signature import KernelSource, Signature
+from zmlx.metal.signature import MAX_BUFFERS, KernelSource, Signature
 from zmlx.metal.tokens import Token, tokenize
 
-MAX_BUFFERS = 31
 MAX_THREADS = 1024
 
 #: Words that are no Metal, with what to write instead.

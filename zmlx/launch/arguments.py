@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmlx.errors import ArgumentTypeError
 from zmlx.launch.lazy import mlx
-from zmlx.metal.signature import METAL_TYPES, KernelSource
+from zmlx.metal.signature import MAX_BUFFERS, METAL_TYPES, KernelSource, Signature
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -184,3 +184,14 @@ def check_text(what: str, value: Any) -> None:
         raise ArgumentTypeError(expected(what, "Metal source, a str,", value))
     if "\0" in value:
         raise ValueError(f"[metal_kernel] `{what}` has a NUL character, which no compiler takes.")
+
+
+def too_many_buffers(signature: Signature) -> str:
+    """The message for a kernel that takes more buffers than a Metal function can."""
+    roles = [parameter.role for parameter in signature.parameters]
+    inputs, outputs = roles.count("input"), roles.count("output")
+    return (
+        f"[metal_kernel] {signature.kernel.name!r} takes {len(roles)} buffers ({inputs} inputs, {outputs} outputs, "
+        f"{len(roles) - inputs - outputs} of shapes, strides and ranks); Metal has {MAX_BUFFERS}. Join arrays, or "
+        "mention fewer of their shapes in the source."
+    )

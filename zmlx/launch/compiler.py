@@ -16,6 +16,7 @@ from pathlib import Path
 
 from zmlx.errors import CompilerNotFoundError, KernelCompileError
 from zmlx.launch.cache import cached, digest
+from zmlx.launch.diagnosis import compile_error
 from zmlx.metal.signature import KernelSource
 from zmlx.runtime import RUNTIME
 
@@ -307,30 +308,3 @@ def _run(command: list[str], what: str) -> None:
             f"[metal_kernel] Compiling {what} failed:\n{run.stderr.strip()}\nThe command was: {' '.join(command)}",
             run.stderr,
         )
-
-
-#: ``<kernel> source:12:8: error: …`` (g++, clang) and ``<kernel> source(12): error: …`` (NVRTC).
-_MESSAGE = re.compile(
-    r"^(?P<part>.*) (?P<text>header|source)(?::(\d+)(?::\d+)?:|\((\d+)\):) (?:fatal )?error:? ?(?P<what>.*)$"
-)
-
-
-def compile_error(kernel: KernelSource, log: str, summary: str, limit: int = 5) -> KernelCompileError:
-    """A compiler's output as an error that quotes the kernel's own lines."""
-    texts = {"header": kernel.header.split("\n"), "source": kernel.source.split("\n")}
-    found = []
-    for line in log.splitlines():
-        match = _MESSAGE.match(line)
-        if match is None or not match["part"].endswith(kernel.name):
-            continue
-        number = int(match[3] or match[4])
-        lines = texts[match["text"]]
-        quoted = lines[number - 1].strip() if 0 < number <= len(lines) else ""
-        found.append(f"  {match['text']} line {number}: {match['what']}\n    {quoted}")
-    shown = "\n".join(found[:limit]) if found else "\n".join(log.strip().splitlines()[:20])
-    more = f"\n  … and {len(found) - limit} more errors" if len(found) > limit else ""
-    return KernelCompileError(
-        f"[metal_kernel] Kernel {kernel.name!r} does not compile ({summary}):\n{shown}{more}\n"
-        "The whole output is in this error's `log`.",
-        log,
-    )

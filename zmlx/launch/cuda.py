@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from zmlx.launch.cache import cached, digest
-from zmlx.launch.compiler import compile_error
+from zmlx.launch.diagnosis import compile_error
 from zmlx.launch.lazy import mlx
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
 from zmlx.launch.records import Triple, launched_group

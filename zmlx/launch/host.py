@@ -30,7 +30,7 @@ from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
 from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
-from zmlx.translate import pipeline, translate
+from zmlx.translate import pipeline
 from zmlx.translate.function import cpp_function
 from zmlx.translate.unit import known_types, may_use_small_floats
 
@@ -99,7 +99,7 @@ def _load(signature: Signature, single: bool, large: bool) -> Program:
 
 
 def _meets(signature: Signature) -> bool:
-    return translate(signature.kernel, "host").uses_sync
+    return any(pipeline.meeting(signature.kernel))
 
 
 def host_flags(signature: Signature) -> tuple[str, ...]:
@@ -144,11 +144,11 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
     ``checked``: all threads are fibers, and whole threadgroups meet, whatever the kernel uses.
     """
     kernel = signature.kernel
-    translation = translate(kernel, "host")
+    barrier, simd = pipeline.meeting(kernel)
     if checked:
         run = "run_fibers<true>"
-    elif translation.uses_sync and not single:
-        run = f"run_fibers<{_flag(translation.uses_barrier)}>"
+    elif (barrier or simd) and not single:
+        run = f"run_fibers<{_flag(barrier)}>"
     else:
         run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
     function = cpp_function(
@@ -174,7 +174,7 @@ def region_text(signature: Signature) -> str:
         The kernel cannot be taken apart.
     """
     function = cpp_function(signature, "host-regions", "zmlx_kernel_function", "zmlx::Region& zmlx_group")
-    run = f"run_regions<{_flag(translate(signature.kernel, 'host').uses_barrier)}>"
+    run = f"run_regions<{_flag(pipeline.meeting(signature.kernel)[0])}>"
     return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 
 

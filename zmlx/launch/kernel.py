@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from zmlx.errors import ArgumentTypeError
+from zmlx.errors import ArgumentTypeError, KernelCompileError
 from zmlx.launch import arguments as checks
 from zmlx.launch import export, hook, records
 from zmlx.launch.call import (
@@ -26,11 +26,12 @@ from zmlx.launch.call import (
 from zmlx.launch.forks import refuse_after_fork
 from zmlx.launch.lazy import mlx
 from zmlx.launch.names import check_argument_names, check_kernel_name, checked_names
-from zmlx.launch.origin import Origin, caller_origin
+from zmlx.launch.origin import Origin, caller_origin, with_places
 from zmlx.launch.records import Triple
 from zmlx.launch.reference import PATH as REFERENCE
 from zmlx.launch.reference import Reference, outputs_of
 from zmlx.metal.signature import (
+    MAX_BUFFERS,
     MAX_CONSTANT_ARRAY_SIZE,
     ArrayType,
     KernelSource,
@@ -228,10 +229,15 @@ class MetalKernel:
             records.note_launch(signature, backend, "", call.grid, call.threadgroup)
             return _zeros(call)
         taken = hook.current()
-        if taken is not None and evaluate(call.inputs):
-            outputs, backend, path = taken.launch(signature, call, self.origin), "cpu", taken.path
-        else:
-            outputs, path = self._launch(backend, signature, call)
+        try:
+            if taken is not None and evaluate(call.inputs):
+                outputs, backend, path = taken.launch(signature, call, self.origin), "cpu", taken.path
+            else:
+                if len(signature.parameters) > MAX_BUFFERS:
+                    raise ValueError(checks.too_many_buffers(signature))
+                outputs, path = self._launch(backend, signature, call)
+        except KernelCompileError as error:
+            raise with_places(error, source, self.origin) from error
         records.note_launch(signature, backend, path, call.grid, call.threadgroup)
         return outputs
 

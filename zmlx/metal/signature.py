@@ -59,6 +59,9 @@ ATTRIBUTES = {
     "threads_per_threadgroup": "uint3",
 }
 
+#: Buffers that a Metal function may take (Metal feature set tables), shapes and strides included.
+MAX_BUFFERS = 31
+
 #: What a template argument may be given as: a Metal type name, an int or a bool.
 TemplateValue = str | int | bool
 

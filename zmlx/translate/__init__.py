@@ -2,7 +2,7 @@
 
 In: a kernel's two texts (`zmlx.metal`). Out: the same texts as C++, rewritten token by token so that every line stays
 where its author put it, and what they need (`Translation`). pipeline.py lists the passes of each target. Must not know:
-compilers, arrays, or how threads are run; what C++ cannot say is declared by the headers in ``runtime/``.
+arrays, launches, or which compiler there is; what C++ cannot say is declared by the headers in ``runtime/``.
 """
 
 from zmlx.translate.pipeline import translate

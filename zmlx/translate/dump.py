@@ -8,12 +8,13 @@ A pass that changed nothing leaves a file too: ``diff`` of two neighbours shows 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from zmlx.metal.signature import KernelSource
 from zmlx.translate.unit import Unit, line_marker
 
 #: The folder to write to.
@@ -24,7 +25,7 @@ def _nothing(step: str, unit: Unit) -> None:
     """Dumping is off."""
 
 
-def writer(kernel: KernelSource, pipeline: str) -> Callable[[str, Unit], None]:
+def writer(unit: Unit, pipeline: str) -> Callable[[str, Unit], None]:
     """What writes the next file of a translation when it is called; it does nothing without ``$ZMLX_DUMP``.
 
     Raises
@@ -35,21 +36,27 @@ def writer(kernel: KernelSource, pipeline: str) -> Callable[[str, Unit], None]:
     root = os.environ.get(DUMP_VARIABLE)
     if not root:
         return _nothing
-    folder = Path(root) / f"{_plain(kernel.name)}-{pipeline}-{kernel.digest[:8]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{DUMP_VARIABLE}={root}: cannot write there ({error})") from error
+    kernel = unit.kernel
+    # One kernel may be translated in several ways in a process: as its arrays' types allow.
+    variant = hashlib.sha256(repr((kernel.digest, unit.small_floats, unit.known)).encode()).hexdigest()
+    folder = Path(root) / f"{_plain(kernel.name)}-{pipeline}-{variant[:8]}"
     count = 0
 
     def write(step: str, unit: Unit) -> None:
         nonlocal count
         text = "".join(f"{line_marker(kernel, part)}{text}\n" for part, text in unit.texts().items())
-        (folder / f"{count:02}-{step}.txt").write_text(text, encoding="utf-8")
+        path = folder / f"{count:02}-{step}.txt"
+        whole = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            whole.write_text(text, encoding="utf-8")
+            whole.replace(path)
+        except OSError as error:
+            raise OSError(f"{DUMP_VARIABLE}={root}: cannot write there ({error})") from error
         count += 1
 
     return write
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.]", "_", name)
+    return re.sub(r"[^A-Za-z0-9_.]", "_", name)[:80]

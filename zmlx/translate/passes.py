@@ -26,7 +26,8 @@ from zmlx.translate.unit import Unit
 @dataclass(frozen=True)
 class Pass:
     """One step of a translation. ``moves_lines``: the body is written anew, with ``#line`` in front of what is where.
-    ``drops_text``: what is left may have other brackets open than there were.
+    ``moves_brackets``: a text may have others open than it had, since some of it was dropped, or a macro of the header
+    was written out in the body.
 
     ``run`` raises `zmlx.errors.TranslationError` for what cannot be carried over, and `Unclear` for a kernel that the
     pipeline cannot take but another may.
@@ -35,7 +36,7 @@ class Pass:
     name: str
     run: Callable[[Unit], None]
     moves_lines: bool = False
-    drops_text: bool = False
+    moves_brackets: bool = False
 
 
 def _drop_dead_branches(unit: Unit) -> None:
@@ -84,13 +85,17 @@ def _mark_convergence(unit: Unit) -> None:
 
 
 def _take_apart(unit: Unit) -> None:
+    body = unit.program.body.main
+    for index in range(len(body)):
+        if body.text(index) == "__LINE__":  # statements move, and copies of them have no line of their own
+            body.code[index].text = str(body.code[index].line)
     unit.group_body = region_body(unit.kernel, unit.program)
 
 
 #: ``#if __METAL_VERSION__ >= 400``: what Metal's compiler does not see.
-BRANCHES = Pass("branches", _drop_dead_branches, drops_text=True)
+BRANCHES = Pass("branches", _drop_dead_branches, moves_brackets=True)
 #: Macros in which threads meet, in the body's own text: regions see no statements within a macro.
-EXPAND_MACROS = Pass("expand-macros", _write_macros_out)
+EXPAND_MACROS = Pass("expand-macros", _write_macros_out, moves_brackets=True)
 #: What exists only on Metal: an error that names it.
 REFUSE = Pass("refuse", lambda unit: refuse_names(unit.kernel, unit.program))
 #: ``[[threadgroup(0)]]``, ``coherent(device)``: what only Metal's compiler reads.

@@ -150,14 +150,22 @@ def run(
         The source uses something that exists only on Metal.
     """
     unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats, known)
-    writer = dump.writer(kernel, pipeline)
+    writer = dump.writer(unit, pipeline)
     writer("metal", unit)
     for step in PIPELINES[pipeline]:
         before = verify.promises(unit)
         step.run(unit)
-        verify.check(before, unit, step.name, step.moves_lines, step.drops_text)
+        verify.check(before, unit, step.name, step.moves_lines, step.moves_brackets)
         writer(step.name, unit)
     return unit.finish()
+
+
+@lru_cache(maxsize=4096)
+def meeting(kernel: KernelSource) -> tuple[bool, bool]:
+    """Whether a kernel has threadgroup barriers, and simd operations or barriers, that it reaches."""
+    unit = Unit(kernel, "host", True)
+    BRANCHES.run(unit)
+    return unit.uses_barrier, unit.uses_lanes
 
 
 def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -> Translation:

@@ -128,9 +128,20 @@ def _drop_includes(kernel: KernelSource, source: Source) -> None:
             token.text = ""
 
 
+#: Of what is refused, what Metal refuses too.
+_NOT_IN_METAL = frozenset({"double", "goto"})
+_BODY_ONLY = (
+    "`{name}`: a kernel's source is the body of its function only. Paste what stands between its braces, and name its "
+    "buffers in input_names and output_names: the function around it is generated"
+)
+
+
 def refusal(kernel: KernelSource, source: Source, token: Token, what: str) -> TranslationError:
     """The error for ``token``: ``what`` names it and says what to do."""
+    refused_there = token.text in _NOT_IN_METAL
+    where = "Metal refuses it too." if refused_there else "The kernel can run on Metal only."
+    if source.part == "source" and token.text in ("kernel", "vertex", "fragment"):
+        what, where = _BODY_ONLY.format(name=token.text), "Metal refuses it too."
     return TranslationError(
-        f"[metal_kernel] {kernel.name!r}, {source.part} line {token.line}: {what}. "
-        f"The kernel can run on Metal only."
+        f"[metal_kernel] {kernel.name!r}, {source.part} line {token.line}: {what}. {where}"
     )

@@ -90,6 +90,11 @@ class Unit:
         """Whether threads run in simdgroups."""
         return any(uses_lanes(name) for name in self.names)
 
+    @property
+    def uses_barrier(self) -> bool:
+        """Whether threads of a threadgroup meet at its barriers."""
+        return GROUP_BARRIER in self.names
+
     def texts(self) -> dict[str, str]:
         """The header and the body as they are now, by part."""
         body = self.program.body.render() if self.group_body is None else self.group_body
@@ -101,7 +106,7 @@ class Unit:
         return Translation(
             texts["header"],
             texts["source"],
-            GROUP_BARRIER in self.names,
+            self.uses_barrier,
             self.uses_lanes,
             tuple(overloaded_functions(self.program.header.main)),
             self.flags,

@@ -3,7 +3,7 @@
 // Each reduces its argument, evaluates a polynomial and puts special values in by selection. The coefficients
 // are minimax fits made for these intervals, rounded to float one after the other. Errors, measured over all
 // exponents, are below 1 ULP for the exponentials, logarithms and pow, below 2 for sin, cos, tanh, and below
-// 4 for the rest: tests/launch/test_runtime_math.py holds each to its figure.
+// 4 for the rest: tests/runtime/test_math.py holds each to its figure.
 //
 // The compiler must keep NaN, infinities and the order of operations: no -ffast-math, -ffp-contract=off. It
 // needs -fno-math-errno and -fno-trapping-math to vectorise: neither changes a result.

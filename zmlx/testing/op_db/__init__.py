@@ -1,6 +1,8 @@
 """The table of operations from which tests, golden values, benchmarks and docs are generated.
 
-One module for each module of `zmlx.kernels`, and `stock` for operations of MLX itself.
+In: the functions of `zmlx.kernels`, named and not imported, and of MLX itself (`stock`). Out: `op_db`, one `OpInfo` for
+each: its float64 oracle with the source of its formula, samples, dtypes, tolerances, error inputs, rivals. One module
+for each module of `zmlx.kernels`. Must not know: MLX, until an entry is run; who runs it.
 """
 
 from __future__ import annotations
