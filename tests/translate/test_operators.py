@@ -53,8 +53,8 @@ def test_a_member_that_looks_like_a_swizzle_is_left_alone():
         ("a << 3 + n", "a << zmlx_by << 3 + n"),
         ("(a >> 4) & 15", "(a >> 4) & 15"),
         (
-            "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>x;",
-            "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>x;",
+            "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>w;",
+            "vec<vec<float, 4>, 2> v; vec<packed_vec<float, 4>>w;",
         ),
         ("a > > b", "a > > b"),
         ("S operator<<(S a, int b);", "S operator<<(S a, int b);"),

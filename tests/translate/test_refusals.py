@@ -118,7 +118,7 @@ def test_headers_that_are_refused(header, message):
 @pytest.mark.parametrize(
     "source",
     [
-        "int kernel = 3, mesh = kernel;",
+        "int mesh = 3;",
         "p.sampler = 1;",
         "mine::texture2d t;",
         "float tensor[3];",

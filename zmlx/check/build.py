@@ -195,7 +195,7 @@ def _warnings(signature: Signature) -> str:
         "gcc": ("-Wuninitialized", "-Wmaybe-uninitialized"),
         "clang": ("-Wuninitialized", "-Wsometimes-uninitialized"),
     }[compiler.kind]
-    flags = [flag for flag in (*compiler.flags, *host_flags(signature)) if flag != "-w"]
+    flags = (*compiler.flags, *host_flags(signature))
 
     def build(path: Path) -> None:
         header = ("-include", str(RUNTIME / "host/host.h"))

@@ -48,7 +48,8 @@ _FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-fno-stack-protector",
     "-U_FORTIFY_SOURCE",  # its longjmp check does not know fibers
-    "-w",
+    "-Werror=vla",  # Metal has no arrays whose size is known only when they are made
+    *("-Wno-attributes", "-Wno-psabi", "-Wno-unknown-warning-option"),
 )
 
 

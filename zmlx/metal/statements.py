@@ -30,6 +30,8 @@ _EXITS = frozenset({"return", "break", "continue"})
 _NOT_A_TYPE = frozenset(
     {"case", "default", "else", "delete", "new", "throw", "asm", "sizeof", "operator", "goto"}
 )
+#: Statements that begin with one of these declare no variable, whatever follows.
+_NO_DECLARATION = _NOT_A_TYPE | _DEFINITIONS | _EXITS | {"if", "for", "while", "do", "switch"}
 #: Stands in front of a loop and says how to unroll it.
 _LOOP_HINTS = frozenset({"MLX_MTL_PRAGMA_UNROLL"})
 _LOOPS = frozenset({"for", "while", "do"})
@@ -250,6 +252,16 @@ def _parse_declaration(fragment: Fragment, first: int, end: int) -> Statement | 
         if fragment.text(i) != ",":
             return None
         i += 1
+
+
+def declaration_at(fragment: Fragment, first: int, last: int) -> Statement | None:
+    """The declaration of variables from ``first`` to ``last``, if that is what this statement is."""
+    if fragment.text(last) != ";" or fragment.text(first) in _NO_DECLARATION:
+        return None
+    try:
+        return _parse_declaration(fragment, first, last)
+    except Unclear:  # brackets that do not close, of which the compiler tells
+        return None
 
 
 def begins_declaration(fragment: Fragment, first: int) -> bool:

@@ -18,7 +18,7 @@ from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.translate.overloads import merge_overloads
 from zmlx.translate.pragmas import drop_floating_pragmas
-from zmlx.translate.refusals import drop_includes, refusal, refuse_names
+from zmlx.translate.refusals import drop_includes, refusal, refuse_declared, refuse_names
 from zmlx.translate.regions import region_body, written_out
 from zmlx.translate.unit import Unit
 
@@ -45,6 +45,11 @@ def _drop_dead_branches(unit: Unit) -> None:
 
 def _write_macros_out(unit: Unit) -> None:
     unit.read(unit.program.header.render(), written_out(unit.program))
+
+
+def _refuse(unit: Unit) -> None:
+    refuse_names(unit.kernel, unit.program)
+    refuse_declared(unit.kernel, unit.program)
 
 
 def _erase_address_spaces(unit: Unit) -> None:
@@ -96,8 +101,8 @@ def _take_apart(unit: Unit) -> None:
 BRANCHES = Pass("branches", _drop_dead_branches, moves_brackets=True)
 #: Macros in which threads meet, in the body's own text: regions see no statements within a macro.
 EXPAND_MACROS = Pass("expand-macros", _write_macros_out, moves_brackets=True)
-#: What exists only on Metal: an error that names it.
-REFUSE = Pass("refuse", lambda unit: refuse_names(unit.kernel, unit.program))
+#: What exists only on Metal, and what Metal refuses: an error that names it.
+REFUSE = Pass("refuse", _refuse)
 #: ``[[threadgroup(0)]]``, ``coherent(device)``: what only Metal's compiler reads.
 ATTRIBUTES = Pass("attributes", lambda unit: erase_attributes(unit.program))
 #: What fuses products and sums: the launchers see to it.

@@ -8,6 +8,7 @@ from zmlx.errors import TranslationError
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.structure import Fragment, Program, Source
 from zmlx.metal.tokens import Token, join
+from zmlx.translate.declared import refuse_declarations
 
 _TEXTURES = "textures exist only on Metal; pass an array instead"
 _TABLES = "function tables exist only on Metal; call the function by its name"
@@ -128,7 +129,22 @@ def _drop_includes(kernel: KernelSource, source: Source) -> None:
             token.text = ""
 
 
-#: Of what is refused, what Metal refuses too.
+def refuse_declared(kernel: KernelSource, program: Program) -> None:
+    """Refuse declarations that Metal refuses; see declared.py.
+
+    Raises
+    ------
+    TranslationError
+        There is one.
+    """
+
+    def refuse(fragment: Fragment, token: Token, what: str) -> None:
+        raise refusal(kernel, fragment.source, token, what, metal_too=True)
+
+    refuse_declarations(kernel, program, refuse)
+
+
+#: Of what is refused by its name, what Metal refuses too.
 _NOT_IN_METAL = frozenset({"double", "goto"})
 _BODY_ONLY = (
     "`{name}`: a kernel's source is the body of its function only. Paste what stands between its braces, and name its "
@@ -136,11 +152,13 @@ _BODY_ONLY = (
 )
 
 
-def refusal(kernel: KernelSource, source: Source, token: Token, what: str) -> TranslationError:
-    """The error for ``token``: ``what`` names it and says what to do."""
-    refused_there = token.text in _NOT_IN_METAL
+def refusal(
+    kernel: KernelSource, source: Source, token: Token, what: str, metal_too: bool = False
+) -> TranslationError:
+    """The error for ``token``: ``what`` names it and says what to do. ``metal_too``: Metal refuses it as well."""
+    refused_there = metal_too or token.text in _NOT_IN_METAL
     where = "Metal refuses it too." if refused_there else "The kernel can run on Metal only."
-    if source.part == "source" and token.text in ("kernel", "vertex", "fragment"):
+    if not metal_too and source.part == "source" and token.text in ("kernel", "vertex", "fragment"):
         what, where = _BODY_ONLY.format(name=token.text), "Metal refuses it too."
     return TranslationError(
         f"[metal_kernel] {kernel.name!r}, {source.part} line {token.line}: {what}. {where}"

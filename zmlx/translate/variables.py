@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from zmlx.metal.signature import KernelSource
-from zmlx.metal.statements import Declarator, Range, Statement, exits
+from zmlx.metal.statements import Declarator, Range, Statement, Unclear, exits
 from zmlx.metal.structure import Fragment, Macro, Program
 
 #: Attributes that are the same for all threads of a threadgroup.
@@ -196,6 +196,8 @@ class Variables:
         return self.body.meets(statement) or (statement.kind == "if" and bool(exits(statement)))
 
     def _declare(self, statement: Statement, scope: Range) -> None:
+        if statement in self.body.statements:
+            self._check_outermost(statement)
         words = {self.fragment.text(i) for i in range(statement.type[0], statement.type[1] + 1)}
         for declarator in statement.declarators:
             plain = not declarator.pointer and not declarator.reference
@@ -212,6 +214,15 @@ class Variables:
                 declarator=declarator,
                 pinned=declarator.extents is not None and origin == "local",
             )
+
+    def _check_outermost(self, statement: Statement) -> None:
+        """A parameter that is declared again is an error of the author's, which the compiler tells of where the body
+        is that of the function with the parameters: as fibers."""
+        parameters = {variable.name for variable in self.all if variable.statement is None}
+        for declarator in statement.declarators:
+            name = self.fragment.text(declarator.name)
+            if name in parameters:
+                raise Unclear(f"the parameter `{name}` is declared again")
 
     # --- writes ---------------------------------------------------------------------------------------------------
 

@@ -9,10 +9,11 @@ from zmlx.check import lint
 from zmlx.check.findings import Access, Finding
 from zmlx.check.legality import front_end, rules
 from zmlx.check.legality.text import HEADER, SOURCE, written
-from zmlx.check.legality.words import reserved_names
 from zmlx.check.symbolize import Place
 from zmlx.launch.records import Triple
 from zmlx.metal.signature import KernelSource, Signature
+from zmlx.metal.tokens import tokenize
+from zmlx.metal.words import reserved_names
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def judge(signature: Signature) -> Judgement:
     found: list[Finding] = []
     unclear: set[tuple[str, int]] = set()
     for part, text in (("header", kernel.header), ("source", kernel.source)):
-        for token in reserved_names(text):
+        for token in reserved_names(tokenize(text)):
             message = f"a variable named `{token.text}`, which is a word of Metal (MSL 2.1)"
             found.append(_finding(kernel, part, token.line, message, "give it another name."))
     for complaint in front_end.parse(written(signature)):

@@ -1,10 +1,10 @@
-"""Names of Metal's types and address spaces that a kernel gives to a variable: to the front end some are ordinary."""
+"""Names of Metal's types and address spaces that a kernel gives to a variable: to other compilers some are ordinary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from zmlx.metal.tokens import Token, tokenize
+from zmlx.metal.tokens import Token
 
 _SCALARS = (
     "bool",
@@ -25,20 +25,18 @@ _SPACES = frozenset({"device", "constant", "thread", "threadgroup", "kernel", "v
 _BEFORE = _TYPES | {"auto", "size_t", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
 #: Types that C++ writes in several words, of which a second one may come after a first.
 _SEVERAL = frozenset({"short", "int", "long", "char"})
-_BEHIND = frozenset({"=", ";", ",", "[", ")", "{", ":"})
+_BEHIND = frozenset({"=", ";", ",", "[", ")", "{", ":", ">"})
 
 
-def reserved_names(source: str) -> Iterator[Token]:
-    """The tokens that declare a variable by the name of a type or of an address space."""
-    code = [t for t in tokenize(source) if t.is_code]
+def reserved_names(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Of a text's tokens, those that declare a variable by the name of a type or of an address space."""
+    code = [t for t in tokens if t.is_code]
     for i in range(1, len(code) - 1):
         token, before, behind = code[i], code[i - 1].text, code[i + 1].text
         if token.text not in _TYPES | _SPACES or behind not in _BEHIND or before not in _BEFORE:
             continue
         if before in _SEVERAL and token.text in _SEVERAL:
             continue
-        if token.text in _SPACES and behind in (")", "{"):
-            continue  # a member function of objects in that memory
         start = i - 1
         while start > 0 and code[start - 1].text not in (";", "{", "}"):
             start -= 1
