@@ -11,7 +11,7 @@ import pytest
 from zmlx.errors import CompilerNotFoundError, KernelCompileError
 from zmlx.launch import compiler
 from zmlx.launch.diagnosis import compile_error
-from zmlx.metal.signature import KernelSource
+from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 
 pytestmark = pytest.mark.cpu
 
@@ -122,6 +122,7 @@ def test_a_compiler_is_described(fresh):
 
 
 KERNEL = KernelSource("k", ("x",), ("out",), "int a;\n  out[0] = oops;\n", "float f() {\n  return nothing; }")
+SIGNATURE = make_signature(KERNEL, [ArrayType("float32", 1)], ["float32"])
 
 
 @pytest.mark.parametrize(
@@ -134,12 +135,13 @@ KERNEL = KernelSource("k", ("x",), ("out",), "int a;\n  out[0] = oops;\n", "floa
     ids=["gcc", "nvrtc", "with context"],
 )
 def test_errors_quote_the_kernels_own_line(log):
-    error = compile_error(KERNEL, log, "g++ 12 refused it")
+    error = compile_error(SIGNATURE, log, "g++ 12 refused it")
     assert isinstance(error, KernelCompileError)
     assert str(error) == (
         "[metal_kernel] Kernel 'k' does not compile (g++ 12 refused it):\n"
         "  source line 2: 'oops' was not declared in this scope\n"
         "    out[0] = oops;\n"
+        '  What to do: if `oops` is a template argument, pass it with the call: template=[("oops", …)].\n'
         "The whole output is in this error's `log`."
     )
     assert error.log == log
@@ -147,7 +149,7 @@ def test_errors_quote_the_kernels_own_line(log):
 
 def test_errors_in_the_header_and_many_errors():
     log = "".join(f"k header:2:3: error: number {i}\n" for i in range(8))
-    message = str(compile_error(KERNEL, log, "refused"))
+    message = str(compile_error(SIGNATURE, log, "refused"))
     assert "header line 2: number 0\n    return nothing; }" in message
     assert "number 4" in message
     assert "number 5" not in message
@@ -155,4 +157,4 @@ def test_errors_in_the_header_and_many_errors():
 
 
 def test_errors_elsewhere_are_shown_as_they_are():
-    assert "ld: cannot find -lm" in str(compile_error(KERNEL, "ld: cannot find -lm\n", "refused"))
+    assert "ld: cannot find -lm" in str(compile_error(SIGNATURE, "ld: cannot find -lm\n", "refused"))

@@ -16,7 +16,7 @@ import pytest
 from kernel_cases import CASES, Case
 
 import zmlx
-from zmlx.launch import KernelCompileError, MetalKernel, NvrtcNotFoundError, cuda, nvrtc, recording
+from zmlx.launch import KernelCompileError, MetalKernel, NvrtcNotFoundError, cubin, cuda, nvrtc, recording
 from zmlx.launch.cuda import compile_cubin, cuda_text, make_plan
 from zmlx.launch.nvrtc import Nvrtc, find_nvrtc
 from zmlx.launch.records import LaunchRecord
@@ -228,6 +228,8 @@ def test_errors_speak_of_the_author_s_lines(installed: Nvrtc) -> None:
         "    float twice(float v) { return v * unknown; }\n"
         '  source line 3: identifier "missing" is undefined\n'
         "    out[i] = y + missing;\n"
+        '  What to do: if `unknown` is a template argument, pass it with the call: template=[("unknown", …)].\n'
+        '  What to do: if `missing` is a template argument, pass it with the call: template=[("missing", …)].\n'
         "The whole output is in this error's `log`."
     )
     assert 'wrong source(3): error: identifier "missing" is undefined' in error.value.log
@@ -241,8 +243,33 @@ def test_errors_in_templates_speak_of_the_author_s_lines(installed: Nvrtc) -> No
 
 def test_too_much_threadgroup_memory(installed: Nvrtc) -> None:
     source = "threadgroup float s[20000]; uint i = thread_index_in_threadgroup; s[i] = x[i]; out[i] = s[uint(x[i])];"
-    with pytest.raises(KernelCompileError, match="too much shared data"):
+    with pytest.raises(
+        KernelCompileError, match="declares 80000 bytes of threadgroup memory; Metal has 32768 bytes"
+    ):
         compile_cubin(record(source, name="greedy").signature, "sm_90")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_as_much_threadgroup_memory_as_metal_has(installed: Nvrtc, arch: str) -> None:
+    """CUDA has more of it."""
+    if not installed.supports(arch):
+        pytest.skip(f"{installed.name} does not know {arch}")
+    text = (
+        "threadgroup float s[{}], u[4096]; uint i = thread_index_in_threadgroup; s[i] = u[i + 1] = x[i];"
+        "threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[uint(x[i])] + u[uint(x[i + 1])];"
+    )
+    signature = record(text.format(4096), name="greedy").signature
+    program = cuda._program(signature, arch, cuda.Plan())
+    assert cubin.shared_bytes(program.code, program.entry, nvrtc.arch_number(arch)) == 32768
+    said = "'greedy' declares 32832 bytes of threadgroup memory; Metal has 32768"
+    with pytest.raises(KernelCompileError, match=said):
+        compile_cubin(record(text.format(4112), name="greedy").signature, arch)
+
+
+def test_what_has_no_threadgroup_memory(installed: Nvrtc) -> None:
+    program = cuda._program(record("out[0] = x[0];").signature, "sm_90", cuda.Plan())
+    assert cubin.shared_bytes(program.code, program.entry, 90) == 0
+    assert cubin.shared_bytes(b".version 8.0", "greedy", 90) == 0
 
 
 def test_an_unknown_architecture(installed: Nvrtc) -> None:

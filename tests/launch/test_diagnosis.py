@@ -7,13 +7,19 @@ import re
 import pytest
 
 import zmlx
-from zmlx.errors import KernelCompileError
+from zmlx.errors import KernelCompileError, TranslationError
 from zmlx.launch.diagnosis import compile_error
-from zmlx.metal.signature import KernelSource
+from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 
 pytestmark = pytest.mark.cpu
 
 BEGIN = "uint i = thread_position_in_grid.x;\n"
+
+
+def signature(source, header="", x=("float32", 1), template=(), **creation):
+    """The signature of a kernel named ``k`` with an input ``x``."""
+    kernel = KernelSource("k", ("x",), ("out",), source, header, **creation)
+    return make_signature(kernel, [ArrayType(*x)], ["float32"], template)
 
 
 def refused(source, header="", inputs=("x",), scalars=(), **creation):
@@ -61,7 +67,11 @@ def test_what_to_do(source, hint):
 
 def test_a_number_that_is_indexed():
     message = refused(BEGIN + "out[i] = x[i] * s[0];", inputs=("x", "s"), scalars=("s",))
-    assert "one is a Python number or a 0-d array, which is a value in Metal and no array" in message
+    assert (
+        "`s` is a Python number or a 0-d array in this call, which is a value in Metal and no array"
+        in message
+    )
+    assert "`x`" not in message
 
 
 @pytest.mark.parametrize(
@@ -71,6 +81,12 @@ def test_a_number_that_is_indexed():
         (BEGIN + "float v = x[i]\n\n// more\nout[i] = v;", 2),
         (BEGIN + "out[i] = x[i]\nif (i > 3) out[i] = 0;", 2),
         (BEGIN + "{ out[i] = x[i] }", 2),
+        (BEGIN + "float v = x[i];\nout[i] = v\nout[i] += 1;", 3),
+        (BEGIN + "float v = x[i]\n\tout[i] = v;", 2),
+        (BEGIN + "float v\nout[i] = x[i];", 2),
+        (BEGIN + "out[i] = x[i]", 2),
+        (BEGIN + "out[i] = x[i] out[i] += 1;", 2),
+        (BEGIN + "out[i] = x[i]\n  // the end\n", 2),
     ],
 )
 def test_a_missing_semicolon_is_told_where_it_is_missing(source, line):
@@ -78,7 +94,7 @@ def test_a_missing_semicolon_is_told_where_it_is_missing(source, line):
 
 
 def test_nothing_is_suggested_for_what_is_like_nothing():
-    assert "What to do" not in refused(BEGIN + "out[i] = completely_unknown;")
+    assert "What to do" not in refused(BEGIN + "out[i] = completely_unknown(x[i]);")
 
 
 def test_the_authors_file_is_named(tmp_path):
@@ -132,5 +148,133 @@ k source:3:7: note: in instantiation of function template specialization 'slot<f
 
 
 def test_clang_names_the_line_behind_the_check():
-    message = str(compile_error(KernelSource("k", (), ("out",), "a\nb\nc"), CLANG_ASSERTION, "refused"))
+    message = str(compile_error(signature("a\nb\nc"), CLANG_ASSERTION, "refused"))
     assert "  source line 3: too large for Metal\n    c" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "header", "hint"),
+    [
+        (
+            "out[i] = f(x[i]);",
+            "float f(float v) { return v + thread_position_in_grid.x; }\n",
+            "`thread_position_in_grid` is a parameter of the kernel, which functions of the header do not see",
+        ),
+        (
+            "out[i] = f(x[i]);",
+            "float f(float v) { return v + x_shape[0]; }\n",
+            "`x_shape` is declared only if `source` mentions it, and functions of the header do not see it.",
+        ),
+        ("out[i] = out_shape[0];", "", "only inputs have a `_shape`"),
+        (
+            "out[i] = head_dim;",
+            "",
+            'if `head_dim` is a template argument, pass it with the call: template=[("head_dim", …)].',
+        ),
+        ("float weight = x[i]; out[i] = wieght;", "", "`wieght` is nothing here; did you mean `weight`?"),
+        (
+            "out[i] = x * 2;",
+            "",
+            "`x` is an array of 1 dimension in this call, and so a pointer: write `x[0]`",
+        ),
+        ("float v = x; out[i] = v;", "", "`x` is an array of 1 dimension in this call"),
+        (
+            "device float* p = out + i;\natomic_fetch_add_explicit(p, 1.0f, memory_order_relaxed);",
+            "",
+            "outputs hold plain numbers; atomics on them need metal_kernel(…, atomic_outputs=True).",
+        ),
+    ],
+)
+def test_more_of_what_to_do(source, header, hint):
+    message = refused(BEGIN + source, header)
+    assert hint in message.replace("\n", " ")
+    assert message.count("What to do") == 1
+
+
+def test_a_plain_store_to_an_atomic_output():
+    message = refused(BEGIN + "out[i] = 1.0f;", atomic_outputs=True)
+    assert (
+        "`out` holds atomics, since atomic_outputs=True: use atomic_store_explicit(&out[i], value, "
+        in message
+    )
+
+
+def test_what_a_scalar_does_not_have():
+    message = refused(BEGIN + "out[i] = x_shape[0];", scalars=("x",))
+    assert (
+        "What to do: `x` is a Python number or a 0-d array in this call, which has no `x_shape`." in message
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "complex64"])
+def test_a_scalar_of_any_dtype_that_is_indexed(dtype):
+    log = f"k source:1:9: error: no match for 'operator[]' (operand types are 'const metal::{dtype}_t' and 'int')\n"
+    message = str(compile_error(signature("out[0] = x[0];", x=(dtype, 0)), log, "refused"))
+    assert "`x` is a Python number or a 0-d array in this call" in message
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "what"),
+    [
+        (BEGIN + "if (i < 4) {\n  out[i] = x[i];\n", 2, "`{` is never closed"),
+        (BEGIN + "for (;;) { if (i < 4) { out[i] = 1; }\n", 2, "`{` is never closed"),
+    ],
+)
+def test_a_brace_that_is_never_closed(source, line, what):
+    assert f"  source line {line}: {what}" in refused(source)
+    assert "zmlx entry" not in refused(source)
+
+
+NVRTC = {
+    'k source(2): error: identifier "T" is undefined\n': 'template=[("T", …)]. This call passes `N`.',
+    'k source(2): error: identifier "outt" is undefined\n': "did you mean `out`?",
+    'k source(2): error: no instance of function template "metal::atomic_store_explicit" matches the list\n': (
+        "`out` holds plain numbers; atomics need metal_kernel(…, atomic_outputs=True)."
+    ),
+    "k source(2): error: expression must have arithmetic or unscoped enum type\n": "`x` is an array of 1 dimension",
+    'k source(2): error: "x_ndim" has already been declared in the current scope\n': "`x_ndim` is a parameter of",
+    "k source(2): error: expression must have a constant value\n": "arrays have a size that is known when the kernel",
+}
+
+
+@pytest.mark.parametrize(("log", "hint"), NVRTC.items(), ids=range(len(NVRTC)))
+def test_hints_in_nvrtcs_words(log, hint):
+    of = signature("uint i = 0;\nout[i] = x + T() + x_ndim;", template=[("N", 3)])
+    assert hint in str(compile_error(of, log, "NVRTC refused it"))
+
+
+@pytest.mark.parametrize(
+    ("caret", "line"), [("  out[i] = 2;\n  ^\n", 1), ("  out[i] = 2;\n            ^\n", 2), ("", 2)]
+)
+def test_a_missing_semicolon_in_nvrtcs_words(caret, line):
+    log = f'k source(2): error: expected a ";"\n{caret}'
+    assert f"  source line {line}: " in str(
+        compile_error(signature("uint i = 0\nout[i] = 2;"), log, "refused")
+    )
+
+
+def test_errors_of_the_translation_name_the_file_too(tmp_path):
+    import mlx.core as mx
+
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import zmlx\n\nkernel = zmlx.metal_kernel('wrong', ['x'], ['out'],\n    'double d = x[0];')\n"
+    )
+    scope = {}
+    exec(compile(file.read_text(), str(file), "exec"), scope)
+    arguments = {
+        "output_shapes": [(1,)],
+        "output_dtypes": [mx.float32],
+        "grid": (1, 1, 1),
+        "threadgroup": (1, 1, 1),
+    }
+    with pytest.raises(TranslationError) as error:
+        scope["kernel"](inputs=[mx.ones(9)], **arguments, stream=mx.cpu)
+    assert str(error.value).startswith(
+        f"[metal_kernel] 'wrong', source line 1 ({file}:4): `double`: Metal has no double"
+    )
+
+
+def test_a_text_that_is_put_together_has_the_line_of_its_kernel():
+    message = refused("\n".join(["float v = 1;", "out[0] = v +" + " oops();"]))
+    assert re.search(r"\nThe kernel is made in .*test_diagnosis\.py:\d+\.$", message)

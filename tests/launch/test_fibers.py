@@ -33,7 +33,7 @@ def test_both_kinds_of_fibers(defines, monkeypatch):
     def load(signature, single, large):
         assert not single
         assert not large
-        path = compiler.compile_host(signature.kernel, host.host_text(signature, single), defines)
+        path = compiler.compile_host(signature, host.host_text(signature, single), defines)
         return host.load_library(signature, path, "fibers")
 
     monkeypatch.setattr(host, "load", load)

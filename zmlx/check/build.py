@@ -23,7 +23,7 @@ from zmlx.launch.compiler import Compiler
 from zmlx.launch.diagnosis import compile_error
 from zmlx.launch.host import host_flags, host_text
 from zmlx.launch.loading import loadable
-from zmlx.metal.signature import KernelSource, Signature
+from zmlx.metal.signature import Signature
 from zmlx.runtime import RUNTIME
 
 #: Little optimisation: calls of the library must be inlined, so that a place in the code is the author's line, and
@@ -85,7 +85,7 @@ def load_checked(signature: Signature, arithmetic: bool = False, filling: str = 
     flags = (*host_flags(signature), *(_ARITHMETIC if arithmetic else ()), *((filling,) if filling else ()))
 
     def build() -> Path:
-        return _build(signature.kernel, text, flags).resolve()
+        return _build(signature, text, flags).resolve()
 
     path = build()
     library = ctypes.CDLL(str(loadable(path)))
@@ -119,7 +119,7 @@ def _accepts(compiler: Compiler, flags: tuple[str, ...]) -> bool:
     return subprocess.run(command, input="int i;", capture_output=True, text=True).returncode == 0
 
 
-def _build(kernel: KernelSource, text: str, needed: tuple[str, ...]) -> Path:
+def _build(signature: Signature, text: str, needed: tuple[str, ...]) -> Path:
     compiler = compilers.find_compiler()
     flags = (*_flags(compiler), *needed)
 
@@ -140,9 +140,11 @@ def _build(kernel: KernelSource, text: str, needed: tuple[str, ...]) -> Path:
             str(unit),
         ]
         try:
-            run = subprocess.run(command, input=text, capture_output=True, text=True)
+            run = subprocess.run(
+                command, input=text, capture_output=True, text=True, env=compilers.in_english()
+            )
             if run.returncode != 0:
-                raise compile_error(kernel, run.stderr, f"{compiler.version} refused it")
+                raise compile_error(signature, run.stderr, f"{compiler.version} refused it")
             # The checker first: of functions that both hold, the linker takes the optimised one.
             link = [
                 *compiler.command,
@@ -157,8 +159,8 @@ def _build(kernel: KernelSource, text: str, needed: tuple[str, ...]) -> Path:
             run = subprocess.run(link, capture_output=True, text=True)
             if run.returncode != 0:
                 raise KernelCompileError(
-                    f"[metal_kernel] Linking the checked kernel {kernel.name!r} failed:\n{run.stderr.strip()}\n"
-                    f"The command was: {' '.join(link)}",
+                    f"[metal_kernel] Linking the checked kernel {signature.kernel.name!r} failed:\n"
+                    f"{run.stderr.strip()}\nThe command was: {' '.join(link)}",
                     run.stderr,
                 )
         finally:
@@ -200,7 +202,7 @@ def _warnings(signature: Signature) -> str:
     def build(path: Path) -> None:
         header = ("-include", str(RUNTIME / "host/host.h"))
         command = [*compiler.command, *flags, "-O2", *asked, *header, "-S", "-x", "c++", "-", "-o", "-"]
-        run = subprocess.run(command, input=text, capture_output=True, text=True)
+        run = subprocess.run(command, input=text, capture_output=True, text=True, env=compilers.in_english())
         path.write_text("\n".join(line for line in run.stderr.splitlines() if "uninitialized" in line))
 
     return cached("checked", digest("warnings", text, *asked, compiler.identity), ".txt", build).read_text()

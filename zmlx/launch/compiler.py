@@ -17,7 +17,7 @@ from pathlib import Path
 from zmlx.errors import CompilerNotFoundError, KernelCompileError
 from zmlx.launch.cache import cached, digest
 from zmlx.launch.diagnosis import compile_error
-from zmlx.metal.signature import KernelSource
+from zmlx.metal.signature import Signature
 from zmlx.runtime import RUNTIME
 
 COMPILER_NOT_FOUND = (
@@ -268,7 +268,7 @@ def precompiled_header(compiler: Compiler, defines: tuple[str, ...]) -> tuple[st
     return ("-include", str(path)[: -len(".gch")])
 
 
-def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> Path:
+def compile_host(signature: Signature, text: str, defines: tuple[str, ...]) -> Path:
     """Compile a translated kernel to a shared library and return its path in the cache.
 
     Raises
@@ -295,11 +295,16 @@ def compile_host(kernel: KernelSource, text: str, defines: tuple[str, ...]) -> P
             str(path),
             *compiler.link_flags,
         ]
-        run = subprocess.run(command, input=text, capture_output=True, text=True)
+        run = subprocess.run(command, input=text, capture_output=True, text=True, env=in_english())
         if run.returncode != 0:
-            raise compile_error(kernel, run.stderr, f"{compiler.version} refused it")
+            raise compile_error(signature, run.stderr, f"{compiler.version} refused it")
 
     return cached("host", digest(text, *defines, compiler.identity), ".so", build)
+
+
+def in_english() -> dict[str, str]:
+    """The environment in which a compiler speaks the language that diagnosis.py reads."""
+    return {**os.environ, "LC_ALL": "C"}
 
 
 def _run(command: list[str], what: str) -> None:

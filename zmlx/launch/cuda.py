@@ -17,8 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from zmlx.errors import KernelCompileError
 from zmlx.launch.cache import cached, digest
-from zmlx.launch.diagnosis import compile_error
+from zmlx.launch.cubin import shared_bytes
+from zmlx.launch.diagnosis import MAX_THREADGROUP_MEMORY, compile_error, too_much_memory
 from zmlx.launch.lazy import mlx
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
 from zmlx.launch.records import Triple, launched_group
@@ -353,9 +355,14 @@ def _program(signature: Signature, target: str, plan: Plan) -> Program:
         try:
             path.write_bytes(nvrtc.compile(text, f"{kernel.name}.cu", target, arguments, headers))
         except NvrtcError as error:
-            raise compile_error(kernel, error.log, f"{nvrtc.name} refused it for {target}") from error
+            raise compile_error(signature, error.log, f"{nvrtc.name} refused it for {target}") from error
 
-    return Program(entry, cached("cuda", key, ".cubin", build).read_bytes())
+    program = Program(entry, cached("cuda", key, ".cubin", build).read_bytes())
+    # CUDA has more of it than Metal. Variables begin at multiples of 16 bytes: each may take 15 more than it has.
+    memory = shared_bytes(program.code, entry, arch_number(target))
+    if memory > MAX_THREADGROUP_MEMORY + 15 * text.count("__shared__ "):
+        raise KernelCompileError(f"[metal_kernel] Kernel {kernel.name!r} {too_much_memory(memory)}.")
+    return program
 
 
 @cache

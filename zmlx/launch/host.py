@@ -122,7 +122,7 @@ def forget_programs() -> None:
 
 
 def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ...]) -> Program:
-    return load_library(signature, compiler.compile_host(signature.kernel, text, defines), path)
+    return load_library(signature, compiler.compile_host(signature, text, defines), path)
 
 
 def load_library(signature: Signature, file: Path, path: str) -> Program:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from zmlx.errors import ArgumentTypeError, KernelCompileError
+from zmlx.errors import ArgumentTypeError, KernelCompileError, TranslationError
 from zmlx.launch import arguments as checks
 from zmlx.launch import export, hook, records
 from zmlx.launch.call import (
@@ -236,7 +236,7 @@ class MetalKernel:
                 if len(signature.parameters) > MAX_BUFFERS:
                     raise ValueError(checks.too_many_buffers(signature))
                 outputs, path = self._launch(backend, signature, call)
-        except KernelCompileError as error:
+        except (KernelCompileError, TranslationError) as error:
             raise with_places(error, source, self.origin) from error
         records.note_launch(signature, backend, path, call.grid, call.threadgroup)
         return outputs

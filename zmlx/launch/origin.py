@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from zmlx.errors import KernelCompileError
+from zmlx.errors import KernelCompileError, TranslationError
 from zmlx.metal.signature import KernelSource
 
 
@@ -48,20 +48,34 @@ def _read(file: str) -> str:
         return ""
 
 
-#: A place in the message of a `KernelCompileError`, with the quoted line behind it.
+#: A place in the message of a `KernelCompileError` or a `TranslationError`.
 _PLACE = re.compile(
-    r"^  (?P<part>header|source) line (?P<line>\d+)(?=: .*\n    (?P<quoted>.*)$)", re.MULTILINE
+    r"^(?:  |\[metal_kernel\] '\w*', )(?P<part>header|source) line (?P<line>\d+)(?=: )", re.MULTILINE
 )
 
 
-def with_places(error: KernelCompileError, kernel: KernelSource, origin: Origin | None) -> KernelCompileError:
-    """The error with file and line of each place that is found in the file which made the kernel."""
+def with_places(
+    error: KernelCompileError | TranslationError, kernel: KernelSource, origin: Origin | None
+) -> KernelCompileError | TranslationError:
+    """The error with file and line of each place that is found in the file which made the kernel; where none is, with
+    the file and line on which it is made."""
     if origin is None:
         return error
+    found = False
 
     def located(match: re.Match[str]) -> str:
+        nonlocal found
         text = kernel.source if match["part"] == "source" else kernel.header
-        line = line_in_file(origin.file, text, int(match["line"]), match["quoted"])
+        number = int(match["line"])
+        lines = text.split("\n")
+        quoted = lines[number - 1].strip() if 0 < number <= len(lines) else ""
+        line = line_in_file(origin.file, text, number, quoted)
+        found |= line is not None
         return match[0] if line is None else f"{match[0]} ({origin.file}:{line})"
 
-    return KernelCompileError(_PLACE.sub(located, str(error)), error.log)
+    message = _PLACE.sub(located, str(error))
+    if not found:
+        message += f"\nThe kernel is made in {origin.file}:{origin.line}."
+    if isinstance(error, KernelCompileError):
+        return KernelCompileError(message, error.log)
+    return TranslationError(message)
