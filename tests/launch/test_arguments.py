@@ -149,9 +149,7 @@ def test_what_looks_like_them_and_is_right():
         call(output_shapes=[(8.0,)])
 
 
-@pytest.mark.parametrize(
-    "name", ["my kernel!", "", None, 5, b"x", "int", "while", "a\0b", "../x", "scale_0.5", "a-b", " k"]
-)
+@pytest.mark.parametrize("name", ["my kernel!", "", None, 5, b"x", "a\0b", "../x", "scale_0.5", "a-b", " k"])
 def test_names_that_are_no_kernels(name):
     with pytest.raises(
         ValueError, match=r"^\[metal_kernel\] Expected `name` to be an? (identifier|str)"

@@ -319,9 +319,18 @@ class _Rewriter:
             name += fragment.text(name) == ","
         if fragment.text(name) != "{":
             return  # `c ? f(x) : g(x)`
+        header = fragment.source.program.header.main
+        classes = {declaration.name for declaration in declarations(header) if declaration.kind == "class"}
         for i in found:
-            if self.looks.is_declared_integer(fragment.text(i)) and fragment.text(i + 1) == "(":
-                self._surround(i + 2, fragment.partner(i + 1) - 1, f"zmlx_init<decltype({fragment.text(i)})>")
+            member, closed = fragment.text(i), fragment.partner(i + 1)
+            values = list(fragment.pieces(i + 2, closed - 1))
+            # Of a member of another type it makes nothing else; a base class has no decltype.
+            if (
+                fragment.text(i + 1) == "("
+                and len(values) == 1
+                and member not in classes | self.looks.aliases
+            ):
+                self._surround(i + 2, closed - 1, f"zmlx_init<decltype({member})>")
 
     # ------------------------------------------------------------------ assignments
 
