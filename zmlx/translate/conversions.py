@@ -324,7 +324,7 @@ class _Rewriter:
         for i in found:
             member, closed = fragment.text(i), fragment.partner(i + 1)
             values = list(fragment.pieces(i + 2, closed - 1))
-            # Of a member of another type it makes nothing else; a base class has no decltype.
+            # To a member of yet another type it does nothing; a base class has no decltype.
             if (
                 fragment.text(i + 1) == "("
                 and len(values) == 1
