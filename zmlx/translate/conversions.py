@@ -325,11 +325,8 @@ class _Rewriter:
             member, closed = fragment.text(i), fragment.partner(i + 1)
             values = list(fragment.pieces(i + 2, closed - 1))
             # To a member of yet another type it does nothing; a base class has no decltype.
-            if (
-                fragment.text(i + 1) == "("
-                and len(values) == 1
-                and member not in classes | self.looks.aliases
-            ):
+            other = member in classes | self.looks.aliases or self.looks.is_declared_float(member)
+            if fragment.text(i + 1) == "(" and len(values) == 1 and not other:
                 self._surround(i + 2, closed - 1, f"zmlx_init<decltype({member})>")
 
     # ------------------------------------------------------------------ assignments
