@@ -131,7 +131,7 @@ def test_unavailable_name_in_the_variable_says_why() -> None:
         pytest.param(
             host(mx=fake_mx(cuda=None), driver=CudaDriver(1)),
             "cuda",
-            "though the NVIDIA driver shows a GPU; in a fresh environment, pip install 'zmlx[cuda13]'",
+            "though the NVIDIA driver shows a GPU; in a fresh environment, pip install '.[cuda13]'",
             id="cpu-wheel-on-a-gpu-machine",
         ),
         pytest.param(
@@ -206,8 +206,8 @@ def test_what_may_be_used(
 @pytest.mark.parametrize(
     ("machine", "advice"),
     [
-        pytest.param(("Linux", "x86_64"), "pip install 'zmlx[cpu]'      the CPU only", id="linux-cpu"),
-        pytest.param(("Linux", "x86_64"), "pip install 'zmlx[cuda12]'", id="linux-cuda"),
+        pytest.param(("Linux", "x86_64"), "pip install '.[cpu]'      the CPU only", id="linux-cpu"),
+        pytest.param(("Linux", "x86_64"), "pip install '.[cuda12]'", id="linux-cuda"),
         pytest.param(
             ("Linux", "aarch64"), "A bare `pip install mlx` does not import on Linux", id="bare-mlx"
         ),

@@ -66,7 +66,7 @@ LINT = """\
 Read Metal source and say what Metal's compiler refuses: pointers between address spaces, atomics that Metal does not
 have, variables outside of `constant` memory and so on. Nothing is run; no Mac and no MLX back end is needed.
 FILE is Metal source (any name but *.py). Kernels in Python files are not taken out of them: `python -m zmlx check
-script.py` judges those that the script launches. Needs `pip install 'zmlx[lint]'`.
+script.py` judges those that the script launches. Needs `pip install '.[lint]'`.
 
 examples:
   python -m zmlx lint kernels/*.metal

@@ -127,15 +127,15 @@ an arm64 Python, where `python -c "import platform; print(platform.machine())"` 
 
 _INSTALL_LINUX = """\
 Install MLX with one back end:
-  pip install 'zmlx[cpu]'      the CPU only
-  pip install 'zmlx[cuda13]'   an NVIDIA GPU with driver 580 or newer
-  pip install 'zmlx[cuda12]'   an NVIDIA GPU with an older driver
+  pip install '.[cpu]'      the CPU only
+  pip install '.[cuda13]'   an NVIDIA GPU with driver 580 or newer
+  pip install '.[cuda12]'   an NVIDIA GPU with an older driver
 A bare `pip install mlx` does not import on Linux: it is the Python half, and the library that it loads comes
 with the extra. Install only one of them in an environment: they overwrite each other's files."""
 
 _INSTALL_OTHER = """\
 zmlx runs on macOS with Apple silicon and on Linux, x86-64 and arm64. On Windows use WSL 2, which is a Linux:
-pip install 'zmlx[cpu]' there."""
+pip install '.[cpu]' there."""
 
 
 # What a loader's message means, by what it mentions.
@@ -231,7 +231,7 @@ def _cuda_availability(host: Host, mx: ModuleType) -> Availability:
         return Availability(
             False,
             f"MLX {_version(mx)} is a build without CUDA, though the NVIDIA driver shows a GPU; in a fresh "
-            "environment, pip install 'zmlx[cuda13]' (or 'zmlx[cuda12]' for a driver older than 580)",
+            "environment, pip install '.[cuda13]' (or '.[cuda12]' for a driver older than 580)",
         )
     # A CUDA build of MLX calls CUDA available even where there is no GPU, so the devices are counted.
     count = getattr(mx, "device_count", None)

@@ -135,6 +135,11 @@ def test_the_same_finding_of_many_launches_is_one_with_a_count():
     assert check.launches == 3
 
 
+def own_notes(check):
+    """The notes, but for the one that there is no libclang here."""
+    return [note for note in check.notes if "libclang" not in note]
+
+
 def test_writes_of_the_same_value_are_a_note(collect):
     source = f"""
         uint i = thread_position_in_threadgroup.x;
@@ -145,7 +150,7 @@ def test_writes_of_the_same_value_are_a_note(collect):
     """
     check = collect(Case("same_value", "", source, ()))
     assert not check.findings
-    assert check.notes == [
+    assert own_notes(check) == [
         (
             "same_value: threads write the same value to the same element without any order (source line 3); this "
             "is not reported as a race."
@@ -199,7 +204,7 @@ def test_an_output_beyond_the_memory_limit_is_checked_against_its_bounds():
         with pytest.warns(UserWarning, match="are checked against its bounds only"):
             BY_NAME["write_past_end"].run()
     assert [finding.kind for finding in check.findings] == ["out-of-bounds"]
-    assert "are checked against its bounds only" in check.notes[0]
+    assert "are checked against its bounds only" in own_notes(check)[0]
 
 
 def test_a_kernel_that_does_not_end_is_stopped(collect):

@@ -205,7 +205,8 @@ def test_a_script_without_a_launch_is_1_unless_allowed(script, capsys):
 @pytest.mark.parametrize(("flag", "status"), [("mem_none", 1), ("mem_threadgroup", 0)])
 def test_a_script_that_leaves_by_os_exit_is_reported_on(script, flag, status):
     path = script(flag, "import os\nturned()\nos._exit(0)\n")
-    env = {**os.environ, "PYTHONPATH": str(Path(zmlx.__file__).parents[1])}
+    path_of = os.pathsep.join([str(Path(zmlx.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "PYTHONPATH": path_of}
     command = [sys.executable, "-m", "zmlx", "check", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == status, done.stderr

@@ -13,7 +13,7 @@ from zmlx.metal.signature import ArrayType, KernelSource, Signature, make_signat
 
 pytestmark = [
     pytest.mark.cpu,
-    pytest.mark.skipif(not available(), reason="there is no libclang; pip install 'zmlx[lint]'"),
+    pytest.mark.skipif(not available(), reason="there is no libclang; pip install '.[lint]'"),
 ]
 
 
@@ -73,6 +73,6 @@ def test_python_files_are_not_linted(capsys):
 def test_without_libclang_it_says_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(front_end, "_index", lambda: None)
     assert main(["lint", str(tmp_path)]) == 1
-    assert "pip install 'zmlx[lint]'" in capsys.readouterr().err
+    assert "pip install '.[lint]'" in capsys.readouterr().err
     found, notes = static_findings(signature(REFUSED[0]), (1, 1, 1))
     assert (found, notes) == ([], [front_end.MISSING])

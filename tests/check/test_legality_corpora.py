@@ -14,7 +14,7 @@ from zmlx.launch import recording
 
 pytestmark = [
     pytest.mark.cpu,
-    pytest.mark.skipif(not available(), reason="there is no libclang; pip install 'zmlx[lint]'"),
+    pytest.mark.skipif(not available(), reason="there is no libclang; pip install '.[lint]'"),
 ]
 
 #: Rows by their feature, with what Metal does not have in them.

@@ -59,13 +59,15 @@ def on_the_cpu(mx_device):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["swiglu", "rmsnorm"])
-def test_a_gpu_has_neither_forward_mode_nor_vmap(name):
-    """Once MLX has them, this fails, and the fixture above can go."""
+def test_a_gpu_has_forward_mode_by_our_rule_and_no_vmap(name, assert_allclose_cross_backend):
+    """Once MLX has a vmap of custom kernels, this fails, and the fixture above can go."""
     import mlx.core as mx
 
-    function, _, arguments = _functions()[name]
-    with pytest.raises(ValueError, match="Not implemented for CustomKernel"):
-        mx.jvp(function, list(arguments), [mx.ones_like(a) for a in arguments])
+    function, plain, arguments = _functions()[name]
+    tangents = [mx.ones_like(a) for a in arguments]
+    _, (actual,) = mx.jvp(function, list(arguments), tangents)
+    _, (expected,) = mx.jvp(plain, list(arguments), tangents)
+    assert_allclose_cross_backend(actual, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="Not implemented for CustomKernel"):
         mx.vmap(lambda x: function(x, *arguments[1:]))(mx.stack([arguments[0]] * 2))
 

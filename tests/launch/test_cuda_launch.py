@@ -175,7 +175,7 @@ def test_the_text_depends_on_ranks_but_not_on_shapes(mx):
 
 
 def test_what_mlx_is_asked_to_run(launches, mx):
-    made = kernel(BODY + " // x_shape x_strides", name="odd name")
+    made = kernel(BODY + " // x_shape x_strides", name="odd_name")
     (out,) = made(**arguments(init_value=1.5))
     (asked,) = launches
     assert (out.shape, out.dtype) == ((3, 4), mx.float32)

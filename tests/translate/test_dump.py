@@ -81,7 +81,9 @@ def test_nothing_is_written_unasked(monkeypatch, tmp_path):
 def test_the_page_on_the_architecture_shows_what_is_written(dumped):
     page = (Path(zmlx.__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
     source, literals, regions = re.findall(r"^```cpp\n(.*?)\n```", page, re.DOTALL | re.MULTILINE)
-    folder = dumped(KernelSource("turn", ("x",), ("out",), f"\n{source}\n"), "host-regions", (("out", False),))
+    folder = dumped(
+        KernelSource("turn", ("x",), ("out",), f"\n{source}\n"), "host-regions", (("out", False),)
+    )
     for shown, file in ((literals, "08-literals.txt"), (regions, "14-regions.txt")):
         text = (folder / file).read_text().partition('#line 1 "turn source"\n')[2]
         assert [line.rstrip() for line in text.strip("\n").splitlines()] == shown.splitlines()

@@ -99,7 +99,9 @@ class Words:
         kind = layout.KINDS[raw.kind]
         place = self._place(raw.pc, raw.line)
         if raw.file:
-            place = self.places.named(raw.file.decode(errors="replace"), raw.line)
+            named = self.places.named(raw.file.decode(errors="replace"), raw.line)
+            # A line of a header of the runtime's is none of the author's: the code that it became part of is.
+            place = place if named.line is None else named
         finding = Finding(kind, self.kernel, "", count=raw.count)
         storage = self.storage.get(raw.slot)
         if storage is not None:

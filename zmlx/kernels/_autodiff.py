@@ -42,8 +42,8 @@ def differentiable(
     reference
         The same as ``forward``, in MLX operations.
     """
-    function = mx.custom_function(forward)
-    gradient = mx.custom_function(backward)
+    function = mx.custom_function(_stopped(forward))
+    gradient = mx.custom_function(_stopped(backward))
 
     def reference_gradient(cotangent: mx.array, *primals: mx.array) -> Outputs:
         return tuple(mx.vjp(reference, list(primals), [cotangent])[1])
@@ -63,6 +63,11 @@ def differentiable(
     # A weight's gradient is a sum over rows, which must not run over the mapped axis too.
     gradient.vmap(_vmap(gradient, row_arguments=2, weights_split=True))
     return cast("Callable[..., mx.array]", function)  # MLX types the call of a custom_function as object
+
+
+def _stopped(launch: Callable[..., Any]) -> Callable[..., Any]:
+    """``launch`` on inputs that no transformation follows: mx.jvp looks inside of a custom function too."""
+    return lambda *inputs: launch(*map(mx.stop_gradient, inputs))
 
 
 def value_reference(function: Callable[..., mx.array]) -> Reference:

@@ -3,7 +3,7 @@
 =============================  ==============================================================================
 a name                         must be
 =============================  ==============================================================================
-of a kernel                    letters, digits and underscores, as it stands in ``custom_kernel_<name>``; no C++ keyword
+of a kernel                    letters, digits and underscores, as it stands in ``custom_kernel_<name>``
 of an input or an output       a C++ identifier, no keyword of C++ or Metal, and nobody else's
                                ... nor an attribute or ``<input>_shape`` that the source makes MLX declare
 =============================  ==============================================================================
@@ -74,10 +74,6 @@ def check_kernel_name(name: Any) -> None:
         raise ValueError(
             f"[metal_kernel] Expected `name` to be an identifier, of letters, digits and underscores, but got "
             f"{name!r}: it becomes part of a Metal function's name, {'custom_kernel_' + name!r}."
-        )
-    if name in _CPP_KEYWORDS:
-        raise ValueError(
-            f"[metal_kernel] Expected `name` to be an identifier but got {name!r}, which is a keyword of C++."
         )
 
 

@@ -319,9 +319,15 @@ class _Rewriter:
             name += fragment.text(name) == ","
         if fragment.text(name) != "{":
             return  # `c ? f(x) : g(x)`
+        header = fragment.source.program.header.main
+        classes = {declaration.name for declaration in declarations(header) if declaration.kind == "class"}
         for i in found:
-            if self.looks.is_declared_integer(fragment.text(i)) and fragment.text(i + 1) == "(":
-                self._surround(i + 2, fragment.partner(i + 1) - 1, f"zmlx_init<decltype({fragment.text(i)})>")
+            member, closed = fragment.text(i), fragment.partner(i + 1)
+            values = list(fragment.pieces(i + 2, closed - 1))
+            # To a member of yet another type it does nothing; a base class has no decltype.
+            other = member in classes | self.looks.aliases or self.looks.is_declared_float(member)
+            if fragment.text(i + 1) == "(" and len(values) == 1 and not other:
+                self._surround(i + 2, closed - 1, f"zmlx_init<decltype({member})>")
 
     # ------------------------------------------------------------------ assignments
 

@@ -31,7 +31,7 @@ def lint_files(files: Sequence[Path], body: bool = False, colour: bool | None = 
     """
     if not front_end.available():
         raise ImportError(
-            "lint needs a compiler front end: `pip install 'zmlx[lint]'` (libclang 18.1 or newer)."
+            "lint needs a compiler front end: `pip install '.[lint]'` (libclang 18.1 or newer)."
         )
     findings: list[Finding] = []
     for path in files:

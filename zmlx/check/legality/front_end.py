@@ -15,7 +15,7 @@ from zmlx.check.legality.text import MAIN, PRELUDE
 #: What to say where there is no libclang.
 MISSING = (
     "what Metal's compiler refuses is looked for by simple rules only: there is no libclang here. "
-    "`pip install 'zmlx[lint]'` adds the type check."
+    "`pip install '.[lint]'` adds the type check."
 )
 
 # A target without features, to which those are added that Metal has too: program-scope variables then have to be

@@ -21,7 +21,8 @@ template <class T, class S>
 inline constexpr bool truncates =
     is_integral_v<T> && !is_same_v<remove_cv_t<T>, bool> && is_floating_point_v<S>;
 
-#if defined(ZMLX_CUDA)
+#if defined(ZMLX_CUDA) || defined(ZMLX_CHECK_ARITHMETIC)
+// Where arithmetic is checked, the conversion itself is what the compiler watches.
 template <class T>
 ZMLX_FN constexpr T truncated(float x) {
   return static_cast<T>(x);
