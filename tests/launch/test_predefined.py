@@ -32,7 +32,13 @@ CONDITIONS = {
     "__METAL__ == 1": ALL,
     "__METAL_VERSION__ >= 310": ALL,
     "__METAL_VERSION__ >= 400": (),
-    "defined(__METAL_MACOS__) && !defined(__METAL_IOS__)": ALL,
+    "defined(__METAL_MACOS__) || defined(__METAL_IOS__)": (),  # of the languages before Metal 3
+    "defined(__HAVE_SIMDGROUP_MATRIX__) && __HAVE_COHERENT__": ALL,
+    "defined(__HAVE_TENSOR__)": (),
+    "defined(__clang__) && !__has_feature(cxx_exceptions)": ALL,
+    "defined(__CUDACC__) || defined(__CUDA_ARCH__) || defined(__linux__) || defined(__x86_64__)": (),
+    "__has_include(<metal_stdlib>) && __has_include(<simd/simd.h>)": ALL,
+    "__has_include(<metal_tensor>) || __has_include(<cstdint>) || __has_include(<cuda_fp16.h>)": (),
     "defined(__HAVE_BFLOAT__)": ALL,
     "defined(__FAST_MATH__)": ("fast",),
 }

@@ -29,7 +29,14 @@ pytestmark = pytest.mark.cpu
         ("MINE", None),
         ("defined(MINE)", None),
         ("__METAL__ && MINE", None),
-        ("__has_include(<metal_tensor>)", None),
+        ("__has_include(<metal_tensor>)", False),
+        ("__has_include(<MetalPerformancePrimitives/MetalPerformancePrimitives.h>)", False),
+        ("__has_include(<metal_stdlib>) && !__has_include(<cuda_fp16.h>)", True),
+        ('__has_include("mine.h")', False),
+        ("defined(__has_include) && __has_include(<simd/simd.h>)", True),
+        ("defined(__METAL_MACOS__)", False),
+        ("defined(__HAVE_SIMDGROUP_MATRIX__)", True),
+        ("defined(__CUDACC__) || __linux__", False),
         ("__FAST_MATH__", None),
         ("__GNUC__ > 3", None),
         ("(1", None),
@@ -52,4 +59,8 @@ def test_the_runtime_defines_the_same():
     from zmlx.runtime import RUNTIME
 
     text = Path(RUNTIME / "msl" / "predefined.h").read_text()
-    assert {name: int(value) for name, value in re.findall(r"#define (\w+) (\d+)", text)} == PREDEFINED
+    found = {name: int(value) for name, value in re.findall(r"^#define (\w+) (\d+)", text, re.MULTILINE)}
+    assert found == {**PREDEFINED, "__clang__": 1}
+    text = Path(RUNTIME / "check" / "legality.h").read_text()
+    found = dict(re.findall(r"^#define (__\w+__) (\d+)$", text, re.MULTILINE))
+    assert {name: int(value) for name, value in found.items()} == PREDEFINED

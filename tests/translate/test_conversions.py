@@ -51,6 +51,18 @@ def test_casts(metal, cpp):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "struct F { float operator()(int) const { return 1; } };",
+        "struct F { float operator[](uint) const { return 1; } F operator+(int) const { return *this; } };",
+        "struct F { F() = default; F(const F&) = delete; F(int) = delete; F& operator=(const F&) = default; };",
+    ],
+)
+def test_members_are_no_casts_and_no_assignments(text):
+    assert header(text) == text
+
+
+@pytest.mark.parametrize(
     ("metal", "cpp"),
     [
         ("int n = x;", "int n = zmlx_init<int>(x);"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from zmlx.metal.conditions import ABSENT
 from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 from zmlx.translate.function import cpp_function
 
@@ -25,7 +26,9 @@ def test_the_function_around_a_kernel():
         ["uint32"],
         [("T", "float"), ("N", 3), ("B", True)],
     )
+    undefined = "".join(f"#undef {name}\n" for name in ABSENT)
     assert cpp_function(signature, "host-fibers", "run", "zmlx::Group& group") == (
+        f"{undefined}"
         "namespace metal { namespace zmlx_kernel { namespace {\n"
         "\n"
         '#line 1 "scale header"\n'

@@ -1,4 +1,5 @@
-"""Conditions of ``#if`` that are known before anything is compiled: those that ask Metal's compiler who it is.
+"""Conditions of ``#if`` that are known before anything is compiled: those that ask Metal's compiler who it is, and
+which headers it has.
 
 A condition of other names, which the author may have defined or another compiler defines, is left to the preprocessor.
 """
@@ -10,11 +11,37 @@ from collections.abc import Mapping, Sequence
 
 from zmlx.metal.tokens import Token
 
-#: What Metal's compiler defines by itself: ``runtime/msl/predefined.h`` has the same for the C++ compilers.
-PREDEFINED = {"__METAL__": 1, "__METAL_VERSION__": 320, "__METAL_MACOS__": 1, "__HAVE_BFLOAT__": 1}
+#: What Metal's compiler defines by itself: ``runtime/msl/predefined.h`` has the same for the C++ compilers. Of the
+#: ``__HAVE_…__`` those are there whose features are here. ``__METAL_MACOS__`` is that of the languages before Metal 3.
+PREDEFINED = {
+    "__METAL__": 1,
+    "__METAL_VERSION__": 320,
+    "__AIR64__": 1,
+    "__HAVE_BFLOAT__": 1,
+    "__HAVE_COHERENT__": 1,
+    "__HAVE_QUADGROUP__": 1,
+    "__HAVE_QUADGROUP_BALLOT__": 1,
+    "__HAVE_QUADGROUP_REDUCTION__": 1,
+    "__HAVE_SIMDGROUP__": 1,
+    "__HAVE_SIMDGROUP_BALLOT__": 1,
+    "__HAVE_SIMDGROUP_MATRIX__": 1,
+    "__HAVE_SIMDGROUP_REDUCTION__": 1,
+}
+
+#: What the C++ compilers define and Metal's does not: it is for no host and not CUDA's.
+ABSENT = (
+    *("__CUDACC__", "__CUDACC_RTC__", "__CUDA_ARCH__", "__NVCC__"),
+    *("__linux__", "__linux", "__gnu_linux__", "__unix__", "__unix", "_WIN32"),
+    *("__x86_64__", "__x86_64", "__amd64__", "__amd64", "__aarch64__", "__arm64__"),
+)
 
 #: Names that only Metal's compiler could define, and that it does not where they are not in the table.
 _METALS_OWN = re.compile(r"__(?:METAL|HAVE)_\w+__|__METAL__")
+
+#: The headers that Metal 3.2 has, and those that only a newer one has.
+METAL_HEADERS = re.compile(r"<(?:metal(?:_[a-z0-9_]+)?|simd/[a-z_]+\.h)>")
+NEWER_HEADERS = re.compile(r"<(?:metal_(?:cooperative_)?tensor|MetalPerformancePrimitives/.*)>")
+_HAS_INCLUDE = "__has_include"
 
 _LEVELS = (("||",), ("&&",), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*",))
 
@@ -25,7 +52,7 @@ class _UnknownError(Exception):
 
 def evaluate(tokens: Sequence[Token], names: Mapping[str, int] = PREDEFINED) -> bool | None:
     """Whether the condition behind ``#if`` holds; None if that is not known here."""
-    words = [token.text for token in tokens if token.is_code]
+    words = [token.text for token in answered(tokens) if token.is_code]
     try:
         value, rest = _binary(words, 0, names)
     except (_UnknownError, IndexError):
@@ -35,9 +62,33 @@ def evaluate(tokens: Sequence[Token], names: Mapping[str, int] = PREDEFINED) -> 
 
 def is_defined(name: str, names: Mapping[str, int] = PREDEFINED) -> bool | None:
     """Whether a name is defined; None if that is not known here."""
-    if name in names:
+    if name in names or name == _HAS_INCLUDE:
         return True
+    if name in ABSENT:
+        return False
     return False if _METALS_OWN.fullmatch(name) else None
+
+
+def has_header(target: str) -> bool:
+    """Whether Metal's compiler finds ``<metal_stdlib>`` when MLX compiles a kernel, which gives it no other folders."""
+    return METAL_HEADERS.fullmatch(target) is not None and NEWER_HEADERS.fullmatch(target) is None
+
+
+def answered(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens of a condition with what ``__has_include(…)`` is on Metal in its place."""
+    found: list[Token] = []
+    index = 0
+    while index < len(tokens):
+        token = tokens[index]
+        closed = next((i for i in range(index, len(tokens)) if tokens[i].text == ")"), -1)
+        words = [t.text for t in tokens[index : closed + 1] if t.is_code]
+        if token.text == _HAS_INCLUDE and words[1:2] == ["("]:
+            found.append(Token("number", str(int(has_header("".join(words[2:-1])))), token.line))
+            index = closed + 1
+        else:
+            found.append(token)
+            index += 1
+    return found
 
 
 def _binary(words: list[str], level: int, names: Mapping[str, int]) -> tuple[int, list[str]]:
@@ -87,6 +138,6 @@ def _unary(words: list[str], names: Mapping[str, int]) -> tuple[int, list[str]]:
         return names[word], words[1:]
     if re.fullmatch(r"[0-9]+[uUlL]*", word):
         return int(word.rstrip("uUlL"), 8 if re.match(r"0[0-7]", word) else 10), words[1:]
-    if _METALS_OWN.fullmatch(word):
+    if _METALS_OWN.fullmatch(word) or word in ABSENT:
         return 0, words[1:]
     raise _UnknownError

@@ -29,7 +29,9 @@ elem_to_loc_3_nd ceildiv cast_to simdgroup_matrix make_filled_simdgroup_matrix m
 remove_volatile remove_extent add_const add_volatile add_cv add_lvalue_reference add_rvalue_reference add_pointer
 underlying_type conjunction disjunction negation is_base_of is_constructible is_vector is_empty is_class is_union
 is_final is_trivially_copyable is_standard_layout is_lvalue_reference is_rvalue_reference is_reference is_volatile
-is_array is_fundamental is_compound
+is_array is_fundamental is_compound remove_all_extents rank extent alignment_of is_function is_object
+is_null_pointer is_trivial is_pod is_abstract is_polymorphic is_default_constructible is_copy_constructible
+is_move_constructible is_assignable is_copy_assignable is_move_assignable common_type
 """
 _LIBRARY_TEMPLATES = frozenset(_TEMPLATES.split())
 _TEMPLATE_LIKE = re.compile(r"\w+_[tv]")

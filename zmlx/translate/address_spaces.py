@@ -27,6 +27,8 @@ Refuse = Callable[[Fragment, Token, str], Exception]
 SPACES = frozenset({"device", "thread", "constant", "threadgroup"})
 _QUALIFIERS = frozenset({"const", "volatile", "constexpr", "static"})
 _CLASSES = frozenset({"struct", "class", "union"})
+#: Words that ask for an alignment, in parentheses. Storage is aligned to 16 bytes anyway.
+_ALIGNED = frozenset({"alignas", "__attribute__"})
 _DECLARATION_ENDS = frozenset({";", "{", "}", "(", ")", ",", "=", "*", "&", "["})
 
 
@@ -109,14 +111,14 @@ class AddressSpaces:
             return
         end, declarators = self._declarators(fragment, name)
         for i in range(index + 1, name):
-            if fragment.text(i) == "alignas" and fragment.partner(i + 1) > i:
-                fragment.erase(i, fragment.partner(i + 1))  # storage is aligned to 16 bytes
+            if fragment.text(i) in _ALIGNED and fragment.partner(i + 1) > i:
+                fragment.erase(i, fragment.partner(i + 1))
         kind = " ".join(fragment.render(index + 1, name - 1).split())
         if fragment.text(index - 1) == "volatile":
             kind = f"volatile {kind}"  # of the elements, not of what CUDA declares to hold them
             fragment.erase(index - 1, index - 1)
-        if fragment.text(index - 1) == ")" and fragment.text(fragment.partner(index - 1) - 1) == "alignas":
-            fragment.erase(fragment.partner(index - 1) - 1, index - 1)  # storage is aligned to 16 bytes
+        if fragment.text(index - 1) == ")" and fragment.text(fragment.partner(index - 1) - 1) in _ALIGNED:
+            fragment.erase(fragment.partner(index - 1) - 1, index - 1)
         fragment.erase(index + 1, end)
         token.text = "; ".join(self._storage(kind, name, extents) for name, extents in declarators)
 
@@ -137,12 +139,12 @@ class AddressSpaces:
                 return -1
             if text == "(" and fragment.text(i + 1) in ("*", "&"):
                 return -1
-            if text == "(" and fragment.text(i - 1) not in ("decltype", "alignas"):
+            if text == "(" and fragment.text(i - 1) not in _ALIGNED | {"decltype"}:
                 break
-            if fragment.is_name(i) and text not in _QUALIFIERS | SPACES | {"alignas"}:
+            if fragment.is_name(i) and text not in _QUALIFIERS | SPACES | _ALIGNED:
                 names += fragment.text(i - 1) not in ("::", "##")
                 last = i
-            elif text not in ("::", "<", "(", "##") and text not in _QUALIFIERS | SPACES | {"alignas"}:
+            elif text not in ("::", "<", "(", "##") and text not in _QUALIFIERS | SPACES | _ALIGNED:
                 break
             i = fragment.skip_group(i)
         end = fragment.text(i)
@@ -224,6 +226,8 @@ class AddressSpaces:
                 extents += one_line(fragment.tokens(i, fragment.partner(i)))
                 i = fragment.partner(i) + 1
             declarators.append((name, extents))
+            while fragment.text(i) == "__attribute__" and fragment.partner(i + 1) > i:
+                i = fragment.partner(i + 1) + 1
             if fragment.text(i) in (";", ""):
                 return i - 1, declarators
             if fragment.text(i) != ",":

@@ -14,6 +14,8 @@ def assigned(fragment: Fragment, index: int) -> int:
     """The first token of what the ``=`` or compound assignment at ``index`` assigns to; -1 if it assigns nothing."""
     if not (fragment.is_name(index - 1) or fragment.text(index - 1) in (")", "]")):
         return -1
+    if fragment.text(index + 1) in ("default", "delete"):
+        return -1  # a constructor or an operator that the compiler writes, or that there is none of
     if fragment.text(index - 1) == ")" and fragment.text(fragment.partner(index - 1) - 1) == ")":
         return -1  # a pointer to a function
     parent = fragment.parent(index)

@@ -132,6 +132,9 @@ class _Rewriter:
             fragment.is_name(opened - 1) and before not in BEFORE_EXPRESSION
         ):
             return False
+        symbol = fragment.partner(opened - 1) if before in (")", "]") else opened - 1
+        if fragment.text(symbol - 1) == "operator":
+            return False  # the parameters of an operator
         operand = close + 1
         plain = fragment.text(close - 1) in PARTS or fragment.text(close - 1) in SIMPLE
         if fragment.text(operand) in _BINARY_OR_UNARY and not plain:

@@ -23,7 +23,7 @@ from zmlx.metal.structure import Fragment, Program
 from zmlx.metal.tokens import Token
 from zmlx.metal.words import reserved_names
 
-#: Takes the fragment and the token of what is refused, and what to say of it; raises.
+#: Takes the fragment and the token of what is refused, and what to say of it; raises, if the token is certainly there.
 Refuse = Callable[[Fragment, Token, str], None]
 
 _ORDERS = frozenset(
@@ -50,8 +50,6 @@ def refuse_declarations(kernel: KernelSource, program: Program, refuse: Refuse) 
 def _refuse_redeclared(kernel: KernelSource, body: Fragment, refuse: Refuse) -> None:
     """A variable of the body's outermost scope with the name of a parameter. Of shapes, only the compiler knows
     whether they are parameters."""
-    if any(directive.word.startswith("if") for directive in body.source.directives):
-        return  # which of its branches are there, only the preprocessor knows; the compiler tells then
     parameters = {
         **dict.fromkeys(kernel.input_names, "an input"),
         **dict.fromkeys(kernel.output_names, "an output"),

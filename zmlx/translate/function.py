@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zmlx.metal.conditions import ABSENT
 from zmlx.metal.signature import Parameter, Signature
 from zmlx.translate.pipeline import Pipeline, run
 from zmlx.translate.unit import known_types, line_marker, may_use_small_floats
@@ -40,10 +41,12 @@ def cpp_function(signature: Signature, pipeline: Pipeline, function: str, hidden
     parameters += [cpp_parameter(p) for p in signature.parameters]
     if pipeline != "host-regions":
         parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
-    # As Metal's compiler does: kernels ask. It changes nothing else here.
-    fast_math = "#define __FAST_MATH__ 1\n" if kernel.math_mode == "fast" else ""
+    # As Metal's compiler does: kernels ask. It changes nothing else here. A precompiled header cannot undefine.
+    macros = [f"#undef {name}\n" for name in ABSENT]
+    if kernel.math_mode == "fast":
+        macros.append("#define __FAST_MATH__ 1\n")
     return (
-        f"{fast_math}"
+        f"{''.join(macros)}"
         "namespace metal { namespace zmlx_kernel { namespace {\n"
         f"{''.join(f'using {name};' for name in translation.overloads)}\n"
         f"{line_marker(kernel, 'header')}{translation.header}\n"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 
 from zmlx.errors import TranslationError
+from zmlx.metal.conditions import METAL_HEADERS, NEWER_HEADERS
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.structure import Fragment, Program, Source
 from zmlx.metal.tokens import Token, join
+from zmlx.translate.branches import uncertain_lines
 from zmlx.translate.declared import refuse_declarations
 
 _TEXTURES = "textures exist only on Metal; pass an array instead"
@@ -51,21 +53,22 @@ REFUSED_CONSTRUCTS = {
 #: Of those, the ones that are refused only where a declaration uses them, since kernels have variables of that name.
 _REFUSED_AS_TYPES = frozenset({"kernel", "vertex", "fragment", "mesh", "tensor", "sampler", "goto"})
 
-_METAL_HEADERS = re.compile(r"<(?:metal(?:_[a-z0-9_]+)?|simd/[a-z_]+\.h)>")
-_TENSOR_HEADERS = re.compile(r"<(?:metal_tensor|MetalPerformancePrimitives/.*)>")
-
 
 def refuse_names(kernel: KernelSource, program: Program) -> None:
-    """Refuse names of what cannot be carried to C++.
+    """Refuse names of what cannot be carried to C++. Where only the preprocessor knows whether a line is there, the
+    compiler tells.
 
     Raises
     ------
     TranslationError
         The program uses one of `REFUSED_CONSTRUCTS`.
     """
+    uncertain = uncertain_lines(program)
     for fragment in program.fragments:
         for index, token in enumerate(fragment.code):
             if token.kind != "name" or fragment.text(index - 1) in (".", "->"):
+                continue
+            if token.line in uncertain[fragment.source.part]:
                 continue
             reason = _reason(fragment, index)
             if reason is not None:
@@ -100,33 +103,36 @@ def _reason(fragment: Fragment, index: int) -> str | None:
 
 
 def drop_includes(kernel: KernelSource, program: Program) -> None:
-    """Metal's own headers are always there; others cannot be followed.
+    """Metal's own headers are always there; others cannot be followed. Where only the preprocessor knows whether one is
+    included, it is an ``#error``.
 
     Raises
     ------
     TranslationError
         Another header is included.
     """
+    uncertain = uncertain_lines(program)
     for source in program.sources:
-        _drop_includes(kernel, source)
+        for directive in source.directives:
+            if directive.word not in ("include", "import"):
+                continue
+            problem = _problem(join(directive.rest).strip())
+            may_not_be_there = directive.token.line in uncertain[source.part]
+            if problem and not may_not_be_there:
+                raise refusal(kernel, source, directive.token, problem)
+            for token in (directive.token, *directive.rest):
+                token.text = ""
+            if problem:
+                directive.token.text = f"#error {problem}"
 
 
-def _drop_includes(kernel: KernelSource, source: Source) -> None:
-    for directive in source.directives:
-        if directive.word not in ("include", "import"):
-            continue
-        target = join(directive.rest).strip()
-        if _TENSOR_HEADERS.fullmatch(target):
-            raise refusal(kernel, source, directive.token, f"`#include {target}`: {_REFUSED['tensor']}")
-        if not _METAL_HEADERS.fullmatch(target):
-            raise refusal(
-                kernel,
-                source,
-                directive.token,
-                f"`#include {target}` cannot be followed here; put what it declares into the kernel's header",
-            )
-        for token in (directive.token, *directive.rest):
-            token.text = ""
+def _problem(target: str) -> str:
+    """What is wrong with including ``<metal_stdlib>``; nothing if it is empty."""
+    if NEWER_HEADERS.fullmatch(target):
+        return f"`#include {target}`: {_REFUSED['tensor']}"
+    if not METAL_HEADERS.fullmatch(target):
+        return f"`#include {target}` cannot be followed here; put what it declares into the kernel's header"
+    return ""
 
 
 def refuse_declared(kernel: KernelSource, program: Program) -> None:
@@ -138,8 +144,11 @@ def refuse_declared(kernel: KernelSource, program: Program) -> None:
         There is one.
     """
 
+    uncertain = uncertain_lines(program)
+
     def refuse(fragment: Fragment, token: Token, what: str) -> None:
-        raise refusal(kernel, fragment.source, token, what, metal_too=True)
+        if token.line not in uncertain[fragment.source.part]:
+            raise refusal(kernel, fragment.source, token, what, metal_too=True)
 
     refuse_declarations(kernel, program, refuse)
 

@@ -81,6 +81,19 @@ TYPES = (
         "vec<int, 16> r_ = int(i); r_ = r_ - 1; out[i] = q_[i % 8] + r_[15];",
         lambda values: 3 * X + N,
     ),
+    _types(
+        "`vec<T, 32>`, `vec<T, 64>`, their `~ << >>` and signs of zeros",
+        "vec<uint, 32> p_ = i; p_ = ~(p_ << 2u) >> 1; vec<float, 64> q_(0); q_ = -q_; "
+        "out[i] = float(p_[31] & 255u) + (signbit(q_[63]) ? 1000 : 0);",
+        lambda values: ((~(N << 2) & 0xFFFFFFFF) >> 1 & 255) + 1000,
+    ),
+    _types(
+        "`simd_packed_float3`, `simd::packed_uint2`",
+        "simd_packed_float3 p_(x[i], 1, 2); simd::packed_uint2 q_(i, 3); "
+        "out[i] = p_.x + p_.z + q_.x + q_.y + (sizeof(p_) == 12);",
+        lambda values: X + N + 6,
+        header="#include <simd/simd.h>",
+    ),
 )
 WORDS = (
     _words(
@@ -114,6 +127,30 @@ WORDS = (
         lambda values: X,
         header="#if __METAL_VERSION__ >= 400\n#include <metal_tensor>\n#endif",
     ),
+    _words(
+        "what another macro guards, `__has_include`",
+        "#if __has_include(<metal_stdlib>) && !__has_include(<metal_tensor>)\nout[i] = x[i] + WAY;\n#endif",
+        lambda values: X + 1,
+        header="#define NEWER (__METAL_VERSION__ >= 400)\n#if NEWER\n#include <metal_tensor>\n"
+        "#define WAY 2\n#else\n#define WAY 1\n#endif",
+    ),
+    _words(
+        "`= default`, `operator=` and members by address space",
+        "Boxed p_(x[i]), q_; q_ = p_; out[i] = q_.get() + q_[1];",
+        lambda values: 2 * X + 1,
+        header="struct Boxed { float v; Boxed() thread = default; Boxed(float a) thread : v(a) {} "
+        "Boxed(const thread Boxed& o) thread = default; "
+        "thread Boxed& operator=(const thread Boxed& o) thread { v = o.v; return *this; } "
+        "device Boxed& operator=(const thread Boxed& o) device { v = o.v; return *this; } "
+        "float get() const thread { return v; } float get() const device { return v; } "
+        "float operator[](int k) const thread { return v + k; } float operator()(int) const { return v; } };",
+    ),
+    _words(
+        "`__attribute__((aligned(16)))` of threadgroup memory",
+        "threadgroup float s_[16] __attribute__((aligned(16))); threadgroup __attribute__((aligned(16))) half u_[16]; "
+        "s_[i] = x[i]; u_[i] = 1; threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s_[15 - i] + u_[i];",
+        lambda values: X[::-1] + 1,
+    ),
 )
 BUILTINS = (
     _builtins(
@@ -136,6 +173,41 @@ BUILTINS = (
         "__builtin_assume(i < 64); out[i] = __builtin_expect(x[i] > 0, 1) ? x[i] : 0.0f;",
         lambda values: np.maximum(X, 0),
     ),
+    _builtins(
+        "`__builtin_bswap32`, `__builtin_bitreverse32`, `__builtin_rotateleft32`",
+        "out[i] = (__builtin_bswap32(i) >> 24) + (__builtin_bitreverse32(i) >> 28) * 100 + "
+        "__builtin_rotateleft32(0x80000000u | i, 1) % 16 * 10000;",
+        lambda values: np.array(
+            [n + 100 * int(f"{n:04b}"[::-1], 2) + 10000 * ((2 * n + 1) % 16) for n in range(16)]
+        ),
+    ),
+    _builtins(
+        "`__builtin_clzs`, `__builtin_ctzll`, `__builtin_parityl`, `__builtin_clrsb`",
+        "out[i] = __builtin_clzs(ushort(i + 1)) + 100 * __builtin_ctzll(ulong(i + 1) << 40) + "
+        "10000 * __builtin_parityl(i) + 20000 * (__builtin_clrsb(int(i)) & 31);",
+        lambda values: np.array(
+            [
+                16
+                - (n + 1).bit_length()
+                + 100 * (40 + ((n + 1) & -(n + 1)).bit_length() - 1)
+                + 10000 * (bin(n).count("1") % 2)
+                + 20000 * (31 - n.bit_length())
+                for n in range(16)
+            ]
+        ),
+    ),
+    _builtins(
+        "`__builtin_elementwise_max`, `__builtin_fabsf`, `__builtin_fmaf`, `__builtin_inff`",
+        "float v_ = __builtin_elementwise_max(x[i], -1.0f); "
+        "out[i] = __builtin_fmaf(__builtin_fabsf(v_), 2.0f, v_) + (__builtin_inff() > 1);",
+        lambda values: 2 * np.abs(np.maximum(X, -1)) + np.maximum(X, -1) + 1,
+    ),
+    _builtins(
+        "`__builtin_nontemporal_load`, `__builtin_memcpy`, `__builtin_mul_overflow`",
+        "float v_ = __builtin_nontemporal_load(&x[i]); uint u_; __builtin_memcpy(&u_, &v_, 4); int r_; "
+        "__builtin_nontemporal_store(as_type<float>(u_) + __builtin_mul_overflow(1 << 20, 1 << 20, &r_), &out[i]);",
+        lambda values: X + 1,
+    ),
 )
 TRAITS = (
     _traits(
@@ -155,6 +227,19 @@ TRAITS = (
         "struct B {}; struct D : B {}; out[i] = is_reference_v<float&> + 2 * is_array_v<int[3]> + "
         "4 * is_base_of_v<B, D> + 8 * conjunction_v<is_class<B>, is_array<int>>;",
         _each(7),
+    ),
+    _traits(
+        "`rank_v`, `extent_v`, `remove_all_extents_t`, `alignment_of`",
+        "out[i] = rank_v<int[2][3]> + 10 * extent_v<int[2][3], 1> + 100 * alignment_of<int>::value + "
+        "1000 * is_same_v<remove_all_extents_t<int[2][3]>, int>;",
+        _each(1432),
+    ),
+    _traits(
+        "`is_function_v`, `is_object_v`, `is_trivial_v`, `is_default_constructible_v`, `common_type_t`",
+        "out[i] = is_function_v<float(int)> + 2 * is_function_v<int> + 4 * is_object_v<int> + 8 * is_object_v<int&> + "
+        "16 * is_trivial_v<int> + 32 * is_default_constructible_v<float2> + "
+        "64 * is_same_v<common_type_t<int, half, float>, float>;",
+        _each(1 + 4 + 16 + 32 + 64),
     ),
 )
 

@@ -24,8 +24,16 @@
 #define restrict __restrict
 #define __METAL__ 1
 #define __METAL_VERSION__ 320
-#define __METAL_MACOS__ 1
+#define __AIR64__ 1
 #define __HAVE_BFLOAT__ 1
+#define __HAVE_COHERENT__ 1
+#define __HAVE_QUADGROUP__ 1
+#define __HAVE_QUADGROUP_BALLOT__ 1
+#define __HAVE_QUADGROUP_REDUCTION__ 1
+#define __HAVE_SIMDGROUP__ 1
+#define __HAVE_SIMDGROUP_BALLOT__ 1
+#define __HAVE_SIMDGROUP_MATRIX__ 1
+#define __HAVE_SIMDGROUP_REDUCTION__ 1
 #define MLX_MTL_PRAGMA_UNROLL _Pragma("clang loop unroll(full)")
 #define MTL_CONST constant constexpr const
 #define METAL_FUNC inline __attribute__((always_inline))

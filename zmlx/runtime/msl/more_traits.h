@@ -119,6 +119,108 @@ struct remove_extent<T[N]> {
 template <class T>
 using remove_extent_t = typename remove_extent<T>::type;
 
+template <class T>
+struct remove_all_extents {
+  using type = T;
+};
+template <class T, size_t N>
+struct remove_all_extents<T[N]> : remove_all_extents<T> {};
+template <class T>
+using remove_all_extents_t = typename remove_all_extents<T>::type;
+template <class T>
+inline constexpr size_t rank_v = 0;
+template <class T, size_t N>
+inline constexpr size_t rank_v<T[N]> = rank_v<T> + 1;
+template <class T, unsigned I = 0>
+inline constexpr size_t extent_v = 0;
+template <class T, size_t N>
+inline constexpr size_t extent_v<T[N], 0> = N;
+template <class T, size_t N, unsigned I>
+inline constexpr size_t extent_v<T[N], I> = extent_v<T, I - 1>;
+template <class T>
+inline constexpr size_t alignment_of_v = alignof(T);
+template <class T>
+struct rank : integral_constant<size_t, rank_v<T>> {};
+template <class T, unsigned I = 0>
+struct extent : integral_constant<size_t, extent_v<T, I>> {};
+template <class T>
+struct alignment_of : integral_constant<size_t, alignof(T)> {};
+
+// Functions cannot be const: nothing else but references cannot.
+template <class T>
+inline constexpr bool is_function_v = !is_const_v<const T> && !is_reference_v<T>;
+template <class T>
+inline constexpr bool is_object_v = is_const_v<const T> && !is_void_v<T> && !is_reference_v<T>;
+template <class T>
+inline constexpr bool is_null_pointer_v = is_same_v<remove_cv_t<T>, decltype(nullptr)>;
+template <class T>
+inline constexpr bool is_trivial_v = __is_trivial(T);
+template <class T>
+inline constexpr bool is_pod_v = __is_trivial(T) && __is_standard_layout(T);
+template <class T>
+inline constexpr bool is_abstract_v = __is_abstract(T);
+template <class T>
+inline constexpr bool is_polymorphic_v = __is_polymorphic(T);
+template <class T>
+inline constexpr bool is_default_constructible_v = __is_constructible(T);
+template <class T>
+inline constexpr bool is_copy_constructible_v = __is_constructible(T, const T&);
+template <class T>
+inline constexpr bool is_move_constructible_v = __is_constructible(T, T&&);
+template <class T, class U>
+inline constexpr bool is_assignable_v = __is_assignable(T, U);
+template <class T>
+inline constexpr bool is_copy_assignable_v = __is_assignable(T&, const T&);
+template <class T>
+inline constexpr bool is_move_assignable_v = __is_assignable(T&, T&&);
+#define ZMLX_TRAIT(name) \
+  template <class T>     \
+  struct name : bool_constant<name##_v<T>> {};
+ZMLX_TRAIT(is_function)
+ZMLX_TRAIT(is_object)
+ZMLX_TRAIT(is_null_pointer)
+ZMLX_TRAIT(is_trivial)
+ZMLX_TRAIT(is_pod)
+ZMLX_TRAIT(is_abstract)
+ZMLX_TRAIT(is_polymorphic)
+ZMLX_TRAIT(is_default_constructible)
+ZMLX_TRAIT(is_copy_constructible)
+ZMLX_TRAIT(is_move_constructible)
+ZMLX_TRAIT(is_copy_assignable)
+ZMLX_TRAIT(is_move_assignable)
+#undef ZMLX_TRAIT
+template <class T, class U>
+struct is_assignable : bool_constant<is_assignable_v<T, U>> {};
+
+// The type of both results of `?:`, from the left to the right. Of numbers that is the type of their sum; half is a
+// class here, of which `?:` cannot tell.
+namespace detail {
+template <class A, class B>
+constexpr auto common_of() {
+  if constexpr (is_same_v<A, B>) {
+    return declval<A (*)()>();
+  } else if constexpr (is_lane<A> && is_lane<B>) {
+    return declval<decltype(declval<A>() + declval<B>()) (*)()>();
+  } else {
+    return declval<decay_t<decltype(true ? declval<A>() : declval<B>())> (*)()>();
+  }
+}
+}  // namespace detail
+template <class A, class... B>
+struct common_type;
+template <class A>
+struct common_type<A> {
+  using type = decay_t<A>;
+};
+template <class A, class B>
+struct common_type<A, B> {
+  using type = decltype(detail::common_of<decay_t<A>, decay_t<B>>()());
+};
+template <class A, class B, class C, class... D>
+struct common_type<A, B, C, D...> : common_type<typename common_type<A, B>::type, C, D...> {};
+template <class... A>
+using common_type_t = typename common_type<A...>::type;
+
 template <class... B>
 inline constexpr bool conjunction_v = (static_cast<bool>(B::value) && ...);
 template <class... B>

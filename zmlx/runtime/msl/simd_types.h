@@ -13,12 +13,14 @@ namespace metal {
   using vector_##name##3 = T##3;                                                        \
   using vector_##name##4 = T##4;                                                        \
   using simd_packed_##name##2 = packed_##T##2;                                          \
+  using simd_packed_##name##3 = packed_##T##3;                                          \
   using simd_packed_##name##4 = packed_##T##4;                                          \
   namespace simd {                                                                      \
   using name##2 = T##2;                                                                 \
   using name##3 = T##3;                                                                 \
   using name##4 = T##4;                                                                 \
   using packed_##name##2 = packed_##T##2;                                               \
+  using packed_##name##3 = packed_##T##3;                                               \
   using packed_##name##4 = packed_##T##4;                                               \
   }
 ZMLX_NAMES(char, char)

@@ -1,4 +1,4 @@
-// vec<T, 8> and vec<T, 16>: they have no names and no swizzles, only elements and arithmetic.
+// vec<T, N> of 8 to 64 elements: they have no names and no swizzles, only elements and arithmetic.
 #pragma once
 
 #include "msl/vector.h"
@@ -6,7 +6,7 @@
 namespace metal {
 namespace detail {
 
-// What vec<T, 8> and vec<T, 16> are.
+// What these vectors are.
 template <class T, int N>
 struct alignas(alignment(N * sizeof(T))) wide {
   T zmlx_data[N];
@@ -37,6 +37,8 @@ struct alignas(alignment(N * sizeof(T))) wide {
   };
 ZMLX_WIDE(8)
 ZMLX_WIDE(16)
+ZMLX_WIDE(32)
+ZMLX_WIDE(64)
 #undef ZMLX_WIDE
 
 #define ZMLX_BINARY(op, R)                                                                        \
@@ -68,6 +70,8 @@ ZMLX_ARITHMETIC(%)
 ZMLX_ARITHMETIC(&)
 ZMLX_ARITHMETIC(|)
 ZMLX_ARITHMETIC(^)
+ZMLX_ARITHMETIC(<<)
+ZMLX_ARITHMETIC(>>)
 ZMLX_BINARY(==, bool)
 ZMLX_BINARY(!=, bool)
 ZMLX_BINARY(<, bool)
@@ -77,9 +81,15 @@ ZMLX_BINARY(>=, bool)
 #undef ZMLX_ARITHMETIC
 #undef ZMLX_BINARY
 
-template <class T, int N, enable_if_t<(N > 4), int> = 0>
-ZMLX_FN constexpr vec<T, N> operator-(vec<T, N> a) {
-  return vec<T, N>(static_cast<T>(0)) - a;
-}
+#define ZMLX_UNARY(op)                                                     \
+  template <class T, int N, enable_if_t<(N > 4), int> = 0>                 \
+  ZMLX_FN constexpr vec<T, N> operator op(vec<T, N> a) {                   \
+    for (int i = 0; i < N; ++i) a[i] = static_cast<T>(op a[i]);            \
+    return a;                                                              \
+  }
+ZMLX_UNARY(+)
+ZMLX_UNARY(-)
+ZMLX_UNARY(~)
+#undef ZMLX_UNARY
 
 }  // namespace metal
