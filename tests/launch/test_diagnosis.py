@@ -172,6 +172,26 @@ def test_clang_names_the_line_behind_the_check():
             'if `head_dim` is a template argument, pass it with the call: template=[("head_dim", …)].',
         ),
         ("float weight = x[i]; out[i] = wieght;", "", "`wieght` is nothing here; did you mean `weight`?"),
+        ("out[i] = threadPositionInGrid.x;", "", "did you mean `thread_position_in_grid`?"),
+        ("out[i] = blockIdx.x;", "", "did you mean `threadgroup_position_in_grid`?"),
+        ("out[i] = x[gid.x];", "", "did you mean `thread_position_in_grid`?"),
+        (
+            "out[i] = f(x[i]);",
+            "T f(T v) { return v; }\n",
+            "make the function a template of its own, and pass it with",
+        ),
+        ("x[i] = 1;", "", "`x` is an input, whose elements are const: write to an output."),
+        ("device float* p = x; p[i] = 1;", "", "pointers into it are `const device` or `const constant`."),
+        (
+            "void f(float v) { }",
+            "",
+            "`source` is the body of one function: put other functions into `header`.",
+        ),
+        (
+            "add(out, i);",
+            "void add(device atomic<float>* p, uint i) { atomic_store_explicit(p + i, 1.0f, memory_order_relaxed); }\n",
+            "`out` holds plain numbers; atomics need metal_kernel(…, atomic_outputs=True).",
+        ),
         (
             "out[i] = x * 2;",
             "",
@@ -278,3 +298,42 @@ def test_errors_of_the_translation_name_the_file_too(tmp_path):
 def test_a_text_that_is_put_together_has_the_line_of_its_kernel():
     message = refused("\n".join(["float v = 1;", "out[0] = v +" + " oops();"]))
     assert re.search(r"\nThe kernel is made in .*test_diagnosis\.py:\d+\.$", message)
+
+
+@pytest.mark.parametrize("use", ["x[0]", "*x", "f(x)", "(x + i)[0]"])
+def test_a_number_that_is_used_like_an_array(use):
+    message = refused(
+        BEGIN + f"out[i] = {use};", "float f(const device float* p) { return p[0]; }\n", scalars=("x",)
+    )
+    assert "What to do: `x` is a Python number or a 0-d array in this call" in message
+
+
+def test_a_bracket_too_many():
+    lines = refused(BEGIN + "out[i] = 1; }\nout[i] = 2;").splitlines()
+    assert lines[1] == "  source line 2: `}` closes nothing"
+    assert not any("What to do" in line for line in lines)
+
+
+def test_an_error_in_a_header_that_a_template_leads_to():
+    """With template arguments the author's line is not where the compiler began."""
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel(
+        "wrong",
+        ["x"],
+        ["out"],
+        "out[0] = 0;\nthreadgroup T s[N];\nthreadgroup_barrier(mem_flags::mem_none); out[0] = as_type<T>(s[0]);",
+    )
+    arguments = {
+        "output_shapes": [(1,)],
+        "output_dtypes": [mx.float32],
+        "grid": (2, 1, 1),
+        "threadgroup": (2, 1, 1),
+    }
+    template = [("T", mx.float32), ("N", 9000)]
+    with pytest.raises(KernelCompileError) as error:
+        kernel(inputs=[mx.ones(9)], template=template, **arguments, stream=mx.cpu)
+    assert "source line 2: a threadgroup variable is larger than the 32768 bytes Metal has" in str(
+        error.value
+    )
+    assert "memory.h" not in str(error.value)

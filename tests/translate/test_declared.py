@@ -90,6 +90,11 @@ def test_names_of_types(word):
             "header line 2: `constant` in front",
         ),
         (f"{BARRIER} constant float c = 1;", "", "or declare it in the header"),
+        (
+            "out[0] = f();",
+            "float f() {\n  threadgroup float s[4]; return s[0]; }",
+            "header line 2: the threadgroup variable `s` in a function that is no kernel",
+        ),
     ],
 )
 def test_locals_with_an_address_space(source, header, words):

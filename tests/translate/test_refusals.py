@@ -65,6 +65,12 @@ REFUSED = [
     ),
     ("cooperative_tensor t;", "`cooperative_tensor`: Metal's tensors exist only on Metal"),
     ("goto end;", "`goto`: Metal has no goto"),
+    ("auto p = new float[3];", "`new`: Metal has no dynamic memory; declare an array of a fixed size"),
+    ("throw 1;", "`throw`: Metal has no exceptions"),
+    ("try { } catch (...) { }", "`try`: Metal has no exceptions"),
+    ("auto q = dynamic_cast<B*>(p);", "`dynamic_cast`: Metal has no run-time types"),
+    ("auto& t = typeid(x);", "`typeid`: Metal has no run-time types"),
+    ("thread_local int n;", "`thread_local`: Metal has no thread_local"),
 ]
 
 
@@ -76,7 +82,8 @@ def test_what_exists_only_on_metal_is_refused(source, message):
         with pytest.raises(TranslationError) as error:
             body(source, target)
         assert message in str(error.value)
-        refused_there = source.strip().startswith(("double", "goto"))
+        words = ("double", "goto", "new", "throw", "try", "dynamic_cast", "typeid", "thread_local")
+        refused_there = any(f"`{word}`" in message for word in words)
         ending = "Metal refuses it too." if refused_there else "The kernel can run on Metal only."
         assert str(error.value).endswith(ending)
 

@@ -49,7 +49,7 @@ _FLAGS = (
     "-fno-stack-protector",
     "-U_FORTIFY_SOURCE",  # its longjmp check does not know fibers
     "-Werror=vla",  # Metal has no arrays whose size is known only when they are made
-    *("-Wno-attributes", "-Wno-psabi", "-Wno-unknown-warning-option"),
+    *("-Wno-attributes", "-Wno-psabi"),
 )
 
 

@@ -20,13 +20,14 @@ _MESSAGE = re.compile(
     r"^(?P<part>.*) (?P<text>header|source)(?::(\d+)(?::(?P<column>\d+))?:|\((\d+)\):) "
     r"(?:fatal )?error:? ?(?P<what>.*)$"
 )
-#: A check of the runtime's headers, and the author's line that did not pass it.
-_ASSERTION = re.compile(
-    r"error: static assertion failed(?: due to requirement .*)?(?:: | with )\"?(?P<what>.*?)\"?$"
+#: An error in the runtime's headers, as a rule of a check, and the author's line that led there.
+_ELSEWHERE = re.compile(
+    r"^(?!zmlx entry).*: error: "
+    r"(?:static assertion failed(?: due to requirement .*)?(?:: | with )\"?)?(?P<what>.*?)\"?$"
 )
 _REQUIRED = re.compile(
     r"^(?P<part>.*) (?P<text>header|source)(?::(\d+)(?::(?P<column>\d+))?:|\((\d+)\):?)\s*"
-    r"(?:required from here|note: in instantiation)"
+    r"(?:required from|note: in instantiation)"
 )
 #: The same behind the check, in NVRTC's words: ``… at line 2 of wrong source``.
 _INSTANTIATED = re.compile(
@@ -54,9 +55,8 @@ class _Place:
 def compile_error(signature: Signature, log: str, summary: str, limit: int = 5) -> KernelCompileError:
     """A compiler's output as an error that quotes the kernel's own lines, with hints where the cause is known."""
     kernel = signature.kernel
-    found = list(_lines(kernel, log))
-    if not found:
-        found = [*_too_much_shared(log), *_open_brackets(kernel)]
+    # Of what is wrong with brackets, compilers tell elsewhere, and in other words.
+    found = [*_open_brackets(kernel), *_lines(kernel, log), *_too_much_shared(log)]
     texts = [
         f"  {line.part} line {line.number}: {line.what}\n    {line.quoted}" if line.part else f"  {line.what}"
         for line in found
@@ -80,21 +80,21 @@ def too_much_memory(size: int) -> str:
 
 def _lines(kernel: KernelSource, log: str) -> Iterator[Line]:
     texts = {"header": kernel.header.split("\n"), "source": kernel.source.split("\n")}
-    required: _Place | None = None  # g++ names the author's line before the check that it does not pass,
-    asserted = ""  # and clang and NVRTC behind it
+    required: _Place | None = None  # g++ names the author's line before the error in a header,
+    elsewhere = ""  # and clang and NVRTC behind it
     output = log.splitlines()
     for index, line in enumerate(output):
         match = _MESSAGE.match(line)
         if match is not None:
             place, what = _place(kernel, match, output[index + 1 : index + 3]), match["what"]
         else:
-            failed = _ASSERTION.search(line)
-            asserted = failed["what"] if failed is not None else asserted
+            failed = _ELSEWHERE.match(line)
+            elsewhere = failed["what"] if failed is not None else elsewhere
             required = _required(kernel, line) or required
-            place, what = (required, asserted) if required is not None and asserted else (None, "")
+            place, what = (required, elsewhere) if required is not None and elsewhere else (None, "")
         if place is None:
             continue
-        required, asserted = None, ""
+        required, elsewhere = None, ""
         part, number = place.part, _missing_semicolon(texts[place.part], place, what)
         yield Line(part, number, _plain(what), _quoted(texts[part], number))
 

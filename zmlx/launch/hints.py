@@ -54,20 +54,56 @@ def _undeclared(signature: Signature, line: Line, before: Sequence[Line]) -> str
     declares = rf"(?<!return)\s[*&]*{name}\s*[=;,\[(]"
     if any(re.search(declares, earlier.quoted) for earlier in before):
         return None  # an earlier error kept it from being declared
-    kernel = signature.kernel
-    known = [*ATTRIBUTES, *kernel.input_names, *kernel.output_names, *(a.name for a in signature.template)]
-    known += [f"{array}_{what}" for array in kernel.input_names for what in _INFORMATION]
-    written = (text for text in (kernel.header, kernel.source) for text in code_names(text))
-    close = difflib.get_close_matches(name, [*dict.fromkeys([*known, *written])], n=2, cutoff=0.8)
-    close = [other for other in close if other != name]
+    close = _FOREIGN.get(name) or _close(signature, name)
     if close:
-        return f"`{name}` is nothing here; did you mean `{close[0]}`?"
+        return f"`{name}` is nothing here; did you mean `{close}`?"
     if re.search(rf"\b{name}\s*\(", line.quoted) and not name[0].isupper():
         return None
+    if name in {p.name for p in signature.parameters} or name.startswith("zmlx"):
+        return None  # outside of the function, as behind a bracket too many
+    if line.part == "header":
+        return (
+            f"functions of the header do not see the kernel's template arguments: if `{name}` is one, make the "
+            f'function a template of its own, and pass it with the call: template=[("{name}", …)].'
+        )
     passed = ", ".join(f"`{a.name}`" for a in signature.template)
     return f'if `{name}` is a template argument, pass it with the call: template=[("{name}", …)].' + (
         f" This call passes {passed}." if passed else ""
     )
+
+
+#: What other languages, and Metal's own kernels as a habit, call the attributes.
+_FOREIGN = {
+    "gid": "thread_position_in_grid",
+    "tid": "thread_position_in_threadgroup",
+    "lid": "thread_position_in_threadgroup",
+    "tgid": "threadgroup_position_in_grid",
+    "lane": "thread_index_in_simdgroup",
+    "simd_lane_id": "thread_index_in_simdgroup",
+    "simd_group_id": "simdgroup_index_in_threadgroup",
+    "threadIdx": "thread_position_in_threadgroup",
+    "blockIdx": "threadgroup_position_in_grid",
+    "blockDim": "threads_per_threadgroup",
+    "gridDim": "threadgroups_per_grid",
+    "__syncthreads": "threadgroup_barrier",
+    "get_global_id": "thread_position_in_grid",
+    "get_local_id": "thread_position_in_threadgroup",
+    "get_group_id": "threadgroup_position_in_grid",
+}
+
+
+def _close(signature: Signature, name: str) -> str | None:
+    """What a name that is nothing may have meant, whatever its capitals and underscores."""
+    kernel = signature.kernel
+    known = [*ATTRIBUTES, *kernel.input_names, *kernel.output_names, *(a.name for a in signature.template)]
+    known += [f"{array}_{what}" for array in kernel.input_names for what in _INFORMATION]
+    known += [written for text in (kernel.source, kernel.header) for written in code_names(text)]
+    plain: dict[str, str] = {}
+    for other in known:
+        if other != name:
+            plain.setdefault(other.replace("_", "").lower(), other)
+    close = difflib.get_close_matches(name.replace("_", "").lower(), plain, n=1, cutoff=0.8)
+    return plain[close[0]] if close else None
 
 
 def _told(signature: Signature, name: str) -> str | None:
@@ -108,7 +144,7 @@ def _atomic(signature: Signature, line: Line, before: Sequence[Line]) -> str | N
                 "value, memory_order_relaxed), or make the kernel without it."
             )
         return None
-    if not re.search(r"\batomic_\w+", line.what) or not re.search(r"match|instance|conver", line.what):
+    if not re.search(r"\batomic", line.what) or not re.search(r"match|instance|conver|compatible", line.what):
         return None
     named = _outputs(signature, line)
     if named:
@@ -119,9 +155,18 @@ def _atomic(signature: Signature, line: Line, before: Sequence[Line]) -> str | N
     return "outputs hold plain numbers; atomics on them need metal_kernel(…, atomic_outputs=True)."
 
 
+#: A value where there should be a pointer.
+_VALUE_AS_POINTER = re.compile(
+    r"for array subscript|subscripted value is not|pointer-to-object|unary .\*|to .[\w: ]+\*|of type .[\w: ]+ ?\*. with an? lvalue|indirection requires|must be a pointer|"
+    r"incompatible with parameter of type .[\w: ]+\*|initialize an entity of type .[\w: ]+\*"
+)
+
+
 def _scalar(signature: Signature, line: Line, before: Sequence[Line]) -> str | None:
     for parameter in _inputs(signature):
-        if parameter.type.ndim == 0 and re.search(rf"(?<![\w.]){parameter.name}\s*\[", line.quoted):
+        subscript = re.search(rf"(?<![\w.]){parameter.name}\s*\[", line.quoted)
+        pointer = _VALUE_AS_POINTER.search(line.what) and _mentions(line, parameter.name)
+        if parameter.type.ndim == 0 and (subscript or pointer):
             return (
                 f"`{parameter.name}` is a Python number or a 0-d array in this call, which is a value in Metal and no "
                 f"array: write `{parameter.name}` without a subscript, or pass an array of one element."
@@ -154,6 +199,24 @@ def _inputs(signature: Signature) -> list[Parameter]:
     return [parameter for parameter in signature.parameters if parameter.role == "input"]
 
 
+def _written_input(signature: Signature, line: Line, before: Sequence[Line]) -> str | None:
+    written = re.search(r"read-only|not assignable|modifiable lvalue|const-qualified", line.what)
+    loses = re.search(r"from .const [\w: ]+\*. to .(?!const)[\w: ]+\*|discards qualifiers", line.what)
+    named = next((p.name for p in _inputs(signature) if _mentions(line, p.name)), None)
+    if named is None or not (written or loses):
+        return None
+    return (
+        f"`{named}` is an input, whose elements are const: write to an output"
+        f"{'; pointers into it are `const device` or `const constant`' if loses else ''}."
+    )
+
+
+def _function(signature: Signature, line: Line, before: Sequence[Line]) -> str | None:
+    if not re.search(r"function.definition is not allowed here", line.what):
+        return None
+    return "`source` is the body of one function: put other functions into `header`."
+
+
 def _variable_length(signature: Signature, line: Line, before: Sequence[Line]) -> str | None:
     if not re.search(r"variable.length array|expression must have a constant value", line.what):
         return None
@@ -178,6 +241,8 @@ _HINTS: tuple[Callable[[Signature, Line, Sequence[Line]], str | None], ...] = (
     _atomic,
     _scalar,
     _array_as_number,
+    _written_input,
+    _function,
     _variable_length,
     _declared_again,
 )

@@ -6,6 +6,7 @@ refused                                 since it would run here, or say somethin
 a local named like a parameter          the function around the body is written anew for the host: there it hid one
 ``int half``                            half is a class here, and ``uint`` an ordinary name
 ``constant`` and ``device`` locals      these words are dropped
+``threadgroup`` ones of a function      there is no group to take them from
 ``memory_order_acq_rel`` on an atomic   C++ has it
 ======================================  ==================================================================
 
@@ -112,11 +113,20 @@ def _refuse_spaces(fragment: Fragment, first: int, last: int, refuse: Refuse) ->
         if declared is None:
             continue
         words = {fragment.text(i): i for i in range(declared.type[0], declared.type[1] + 1)}
-        space = next((word for word in ("constant", "device") if word in words), None)
+        space = next((word for word in ("constant", "device", "threadgroup") if word in words), None)
         plain = next((d for d in declared.declarators if not d.pointer and not d.reference), None)
         if space is None or plain is None or "static" in words:
             continue
         name = fragment.text(plain.name)
+        if space == "threadgroup":
+            if fragment.source.part == "header":
+                refuse(
+                    fragment,
+                    fragment.code[words[space]],
+                    f"the threadgroup variable `{name}` in a function that is no kernel: declare it in the kernel's "
+                    f"source, and give the function a `threadgroup` pointer to it",
+                )
+            continue
         refuse(
             fragment,
             fragment.code[words[space]],

@@ -38,6 +38,12 @@ _REFUSED = {
     "tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
     "cooperative_tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
     "goto": "Metal has no goto",
+    "new": "Metal has no dynamic memory; declare an array of a fixed size",
+    "try": "Metal has no exceptions; return an error value",
+    "throw": "Metal has no exceptions; return an error value",
+    "dynamic_cast": "Metal has no run-time types; use a template",
+    "typeid": "Metal has no run-time types; use a template",
+    "thread_local": "Metal has no thread_local; variables of a function are the thread's own",
 }
 _REFUSED_PATTERNS = {
     re.compile(r"(?:texture(?:1d|2d|3d|cube)|depth(?:2d|cube))(?:_ms)?(?:_array)?|texture_buffer"): _TEXTURES,
@@ -154,7 +160,7 @@ def refuse_declared(kernel: KernelSource, program: Program) -> None:
 
 
 #: Of what is refused by its name, what Metal refuses too.
-_NOT_IN_METAL = frozenset({"double", "goto"})
+_NOT_IN_METAL = frozenset({"double", "goto", "new", "try", "throw", "dynamic_cast", "typeid", "thread_local"})
 _BODY_ONLY = (
     "`{name}`: a kernel's source is the body of its function only. Paste what stands between its braces, and name its "
     "buffers in input_names and output_names: the function around it is generated"
