@@ -183,6 +183,10 @@ def test_a_trap_is_an_error(sync):
 def test_a_forked_child_can_be_interrupted_too(backend):
     if backend == "cuda":
         pytest.skip("a process that has used CUDA must not go on in a forked child")
+    import mlx.core as mx
+
+    if tuple(int(part) for part in mx.__version__.split(".")[:2]) < (0, 32):
+        pytest.skip(f"the threads of MLX {mx.__version__} itself do not live on in a forked child")
     setup = """
 def first():
     k = zmlx.metal_kernel("first", ["x"], ["out"], "out[0] = 1;")
