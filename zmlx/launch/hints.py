@@ -157,7 +157,8 @@ def _atomic(signature: Signature, line: Line, before: Sequence[Line]) -> str | N
 
 #: A value where there should be a pointer.
 _VALUE_AS_POINTER = re.compile(
-    r"for array subscript|subscripted value is not|pointer-to-object|unary .\*|to .[\w: ]+\*|of type .[\w: ]+ ?\*. with an? lvalue|indirection requires|must be a pointer|"
+    r"for array subscript|subscripted value is not|pointer-to-object|unary .\*|indirection requires|must be a pointer|"
+    r"to .[\w: ]+\*|of type .[\w: ]+ ?\*. with an? lvalue|"
     r"incompatible with parameter of type .[\w: ]+\*|initialize an entity of type .[\w: ]+\*"
 )
 
