@@ -228,7 +228,8 @@ def test_errors_speak_of_the_author_s_lines(installed: Nvrtc) -> None:
         "    float twice(float v) { return v * unknown; }\n"
         '  source line 3: identifier "missing" is undefined\n'
         "    out[i] = y + missing;\n"
-        '  What to do: if `unknown` is a template argument, pass it with the call: template=[("unknown", …)].\n'
+        "  What to do: functions of the header do not see the kernel's template arguments: if `unknown` is one, make "
+        'the function a template of its own, and pass it with the call: template=[("unknown", …)].\n'
         '  What to do: if `missing` is a template argument, pass it with the call: template=[("missing", …)].\n'
         "The whole output is in this error's `log`."
     )
