@@ -114,6 +114,7 @@ class Checking:
         for note in self._add_notes(result.notes):
             if checked_run.BOUNDS_ONLY in note:
                 warnings.warn(note, UncheckedWarning, stacklevel=2)
+        # What the run finds of a line that Metal refuses as it stands is the same once more.
         said = {(f.part, f.line) for f in refused}
         found = [f for f in result.findings if f.kind != "metal-lint" or (f.part, f.line) not in said]
         self._take(signature, found, origin)

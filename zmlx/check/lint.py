@@ -16,24 +16,19 @@ from zmlx.check.symbolize import Place
 from zmlx.launch.records import Triple
 from zmlx.metal.signature import MAX_BUFFERS, KernelSource, Signature
 from zmlx.metal.tokens import Token, tokenize
+from zmlx.metal.words import NOT_METAL
 
 MAX_THREADS = 1024
 
 #: Words that are no Metal, with what to write instead.
 _WORDS = {
-    "double": ("Metal has no double", "use float"),
-    "new": ("Metal has no dynamic memory", "declare an array of a fixed size"),
+    **NOT_METAL,
     "delete": ("Metal has no dynamic memory", "declare an array of a fixed size"),
     "malloc": ("Metal has no dynamic memory", "declare an array of a fixed size"),
     "free": ("Metal has no dynamic memory", "declare an array of a fixed size"),
-    "try": ("Metal has no exceptions", "return an error value"),
     "catch": ("Metal has no exceptions", "return an error value"),
-    "throw": ("Metal has no exceptions", "return an error value"),
     "goto": ("Metal has no goto", "use a loop or a function"),
     "virtual": ("Metal has no virtual functions", "use a template"),
-    "dynamic_cast": ("Metal has no run-time types", "use a template"),
-    "typeid": ("Metal has no run-time types", "use a template"),
-    "thread_local": ("Metal has no thread_local", "variables of a function are the thread's own"),
     "printf": ("Metal kernels cannot print", "write values to an output"),
     "asm": ("Metal has no inline assembly", "use the functions of <metal_stdlib>"),
 }

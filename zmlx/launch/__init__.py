@@ -2,8 +2,7 @@
 
 In: the arguments of a `metal_kernel` call, checked once (call.py), and its `Signature`. Out: arrays, from the launcher
 of the call's back end (metal.py, cuda.py, host.py), and a record of the launch. Another package may take launches over
-through hook.py. Must not know: what an interceptor does with
-a launch, the catalogue, the tests.
+through hook.py. Must not know: what an interceptor does with a launch, the catalogue, the tests.
 """
 
 from zmlx.errors import (

@@ -9,12 +9,6 @@ from __future__ import annotations
 
 import ctypes
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import mlx.core as mx
-
-    from zmlx.launch.call import Call
 
 #: How launch records call it.
 PATH = "export"
@@ -55,24 +49,3 @@ def _backtrace_library() -> ctypes.CDLL | None:
     library.backtrace_symbols.restype = ctypes.POINTER(ctypes.c_char_p)
     library.free.argtypes = [ctypes.c_void_p]
     return library
-
-
-def export(native: Any, call: Call) -> list[mx.array]:
-    """Put the call into the exported function through a `zmlx.launch.metal.native_kernel`.
-
-    Raises
-    ------
-    ValueError
-        The call asks for the CPU, where MLX has no such kernel.
-    """
-    result: list[mx.array] = native(
-        inputs=call.inputs,
-        template=call.template,
-        grid=call.grid,
-        threadgroup=call.threadgroup,
-        output_shapes=call.output_shapes,
-        output_dtypes=call.output_dtypes,
-        init_value=call.init_value,
-        stream=call.stream,
-    )
-    return result

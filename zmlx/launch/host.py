@@ -32,7 +32,6 @@ from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
 from zmlx.translate.function import cpp_function
-from zmlx.translate.unit import known_types, may_use_small_floats
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -104,10 +103,7 @@ def _meets(signature: Signature) -> bool:
 
 def host_flags(signature: Signature) -> tuple[str, ...]:
     """What the compiler must be told for `host_text`."""
-    known = known_types(signature)
-    return pipeline.run(
-        signature.kernel, _pipeline(signature, False), may_use_small_floats(signature), known
-    ).flags
+    return pipeline.run_signature(signature, _pipeline(signature, False)).flags
 
 
 def _pipeline(signature: Signature, checked: bool) -> pipeline.Pipeline:

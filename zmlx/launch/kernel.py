@@ -245,13 +245,16 @@ class MetalKernel:
         if backend == "metal":
             from zmlx.launch import metal
 
-            return metal.launch(self._native_kernel(), call), metal.PATH
+            stream = call.stream if call.stream is not None else mlx().gpu
+            return metal.launch(self._native_kernel(), call, stream), metal.PATH
         if backend == "cuda":
             outputs, path = _cuda().launch(signature, call)
             return outputs, path
         if not evaluate(call.inputs):
             if export.exporting():
-                return export.export(self._native_kernel(), call), export.PATH
+                from zmlx.launch import metal
+
+                return metal.launch(self._native_kernel(), call, call.stream), export.PATH
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name))
             return outputs_of(self.reference, self.source, call), REFERENCE

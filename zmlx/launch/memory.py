@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zmlx.launch.lazy import mlx, numpy
@@ -102,15 +103,10 @@ def allocate(call: Call) -> list[mx.array]:
     mx = mlx()
     outputs, lazy = [], False
     for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
-        if call.init_value is not None:
-            # Given a float, mx.full makes floats, whatever dtype it is given too.
-            value = mx.array(call.init_value).astype(dtype, stream=mx.cpu)
-            outputs.append(mx.full(shape, value, stream=mx.cpu))
-            lazy = True
-        elif (size := math.prod(shape)) <= _SMALL:
+        if call.init_value is None and (size := math.prod(shape)) <= _SMALL:
             outputs.append(mx.array(_small_zeros(shape, size), dtype))
         else:
-            outputs.append(mx.zeros(shape, dtype, stream=mx.cpu))
+            outputs.append(_filled(shape, dtype, call.init_value))
             lazy = True
     if lazy:
         mx.eval(outputs)
@@ -137,15 +133,23 @@ def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
         edge = BAND // dtype.size
         wanted = math.prod(shape) + 2 * edge
         extent = [wanted] if wanted < _MAX_EXTENT else [-(-wanted // edge), edge]
-        if call.init_value is None:
-            room = mx.zeros(extent, dtype, stream=mx.cpu)
-        else:
-            # Given a float, mx.full makes floats, whatever dtype it is given too.
-            room = mx.full(extent, mx.array(call.init_value).astype(dtype, stream=mx.cpu), stream=mx.cpu)
+        room = _filled(extent, dtype, call.init_value)
         rooms.append(room)
         outputs.append(mx.as_strided(room, shape, offset=edge, stream=mx.cpu))
     mx.eval(outputs, rooms)
     return outputs, rooms
+
+
+def _filled(shape: Sequence[int], dtype: mx.Dtype, value: float | None) -> mx.array:
+    """A lazy array of zeros, or of ``value``."""
+    mx = mlx()
+    filled: mx.array
+    if value is None:
+        filled = mx.zeros(shape, dtype, stream=mx.cpu)
+    else:
+        # Given a float, mx.full makes floats, whatever dtype it is given too.
+        filled = mx.full(shape, mx.array(value).astype(dtype, stream=mx.cpu), stream=mx.cpu)
+    return filled
 
 
 def _small_zeros(shape: tuple[int, ...], size: int) -> Any:

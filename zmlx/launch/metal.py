@@ -32,10 +32,14 @@ def native_kernel(source: KernelSource) -> Any:
     )
 
 
-def launch(native: Any, call: Call) -> list[mx.array]:
-    """Run the call through a `native_kernel`."""
-    import mlx.core as mx
+def launch(native: Any, call: Call, stream: Any) -> list[mx.array]:
+    """Hand the call to a `native_kernel`, for ``stream``; None is MLX's default.
 
+    Raises
+    ------
+    ValueError
+        The stream is the CPU's, where MLX has no such kernel.
+    """
     result: list[mx.array] = native(
         inputs=call.inputs,
         template=call.template,
@@ -44,6 +48,6 @@ def launch(native: Any, call: Call) -> list[mx.array]:
         output_shapes=call.output_shapes,
         output_dtypes=call.output_dtypes,
         init_value=call.init_value,
-        stream=call.stream if call.stream is not None else mx.gpu,
+        stream=stream,
     )
     return result

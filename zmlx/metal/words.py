@@ -1,10 +1,23 @@
-"""Names of Metal's types and address spaces that a kernel gives to a variable: to other compilers some are ordinary."""
+"""Words that C++ and Metal do not share: those of C++ for what Metal has not, and Metal's own names that a kernel gives
+to a variable, which to other compilers are ordinary.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from zmlx.metal.tokens import Token
+
+#: Words of C++ for what Metal does not have: what that is, and what to do instead.
+NOT_METAL = {
+    "double": ("Metal has no double", "use float"),
+    "new": ("Metal has no dynamic memory", "declare an array of a fixed size"),
+    "try": ("Metal has no exceptions", "return an error value"),
+    "throw": ("Metal has no exceptions", "return an error value"),
+    "dynamic_cast": ("Metal has no run-time types", "use a template"),
+    "typeid": ("Metal has no run-time types", "use a template"),
+    "thread_local": ("Metal has no thread_local", "variables of a function are the thread's own"),
+}
 
 _SCALARS = (
     "bool",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from zmlx.metal.conditions import answered, evaluate, is_defined
 from zmlx.metal.structure import Program, Source
@@ -41,8 +42,12 @@ def live_texts(program: Program) -> tuple[str, str]:
     return header, body
 
 
+@lru_cache(maxsize=64)
 def uncertain_lines(program: Program) -> dict[str, frozenset[int]]:
-    """The lines of the header and the body that may or may not be there, by part."""
+    """The lines of the header and the body that may or may not be there, by part.
+
+    Rewriting moves none, so that each program is asked once.
+    """
     return {
         source.part: frozenset(
             token.line

@@ -1,6 +1,6 @@
 """``ZMLX_DUMP=<folder>``: what each pass makes of a kernel, as files to read and to compare.
 
-    <folder>/<kernel>-<pipeline>-<digest>/00-metal.txt, 01-refuse.txt, 02-address-spaces.txt, …
+    <folder>/<kernel>-<pipeline>-<digest>/00-metal.txt, 01-branches.txt, 02-refuse.txt, …
 
 Each file has the header and the body, in front of each a ``#line`` by which its lines are counted as the author counts.
 A pass that changed nothing leaves a file too: ``diff`` of two neighbours shows what a pass did.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zmlx.metal.conditions import ABSENT
 from zmlx.metal.signature import Parameter, Signature
-from zmlx.translate.pipeline import Pipeline, run
-from zmlx.translate.unit import known_types, line_marker, may_use_small_floats
+from zmlx.translate.pipeline import Pipeline, run_signature
+from zmlx.translate.unit import line_marker
 
 
 def cpp_parameter(parameter: Parameter) -> str:
@@ -36,7 +36,7 @@ def cpp_function(signature: Signature, pipeline: Pipeline, function: str, hidden
         As `zmlx.translate.pipeline.run`.
     """
     kernel = signature.kernel
-    translation = run(kernel, pipeline, may_use_small_floats(signature), known_types(signature))
+    translation = run_signature(signature, pipeline)
     parameters = [hidden] if hidden else []
     parameters += [cpp_parameter(p) for p in signature.parameters]
     if pipeline != "host-regions":

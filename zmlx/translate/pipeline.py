@@ -19,7 +19,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from zmlx.metal.signature import KernelSource
+from zmlx.metal.signature import KernelSource, Signature
 from zmlx.translate import dump, verify
 from zmlx.translate.passes import (
     ADDRESS_SPACES,
@@ -39,7 +39,7 @@ from zmlx.translate.passes import (
     SWIZZLES,
     Pass,
 )
-from zmlx.translate.unit import KnownTypes, Translation, Unit
+from zmlx.translate.unit import KnownTypes, Translation, Unit, known_types, may_use_small_floats
 
 Target = Literal["host", "cuda"]
 Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"]
@@ -152,10 +152,10 @@ def run(
     unit = Unit(kernel, "cuda" if pipeline == "cuda" else "host", small_floats, known)
     writer = dump.writer(unit, pipeline)
     writer("metal", unit)
+    promised = verify.promises(unit)
     for step in PIPELINES[pipeline]:
-        before = verify.promises(unit)
         step.run(unit)
-        verify.check(before, unit, step.name, step.moves_lines, step.moves_brackets)
+        promised = verify.check(promised, unit, step.name, step.moves_lines, step.moves_brackets)
         writer(step.name, unit)
     return unit.finish()
 
@@ -166,6 +166,11 @@ def meeting(kernel: KernelSource) -> tuple[bool, bool]:
     unit = Unit(kernel, "host", True)
     BRANCHES.run(unit)
     return unit.uses_barrier, unit.uses_lanes
+
+
+def run_signature(signature: Signature, pipeline: Pipeline) -> Translation:
+    """Translate the kernel of a signature by all that the signature tells of it; errors are those of `run`."""
+    return run(signature.kernel, pipeline, may_use_small_floats(signature), known_types(signature))
 
 
 def translate(kernel: KernelSource, target: Target, small_floats: bool = True) -> Translation:

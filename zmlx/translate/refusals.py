@@ -9,6 +9,7 @@ from zmlx.metal.conditions import METAL_HEADERS, NEWER_HEADERS
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.structure import Fragment, Program, Source
 from zmlx.metal.tokens import Token, join
+from zmlx.metal.words import NOT_METAL
 from zmlx.translate.branches import uncertain_lines
 from zmlx.translate.declared import refuse_declarations
 
@@ -17,9 +18,11 @@ _TABLES = "function tables exist only on Metal; call the function by its name"
 _IMAGEBLOCKS = "imageblocks exist only in Metal's tile shaders"
 _ENTRIES = "a header cannot hold further kernels here; leave this one out"
 
+_NOT_METAL = {word: f"{what}; {advice}" for word, (what, advice) in NOT_METAL.items()}
+
 #: What exists only on Metal, and what to do instead. Names behind ``::``, ``.`` or ``->`` are the author's own.
 _REFUSED = {
-    "double": "Metal has no double; use float",
+    "double": _NOT_METAL["double"],
     "kernel": _ENTRIES,
     "vertex": _ENTRIES,
     "fragment": _ENTRIES,
@@ -38,12 +41,7 @@ _REFUSED = {
     "tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
     "cooperative_tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
     "goto": "Metal has no goto",
-    "new": "Metal has no dynamic memory; declare an array of a fixed size",
-    "try": "Metal has no exceptions; return an error value",
-    "throw": "Metal has no exceptions; return an error value",
-    "dynamic_cast": "Metal has no run-time types; use a template",
-    "typeid": "Metal has no run-time types; use a template",
-    "thread_local": "Metal has no thread_local; variables of a function are the thread's own",
+    **_NOT_METAL,
 }
 _REFUSED_PATTERNS = {
     re.compile(r"(?:texture(?:1d|2d|3d|cube)|depth(?:2d|cube))(?:_ms)?(?:_array)?|texture_buffer"): _TEXTURES,
@@ -149,7 +147,6 @@ def refuse_declared(kernel: KernelSource, program: Program) -> None:
     TranslationError
         There is one.
     """
-
     uncertain = uncertain_lines(program)
 
     def refuse(fragment: Fragment, token: Token, what: str) -> None:
@@ -160,7 +157,7 @@ def refuse_declared(kernel: KernelSource, program: Program) -> None:
 
 
 #: Of what is refused by its name, what Metal refuses too.
-_NOT_IN_METAL = frozenset({"double", "goto", "new", "try", "throw", "dynamic_cast", "typeid", "thread_local"})
+_NOT_IN_METAL = frozenset({"goto", *NOT_METAL})
 _BODY_ONLY = (
     "`{name}`: a kernel's source is the body of its function only. Paste what stands between its braces, and name its "
     "buffers in input_names and output_names: the function around it is generated"

@@ -63,7 +63,7 @@ class Unit:
     names
         The names that the program used before anything was rewritten.
     spaces
-        The program's address spaces; `address_spaces.erase` finds them.
+        The program's address spaces; the pass that erases them leaves them here.
     group_body
         The body as one function of the whole threadgroup, where a pass has written it anew (regions.py).
     flags
@@ -78,10 +78,14 @@ class Unit:
         self.group_body: str | None = None
         self.spaces: AddressSpaces | None = None
         self.flags: tuple[str, ...] = ()
+        self._read: tuple[str, str] | None = None
         self.read(kernel.header, kernel.source)
 
     def read(self, header: str, body: str) -> None:
         """Begin with other texts: for what is rewritten before anything else is."""
+        if (header, body) == self._read:
+            return
+        self._read = (header, body)
         self.program = Program(header, body)
         self.names = used_names(self.program)
 

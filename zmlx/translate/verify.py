@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zmlx.metal.structure import Source
@@ -46,7 +47,10 @@ def promises(unit: Unit) -> Promises | None:
     """What the next pass has to keep; None if nobody asked."""
     if os.environ.get(VERIFY_VARIABLE, "") in _OFF:
         return None
-    texts = unit.texts()
+    return _promises(unit.texts())
+
+
+def _promises(texts: Mapping[str, str]) -> Promises:
     return Promises(
         {part: text.count("\n") for part, text in texts.items()},
         {part: _balance(text) for part, text in texts.items()},
@@ -55,8 +59,13 @@ def promises(unit: Unit) -> Promises | None:
 
 def check(
     before: Promises | None, unit: Unit, step: str, moves_lines: bool = False, moves_brackets: bool = False
-) -> None:
+) -> Promises | None:
     """Prove that a pass kept its promises.
+
+    Returns
+    -------
+    Promises or None
+        What the pass after it has to keep: as `promises` would say now.
 
     Raises
     ------
@@ -64,21 +73,24 @@ def check(
         It did not; the message names the pass, the kernel and the line.
     """
     if before is None:
-        return
-    for part, text in unit.texts().items():
+        return None
+    texts = unit.texts()
+    after = _promises(texts)
+    for part, text in texts.items():
         where = f"the pass {step!r}, in the {part} of {unit.kernel.name!r}"
         if moves_lines and part == "source":
             _check_markers(text, before.lines[part], where)
             wanted: tuple[int, ...] = (0,) * len(_PAIRS)
         else:
-            _check_lines(text.count("\n"), before.lines[part], where)
+            _check_lines(after.lines[part], before.lines[part], where)
             wanted = before.balance[part]
-        balance = _balance(text)
+        balance = after.balance[part]
         if balance != wanted and not moves_brackets:
             raise PassError(f"{where}: expected brackets left open {wanted} for () [] {{}}, got {balance}")
     for source in unit.program.sources:
         if not (moves_lines and source.part == "source"):
             _check_origins(source, f"the pass {step!r}, in the {source.part} of {unit.kernel.name!r}")
+    return after
 
 
 def _check_lines(got: int, wanted: int, where: str) -> None:
