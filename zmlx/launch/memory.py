@@ -142,13 +142,13 @@ def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
 
 def _filled(shape: Sequence[int], dtype: mx.Dtype, value: float | None) -> mx.array:
     """A lazy array of zeros, or of ``value``."""
-    mx = mlx()
+    core = mlx()
     filled: mx.array
     if value is None:
-        filled = mx.zeros(shape, dtype, stream=mx.cpu)
+        filled = core.zeros(shape, dtype, stream=core.cpu)
     else:
         # Given a float, mx.full makes floats, whatever dtype it is given too.
-        filled = mx.full(shape, mx.array(value).astype(dtype, stream=mx.cpu), stream=mx.cpu)
+        filled = core.full(shape, core.array(value).astype(dtype, stream=core.cpu), stream=core.cpu)
     return filled
 
 
