@@ -11,6 +11,10 @@ import tempfile
 
 import pytest
 
+from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
+
+CACHE_DIR = str(cache_dir())
+
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
 
 # Where this was started by nohup or in the background of a script, SIGINT is ignored, and so it would be in every
@@ -20,6 +24,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Between the passes of every translation, also in processes that tests start: see zmlx/translate/verify.py.
 os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
+
+
+@pytest.fixture
+def pytester(pytester, monkeypatch):
+    """pytester, whose sessions find the kernels that this one has compiled.
+
+    It gives every test a home of its own, and with it an empty cache: seconds for a compiler's runtime header.
+    """
+    monkeypatch.setenv(CACHE_VARIABLE, CACHE_DIR)
+    return pytester
 
 
 @pytest.fixture

@@ -118,6 +118,8 @@ def suite(pytester, monkeypatch):
     # A checkout that is not installed is found through the path.
     path = [str(Path(zmlx.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    # Hypothesis alone would take a second to load in each session.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def write(flag):
         source = SCRIPT.replace("FLAG", flag).replace(
@@ -155,6 +157,8 @@ def test_suppressions_of_a_suite(suite, workers):
         "--zmlx-check-suppressions=known.ini",
         "-p",
         "zmlx.testing.plugin",
+        "-p",
+        "xdist",
         "-n",
         workers,
     ]

@@ -143,16 +143,18 @@ import os, signal, threading, time
 import mlx.core as mx, zmlx
 from zmlx.launch import KernelRuntimeError
 signal.signal(signal.SIGINT, signal.default_int_handler)
-def work():
+def work(limit):
+    os.environ["ZMLX_TIME_LIMIT"] = limit
     kernel = zmlx.metal_kernel("endless", ["x"], ["out"], {ENDLESS["empty"]!r})
     try:
         kernel(inputs=[mx.arange(8.0)], grid=(4, 1, 1), threadgroup=(4, 1, 1), output_shapes=[(8,)],
                output_dtypes=[mx.float32], stream=mx.cpu)
     except KernelRuntimeError as error:
         print(error)
-thread = threading.Thread(target=work)
+work("0.01")  # compiled before the clock runs
+thread = threading.Thread(target=work, args=("60",))
 thread.start()
-time.sleep(8)
+time.sleep(1)
 try:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(5)
@@ -162,7 +164,9 @@ thread.join(20)
 print(thread.is_alive())
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert sorted(found.stdout.splitlines()) == [
+    limit, *lines = found.stdout.splitlines()
+    assert "did not end within 0.01 s" in limit
+    assert sorted(lines) == [
         "False",
         "[metal_kernel] Kernel 'endless' was stopped by Ctrl-C (SIGINT).",
         "main",

@@ -35,6 +35,8 @@ _FLOATING = {"float16": 1, "bfloat16": 2, "float32": 4}
 
 #: Schedules in which threadgroups come in another order. One that waits for an earlier one never ends in them.
 _OTHER_GROUP_ORDER = ("reversed", "random")
+#: Seconds that a run in another order has at least. One that waits for an earlier threadgroup takes them all.
+SHORTEST_LIMIT = 5.0
 MAX_GROUP_MEMORY = 32768
 
 #: What notes say of an array whose accesses are not compared with each other.
@@ -211,7 +213,7 @@ class _Run:
         """Run in other orders; an output that changes is a finding."""
         for schedule in schedules:
             again = self._again()
-            limit = min(self.limits.time, max(5.0, 50 * self.took))
+            limit = min(self.limits.time, max(SHORTEST_LIMIT, 50 * self.took))
             check = self._run(schedule, [ctypes.addressof(memory) for memory in again], limit)
             if check.stopped == _SIGNALLED and schedule in _OTHER_GROUP_ORDER:
                 self._add_note(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 TokenKind = Literal["space", "comment", "string", "number", "name", "directive", "punct"]
@@ -26,6 +27,8 @@ _PATTERN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+
+_MAY_SPAN_LINES = frozenset({"space", "comment", "string"})
 
 
 @dataclass(slots=True)
@@ -50,16 +53,27 @@ def tokenize(source: str) -> list[Token]:
     """Split C++-like source into tokens; never fails, since what it does not know becomes single characters."""
     tokens = []
     line = 1
-    for match in _PATTERN.finditer(source):
-        kind: TokenKind = match.lastgroup  # type: ignore[assignment]
-        tokens.append(Token(kind, match.group(), line))
-        line += match.group().count("\n")
+    for kind, text in _lexemes(source):
+        tokens.append(Token(kind, text, line))
+        if kind in _MAY_SPAN_LINES:
+            line += text.count("\n")
     return tokens
+
+
+@lru_cache(maxsize=256)
+def _lexemes(source: str) -> tuple[tuple[TokenKind, str], ...]:
+    """Kinds and texts alone, which do not change: one text is read by many signatures, passes and proofs."""
+    return tuple((match.lastgroup, match.group()) for match in _PATTERN.finditer(source))  # type: ignore[misc]
 
 
 def code_names(source: str) -> Iterator[str]:
     """The identifiers of a source, without those in comments and strings."""
-    return (t.text for t in tokenize(source) if t.kind == "name")
+    return (text for kind, text in _lexemes(source) if kind == "name")
+
+
+def punctuation(source: str) -> Iterator[str]:
+    """The brackets and operators of a source, without those in comments and strings."""
+    return (text for kind, text in _lexemes(source) if kind == "punct")
 
 
 def line_end(tokens: Sequence[Token], index: int) -> int:
