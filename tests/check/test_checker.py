@@ -11,12 +11,15 @@ import sys
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from wrong_kernels import BARRIER, CASES, Case
 
 import zmlx
+from zmlx.check import layout, stopped
+from zmlx.errors import KernelRuntimeError
 from zmlx.launch import launch_counts, reset_launch_counts
 
 pytestmark = pytest.mark.cpu
@@ -245,6 +248,57 @@ def test_a_division_by_zero_is_reported_with_its_line(collect):
     (finding,) = check.findings
     assert (finding.kind, finding.line) == ("stopped", 2)
     assert finding.message == "divides an integer by zero, which Metal leaves undefined"
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("loop", "uint i = thread_position_in_grid.x;\nout[i] = x[i];\nif (i == 3) __builtin_trap();"),
+        (
+            "regions",
+            f"uint i = thread_position_in_grid.x;\nout[i] = x[i];\n{BARRIER}\nif (i == 3) __builtin_trap();",
+        ),
+        (
+            "fibers",
+            (
+                f"uint i = thread_position_in_grid.x;\nout[i] = simd_sum(x[i]);\nwhile (out[i] > 1e9) {BARRIER}\n"
+                "if (i == 3) __builtin_trap();"
+            ),
+        ),
+    ],
+)
+def test_a_trap_is_reported(collect, path, source):
+    check = collect(Case(f"trap_{path}", "", source, ()))
+    (finding,) = check.findings
+    assert (finding.kind, finding.kernel) == ("stopped", f"trap_{path}")
+    assert finding.message.startswith(
+        "ran into a trap: __builtin_trap(), or code that the compiler knows to be"
+    )
+    assert not collect(BY_NAME["no_barrier"].repaired()).findings
+
+
+def test_an_endless_kernel_is_stopped_after_another_one_was_checked(collect):
+    endless = Case("endless_before", "", "float v = 0;\nwhile (v >= 0)\n  v += x[0];\nout[0] = v;", ())
+    other = Case("other", "", "out[thread_position_in_grid.x] = x[0];", ())
+    for case, kinds in ((endless, ["stopped"]), (other, []), (endless, ["stopped"])):
+        check = collect(case, time_limit=0.5, schedules=())
+        assert [finding.kind for finding in check.findings] == kinds
+
+
+def test_a_fault_without_words_is_an_error():
+    check, words = (
+        layout.Check(),
+        SimpleNamespace(
+            kernel="odd",
+            thread=lambda *_: None,
+            places=SimpleNamespace(at=lambda _: SimpleNamespace(line=None)),
+        ),
+    )
+    check.outer.error = 99
+    with pytest.raises(
+        KernelRuntimeError, match=r"'odd' ended under the checker with error 99.*nothing after that"
+    ):
+        stopped.word_stopped(check, words, 1, 1.0)
 
 
 def test_too_much_threadgroup_memory(collect):

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from zmlx.check import layout, wording
 from zmlx.check.build import CheckedProgram, can_fill, load_checked
-from zmlx.check.findings import Access, Finding
+from zmlx.check.findings import Finding
 from zmlx.check.layout import Array, Check, Extent
 from zmlx.check.locals import FILLINGS
 from zmlx.check.locals import suspects as find_suspects
+from zmlx.check.stopped import NO_MEMORY, SIGNALLED, word_stopped
 from zmlx.check.symbolize import Places
 from zmlx.check.wording import Storage, Words
 from zmlx.check.worker import run_guarded
-from zmlx.errors import KernelRuntimeError
 from zmlx.launch import gradient, host, host_call
 from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
 from zmlx.launch.records import Triple, launched_group, threads_of
@@ -43,11 +43,6 @@ BOUNDS_ONLY = "are checked against its bounds only"
 #: What floating-point atomics may differ by when they are added up in another order, relative to the largest element,
 #: by the bytes of an element.
 _ROUNDING = {2: 1e-2, 4: 1e-4}
-
-#: ``Check.stopped``
-_SIGNALLED, _TOO_LONG, _TOO_MANY_VARIABLES, _NO_MEMORY = 1, 2, 3, 4
-#: ``zmlx::Error``
-_ARITHMETIC, _ACCESS, _STACK = 2, 3, 4
 
 
 @dataclass(frozen=True)
@@ -213,7 +208,7 @@ class _Run:
             again = self._again()
             limit = min(self.limits.time, max(5.0, 50 * self.took))
             check = self._run(schedule, [ctypes.addressof(memory) for memory in again], limit)
-            if check.stopped == _SIGNALLED and schedule in _OTHER_GROUP_ORDER:
+            if check.stopped == SIGNALLED and schedule in _OTHER_GROUP_ORDER:
                 self._add_note(
                     f"{self.signature.kernel.name}: did not end with its threadgroups in another order ({schedule}), "
                     "and was not compared in it: it seems to wait for an earlier threadgroup, which Metal does not "
@@ -317,7 +312,7 @@ class _Run:
             self.limits.time if limit is None else limit,
             lambda: f"checking {kernel.name}: {check.groups_done} of {count} threadgroups",
         )
-        if failed or check.stopped == _NO_MEMORY:
+        if failed or check.stopped == NO_MEMORY:
             raise MemoryError(
                 f"[metal_kernel] No memory for the arrays of {kernel.name!r} under the checker."
             )
@@ -409,7 +404,8 @@ class _Run:
         places = Places(kernel, self.program.file() if any(offsets) else self.program.path, offsets)
         words = Words(kernel.name, dict(self.storage), places, self.groups, self.group, self.call.grid)
         found = wording.refine(raws, words)
-        found += self._stopped(check, words)
+        count = self.groups[0] * self.groups[1] * self.groups[2]
+        found += word_stopped(check, words, count, self.limits.time)
         found += wording.unset_variables(kernel, self.program.warnings, places)
         if check.same_value:
             place = places.at(check.same_value_pc)
@@ -424,43 +420,6 @@ class _Run:
                 Finding("metal-lint", kernel.name, message, "use smaller tiles, or a narrower type.")
             )
         return found
-
-    def _stopped(self, check: Check, words: Words) -> list[Finding]:
-        kernel = self.signature.kernel.name
-        thread = words.thread(check.stopped_thread, check.stopped_group)
-        last = Access("was running, and accessed memory here last", words.places.at(check.last_pc), thread)
-        if words.places.at(check.stopped_pc).line is not None:
-            last = Access("was running here", words.places.at(check.stopped_pc), thread)
-        if check.stopped == _TOO_MANY_VARIABLES:
-            raise KernelRuntimeError(
-                f"[metal_kernel] Kernel {kernel!r} declares more than {layout.MAX_VARIABLES} threadgroup variables, "
-                "which the checker cannot follow."
-            )
-        if check.stopped:
-            limit = f"{self.limits.time:g} s"
-            message = f"did not end within {limit} under the checker"
-            if check.stopped == _TOO_LONG:
-                message = "synchronises too often in one launch for the checker: more than 2^31 times"
-            advice = (
-                "look for a loop whose condition never changes. If the kernel is only slow, check it with a smaller "
-                "grid, or give checked() a larger time_limit."
-            )
-            accesses = (last, *words.waiting(list(check.waiting[: check.waiting_count]), check.stopped_group))
-            done = f"{check.groups_done} of {self.groups[0] * self.groups[1] * self.groups[2]} threadgroups were done."
-            return [Finding("stopped", kernel, message, advice, accesses, notes=(done,))]
-        if check.outer.error == _STACK:
-            message = "overflowed a thread's stack of 192 KB"
-            advice = "recursion, or local arrays that are too large for any GPU, are the causes; use neither."
-            return [Finding("stopped", kernel, message, advice, (last,))]
-        if check.outer.error == _ARITHMETIC:
-            message = (
-                "divided an integer by zero, or the smallest integer by -1, which Metal leaves undefined"
-            )
-            return [Finding("stopped", kernel, message, "guard the division.", (last,))]
-        if check.outer.error == _ACCESS:
-            message = "read or wrote memory that does not exist"
-            return [Finding("out-of-bounds", kernel, message, wording.ADVICE_BOUNDS, (last,))]
-        return []
 
 
 def _varied(x: mx.array) -> mx.array | None:

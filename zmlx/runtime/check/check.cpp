@@ -23,7 +23,6 @@ namespace {
 sigjmp_buf back;
 pthread_t runner;
 volatile sig_atomic_t running;
-bool listening;
 uint64_t order_seed;
 
 bool equal(const Finding& a, const Finding& b) {
@@ -83,10 +82,9 @@ void on_signal(int, siginfo_t*, void* context) {
   siglongjmp(back, 1);
 }
 
+// At every launch: each checked kernel is a library with a handler of its own, and the last one that ran has put its there.
 // SIGURG is ignored by default, so one that comes late does nothing.
 void listen() {
-  if (listening) return;
-  listening = true;
   struct sigaction action {};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
