@@ -210,6 +210,74 @@ def test_an_output_beyond_the_memory_limit_is_checked_against_its_bounds():
     assert "are checked against its bounds only" in own_notes(check)[0]
 
 
+def launch_large(source, elements=1 << 16, init_value=None):
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel(name="large", input_names=["x"], output_names=["out"], source=source)
+    kernel(
+        inputs=[mx.arange(8)],
+        grid=(elements, 1, 1),
+        threadgroup=(256, 1, 1),
+        output_shapes=[(elements,)],
+        output_dtypes=[mx.int32],
+        init_value=init_value,
+        stream=mx.cpu,
+    )
+
+
+# The launch's output has 16 times as much shadow as the limit; a quarter of a tile is one block.
+RACE = "uint i = thread_position_in_grid.x; out[i / 2 * 2] = i; out[i / 2 * 2 + 1] = 0;"
+RIGHT = "uint i = thread_position_in_grid.x; out[i] = i;"
+BYTES = "uint i = thread_position_in_grid.x; for (int k = 0; k < 4; ++k) ((device uchar*)out)[4 * i + k] = k;"
+HALF = "uint i = thread_position_in_grid.x; if (i < 32768) out[i] = i;"
+
+
+def test_a_race_in_an_output_larger_than_its_shadow_is_found_where_it_repeats():
+    with (
+        zmlx.checked(raise_on_finding=False, memory_limit=1 << 16) as check,
+        pytest.warns(UserWarning, match=r"compared with each other in one of 32 blocks of 4096 bytes"),
+    ):
+        launch_large(RACE)
+    assert {finding.kind for finding in check.findings} == {"data-race"}
+
+
+@pytest.mark.parametrize("source", [RIGHT, BYTES], ids=["elements", "bytes"])
+def test_a_right_kernel_with_a_sampled_output_has_no_finding(source):
+    with (
+        zmlx.checked(raise_on_finding=False, memory_limit=1 << 16) as check,
+        pytest.warns(UserWarning, match="in one of 32 blocks"),
+    ):
+        launch_large(source)
+    assert not check.findings, check.report()
+
+
+def test_elements_without_a_value_are_counted_as_at_least_so_many():
+    with (
+        zmlx.checked(raise_on_finding=False, memory_limit=1 << 16) as check,
+        pytest.warns(UserWarning, match="in one of 32 blocks"),
+    ):
+        launch_large(HALF)
+    (finding,) = check.findings
+    assert finding.message.startswith(
+        "at least 1024 of 65536 elements of the output out are never written; the first is out[32768]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shadow", "budget", "expected"),
+    [
+        (1 << 20, 1 << 20, (1, 1 << 20)),
+        (1 << 20, (1 << 20) - 1, (4, 1 << 18)),
+        (1 << 20, 1 << 16, (32, 1 << 15)),
+        (1 << 20, 100, (0, 0)),
+        (1 << 20, 0, (0, 0)),
+        (0, 0, (1, 0)),
+    ],
+)
+def test_how_much_of_an_array_has_a_shadow(shadow, budget, expected):
+    assert layout.blocks_shadowed(shadow, budget) == expected
+
+
 def test_a_kernel_that_does_not_end_is_stopped(collect):
     source = (
         "uint i = thread_position_in_threadgroup.x;\nif (i < 3)\n  threadgroup_barrier(mem_flags::mem_none);\n"

@@ -39,6 +39,8 @@ MAX_GROUP_MEMORY = 32768
 
 #: What notes say of an array whose accesses are not compared with each other.
 BOUNDS_ONLY = "are checked against its bounds only"
+#: What they say of one of which some are.
+SAMPLED = "are checked against its bounds, and compared with each other in one of"
 
 #: What floating-point atomics may differ by when they are added up in another order, relative to the largest element,
 #: by the bytes of an element.
@@ -339,12 +341,13 @@ class _Run:
             itemsize = array.itemsize
             low, size = _extent(view, itemsize)
             shadow = size // min(itemsize, 4) * MARKS if written else 0
-            shadowed = shadow <= budget
-            budget -= shadow if shadowed else 0
-            if not shadowed:
+            shadowed, took = layout.blocks_shadowed(shadow, budget)
+            budget -= took
+            if shadowed != 1:
+                how = BOUNDS_ONLY if not shadowed else f"{SAMPLED} {shadowed} blocks of {layout.BLOCK} bytes"
                 self._add_note(
-                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {BOUNDS_ONLY}: "
-                    "comparing them with each other would take more than the memory limit."
+                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {how}: "
+                    "comparing all of them with each other would take more than the memory limit."
                 )
             initial = self.call.init_value is not None
             source = view.address - low if view.address is not None and (not written or initial) else None
@@ -362,7 +365,9 @@ class _Run:
                     shadowed,
                 )
             )
-            self.storage[len(found) - 1] = Storage(parameter.name, parameter.role, size, itemsize, start=low)
+            self.storage[len(found) - 1] = Storage(
+                parameter.name, parameter.role, size, itemsize, start=low, sampled=shadowed > 1
+            )
         # A second run starts from what the first one wrote, unless the initial contents are kept.
         if self.call.init_value is not None:
             self._keep_initial(found)

@@ -44,6 +44,7 @@ class Storage:
     columns: int = 0
     planes: int = 0
     start: int = 0
+    sampled: bool = False  # only some of its elements have a shadow
 
     @property
     def memory(self) -> str:
@@ -356,9 +357,10 @@ class Words:
         name = f"{storage.name}[{finding.index}]"
         if raw.detail == layout.NEVER_WRITTEN:
             written = self.places.at(raw.other_pc)
+            least = "at least " if storage.sampled else ""
             accesses = (Access(f"the last write to {storage.name}", written),) if raw.other_pc else ()
             message = (
-                f"{raw.value} of {storage.count} elements of the output {storage.name} are never written; "
+                f"{least}{raw.value} of {storage.count} elements of the output {storage.name} are never written; "
                 f"the first is {name}"
             )
             advice = "write every element, or give the call an init_value."

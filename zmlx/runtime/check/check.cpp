@@ -269,7 +269,7 @@ ZMLX_EXPORT int zmlx_check_prepare(zmlx::check::Check* check) {
     const Array& array = check->arrays[i];
     S.slot[i].writable = array.writable != 0;
     S.slot[i].defined = array.defined != 0;
-    if (!open_slot(i, array.bytes, array.itemsize, DEVICE_SPACE, array.writable && array.shadowed)) return 1;
+    if (!open_slot(i, array.bytes, array.itemsize, DEVICE_SPACE, array.writable ? array.shadowed : 0)) return 1;
     if (array.from && array.bytes) __builtin_memcpy(reinterpret_cast<void*>(S.slot[i].data), array.from, array.bytes);
     buffers[array.parameter] = reinterpret_cast<void*>(S.slot[i].data + array.start);
   }
@@ -336,7 +336,7 @@ void look_for_nan(Check& check, uint32_t output) {
     if (!is_special(slot, at, array.floating, false)) continue;
     if (found++ != 0) continue;
     f.offset = static_cast<int64_t>(at);
-    if (slot.cells) f.pc = pc_of(slot.cells[at >> slot.shift].writer);
+    if (slot.cells && !(at & slot.skip)) f.pc = pc_of(slot.cells[at >> slot.shift].writer);
   }
   f.value = found;
   if (found) report(f);
@@ -364,6 +364,7 @@ ZMLX_EXPORT void zmlx_check_finish(zmlx::check::Check* check) {
       Finding f = start_finding(UNINITIALIZED, NEVER_WRITTEN, i, 0, 0, READ, 0);
       uint64_t last_written = 0, missing = 0;
       for (uint64_t offset = 0; offset < slot.bytes; offset += array.itemsize) {
+        if (offset & slot.skip) continue;
         const Mark writer = slot.cells[offset >> slot.shift].writer;
         if (writer != 0) {
           last_written = writer;
