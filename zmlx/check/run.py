@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from zmlx.check import layout, wording
+from zmlx.check import layout, unset, wording
 from zmlx.check.build import CheckedProgram, can_fill, load_checked
+from zmlx.check.difference import find_difference, vary
 from zmlx.check.findings import Finding
 from zmlx.check.layout import Array, Check, Extent
 from zmlx.check.locals import FILLINGS
 from zmlx.check.locals import suspects as find_suspects
 from zmlx.check.stopped import NO_MEMORY, SIGNALLED, word_stopped
+from zmlx.check.storage import Storage
 from zmlx.check.symbolize import Places
-from zmlx.check.wording import Storage, Words
+from zmlx.check.wording import Words
 from zmlx.check.worker import run_guarded
 from zmlx.launch import gradient, host, host_call
 from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
@@ -41,10 +43,6 @@ MAX_GROUP_MEMORY = 32768
 BOUNDS_ONLY = "are checked against its bounds only"
 #: What they say of one of which some are.
 SAMPLED = "are checked against its bounds, and compared with each other in one of"
-
-#: What floating-point atomics may differ by when they are added up in another order, relative to the largest element,
-#: by the bytes of an element.
-_ROUNDING = {2: 1e-2, 4: 1e-4}
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ class _Run:
         if [f.identity for f in found[0]] != [f.identity for f in found[1]]:
             messages = [f.message for part in found for f in part]
             how = f"when it begins with another one, the kernel {messages[0]}"
-            return [wording.unset_local(self.signature.kernel, suspects, places, how)]
+            return [unset.unset_local(self.signature.kernel, suspects, places, how)]
         for name, array, zeros, pattern in zip(
             self.signature.kernel.output_names, self.outputs, *memories, strict=True
         ):
@@ -173,7 +171,7 @@ class _Run:
                 i for i in range(array.size) if zeros.raw[i * size :][:size] != pattern.raw[i * size :][:size]
             )
             how = f"{name}[{index}] changes with what it happens to hold"
-            return [wording.unset_local(self.signature.kernel, suspects, places, how)]
+            return [unset.unset_local(self.signature.kernel, suspects, places, how)]
         return []
 
     def vary_inputs(self) -> list[Finding]:
@@ -185,7 +183,7 @@ class _Run:
             return []
         inputs, held = self.inputs, len(self._held)
         contiguous = self.signature.kernel.ensure_row_contiguous
-        varied = [_varied(x) for x in self.call.inputs]
+        varied = [vary(x) for x in self.call.inputs]
         if all(x is None for x in varied):
             return []
         try:
@@ -224,53 +222,10 @@ class _Run:
             for name, array, memory in zip(
                 self.signature.kernel.output_names, self.outputs, again, strict=True
             ):
-                found = self._difference(name, array, memory, schedule)
+                found = find_difference(self.signature.kernel, name, array, memory, schedule, self._add_note)
                 if found is not None:
                     return [found]
         return []
-
-    def _difference(self, name: str, array: mx.array, memory: Any, schedule: str) -> Finding | None:
-        import mlx.core as mx
-        import numpy as np
-
-        raw = mx.view(mx.flatten(array), mx.uint8) if array.size else mx.zeros((0,), mx.uint8)
-        first, second = np.asarray(raw), np.frombuffer(memory, np.uint8, array.nbytes)
-        different = np.nonzero(first != second)[0]
-        if not different.size:
-            return None
-        index = int(different[0]) // array.itemsize
-        count = len(np.unique(different // array.itemsize))
-        values = [
-            _value(part[index * array.itemsize :][: array.itemsize], array.dtype) for part in (first, second)
-        ]
-        kernel = self.signature.kernel
-        if mx.issubdtype(array.dtype, mx.floating) and (
-            kernel.atomic_outputs or "atomic" in kernel.source + kernel.header
-        ):
-            numbers = [
-                np.asarray(mx.view(mx.array(part), array.dtype).astype(mx.float32))
-                for part in (first, second)
-            ]
-            change = float(np.max(np.abs(numbers[0] - numbers[1])))
-            if change <= _ROUNDING[array.itemsize] * float(np.max(np.abs(numbers[0]))):
-                self._add_note(
-                    f"{kernel.name}: {name} differs by up to {change:.2g} with the order of threads, as sums of "
-                    "floating-point atomics do; this is not reported."
-                )
-                return None
-        advice = (
-            "look for threads that depend on who comes first, such as the result of an atomic operation used as an "
-            "index."
-        )
-        return Finding(
-            "schedule-dependent",
-            self.signature.kernel.name,
-            f"{count} of {array.size} elements of {name} depend on the order in which threads run: {name}[{index}] is "
-            f"{values[0]} in lockstep and {values[1]} with the threads in another order ({schedule})",
-            advice,
-            array=name,
-            index=str(index),
-        )
 
     # ---- running ----
 
@@ -411,7 +366,7 @@ class _Run:
         found = wording.refine(raws, words)
         count = self.groups[0] * self.groups[1] * self.groups[2]
         found += word_stopped(check, words, count, self.limits.time)
-        found += wording.unset_variables(kernel, self.program.warnings, places)
+        found += unset.unset_variables(kernel, self.program.warnings, places)
         if check.same_value:
             place = places.at(check.same_value_pc)
             self._add_note(
@@ -427,18 +382,6 @@ class _Run:
         return found
 
 
-def _varied(x: mx.array) -> mx.array | None:
-    """A floating-point array that holds one number only with several near it instead; None for other arrays."""
-    import mlx.core as mx
-
-    if x.size < 2 or not mx.issubdtype(x.dtype, mx.floating) or not bool(mx.all(x == x.reshape(-1)[0])):
-        return None
-    steps = (mx.arange(x.size) % 7).astype(mx.float32).reshape(x.shape) / 8
-    varied = (x.astype(mx.float32) + (1 + mx.abs(x.astype(mx.float32))) * steps).astype(x.dtype)
-    mx.eval(varied)
-    return varied
-
-
 def _extent(view: View, itemsize: int) -> tuple[int, int]:
     """Bytes in front of the first element, and bytes in all, that an array's elements span."""
     low = high = 0
@@ -450,9 +393,3 @@ def _extent(view: View, itemsize: int) -> tuple[int, int]:
         else:
             high += stride * (extent - 1)
     return low * itemsize, (low + high + 1) * itemsize
-
-
-def _value(raw: Any, dtype: mx.Dtype) -> str:
-    import mlx.core as mx
-
-    return str(mx.view(mx.array(raw), dtype).item())
