@@ -222,7 +222,11 @@ class FakeSession(SimpleNamespace):
     """Takes down the commands that a session function gives."""
 
     def __init__(self, *posargs: str, venv_backend: str = "uv") -> None:
-        super().__init__(name="fake", posargs=list(posargs), venv_backend=venv_backend, commands=[], notes=[])
+        super().__init__(name="fake", posargs=list(posargs), venv_backend=venv_backend)
+        self.commands: list[list[str]] = []
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.env: dict[str, str] = {}
 
     def run(self, *command: str, **_: object) -> str:
         self.commands.append(list(command))
@@ -230,6 +234,9 @@ class FakeSession(SimpleNamespace):
 
     def log(self, text: str) -> None:
         self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 @pytest.fixture
@@ -303,6 +310,75 @@ def test_bench_writes_its_table_and_passes_what_follows_on(
     assert page.read_text(encoding="utf-8") == "# fast\n"
     noxfile.bench.func(session := FakeSession("--backend", "cpu"))
     assert session.commands[-1][4:] == ["--backend", "cpu", *place]
+
+
+def probe(backend: str, **environment: str) -> str:
+    """What the session's first command finds, here with other environment variables."""
+    command = [sys.executable, "-c", noxfile.PROBE, backend]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def test_the_probe_looks_for_a_compiler(tmp_path: Path) -> None:
+    assert probe("cpu").startswith("ready: ")
+    found = probe("cpu", PATH=str(tmp_path), CXX="")
+    assert found.startswith("broken: [metal_kernel] No C++ compiler")
+    assert "Looked for c++, g++, clang++ on PATH" in found or "Looked for $CXX, c++" in found
+    assert "set CXX to a C++17 compiler" in found
+    assert probe("cpu", CXX="no-such-compiler").startswith("broken: ")
+
+
+class FailingSession(FakeSession):
+    """Its commands print what it is given; errors and skips are exceptions, as in nox."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self.output = output
+
+    def run(self, *command: str, **_: object) -> str:
+        self.commands.append(list(command))
+        return self.output
+
+    def error(self, text: str) -> None:
+        raise RuntimeError(f"error: {text}")
+
+    def skip(self, text: str) -> None:
+        raise RuntimeError(f"skip: {text}")
+
+
+def test_no_compiler_ends_a_session_before_its_tests(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    monkeypatch.delenv("ZMLX_REQUIRE_BACKEND", raising=False)
+    session = FailingSession("broken: [metal_kernel] No C++ compiler: apt install g++\n")
+    with pytest.raises(RuntimeError) as ended:
+        noxfile.cpu.func(session)
+    assert str(ended.value) == "error: [metal_kernel] No C++ compiler: apt install g++"
+    assert len(session.commands) == 1  # the probe, and no pytest
+    with pytest.raises(RuntimeError, match="skip: cpu cannot be used: MLX does not import"):
+        noxfile.cpu.func(FailingSession("missing: MLX does not import\n"))
+
+
+@pytest.mark.parametrize("posargs", [(), ("-k", "swiglu")], ids=["alone", "with arguments"])
+def test_check_says_that_arguments_leave_the_clients_out(
+    posargs: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    session = FakeSession(*posargs)
+    noxfile.check.func(session)
+    _, first, *more = session.commands
+    assert first[-len(noxfile.CHECKED_TESTS) - len(posargs) :] == [*noxfile.CHECKED_TESTS, *posargs]
+    if posargs:
+        assert not more
+        assert session.warnings == [
+            "The clients are left out, because arguments were given: they are checked by nox -s check alone."
+        ]
+    else:
+        assert not session.warnings
+        assert [command[-1] for command in more] == ["tests/clients"]
 
 
 def test_step_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -262,6 +262,42 @@ def test_every_session_is_documented(name: str) -> None:
     assert f"nox -s {name}" in text_of(GUIDE)
 
 
+class OptionGroup:
+    """Stands for pytest's parser; keeps the names of options."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def getgroup(self, *_: str) -> OptionGroup:
+        return self
+
+    def addoption(self, name: str, **_: Any) -> None:
+        self.names.append(name)
+
+
+def test_every_option_of_the_plugin_is_in_the_guide() -> None:
+    from zmlx.testing import plugin
+
+    group: Any = OptionGroup()
+    plugin.pytest_addoption(group)
+    rows = re.findall(r"^\| `(--[\w-]+)", text_of(GUIDE), re.M)
+    assert sorted(rows) == sorted(group.names)
+
+
+def test_every_command_is_in_the_guide() -> None:
+    from zmlx.__main__ import build_parser
+
+    def commands_of(parser: Any) -> list[str]:
+        named = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+        found = [(name, commands_of(inner)) for choices in named for name, inner in choices.items()]
+        return [" ".join([name, below]) for name, more in found for below in more or [""]]
+
+    rows = re.findall(r"^\| `python -m zmlx ([a-z ]+)", text_of(GUIDE), re.M)
+    wanted = [name.strip() for name in commands_of(build_parser())]
+    wanted = [name for name in wanted if not name.startswith("cache ")] + ["cache"]
+    assert sorted(row.strip() for row in rows) == sorted(set(wanted))
+
+
 def test_readme_names_no_session_that_does_not_exist() -> None:
     for page in PAGES:
         for names in re.findall(r"nox -s ((?:[\w-]+ )*[\w-]+)", text_of(page).replace("nox -s NAME", "")):

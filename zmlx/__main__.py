@@ -201,6 +201,7 @@ def run_check(options: argparse.Namespace) -> int:
         suppressions=options.suppressions,
         time_limit=options.time_limit,
         allow_nothing=options.allow_nothing,
+        arithmetic=options.arithmetic,
     )
 
 
@@ -352,6 +353,11 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--suppressions", type=Path, metavar="FILE", help="findings that are known and meant")
     check.add_argument(
         "--time-limit", type=float, default=60.0, metavar="SECONDS", help="for one launch (default: 60)"
+    )
+    check.add_argument(
+        "--arithmetic",
+        action="store_true",
+        help="undefined arithmetic, and NaN out of finite inputs, are findings too",
     )
     check.add_argument(
         "--allow-nothing", action="store_true", help="exit 0 also if the script launched no kernel to check"

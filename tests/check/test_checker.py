@@ -11,12 +11,15 @@ import sys
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from wrong_kernels import BARRIER, CASES, Case
 
 import zmlx
+from zmlx.check import layout, stopped
+from zmlx.errors import KernelRuntimeError
 from zmlx.launch import launch_counts, reset_launch_counts
 
 pytestmark = pytest.mark.cpu
@@ -207,6 +210,74 @@ def test_an_output_beyond_the_memory_limit_is_checked_against_its_bounds():
     assert "are checked against its bounds only" in own_notes(check)[0]
 
 
+def launch_large(source, elements=1 << 16, init_value=None):
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel(name="large", input_names=["x"], output_names=["out"], source=source)
+    kernel(
+        inputs=[mx.arange(8)],
+        grid=(elements, 1, 1),
+        threadgroup=(256, 1, 1),
+        output_shapes=[(elements,)],
+        output_dtypes=[mx.int32],
+        init_value=init_value,
+        stream=mx.cpu,
+    )
+
+
+# The launch's output has 16 times as much shadow as the limit; a quarter of a tile is one block.
+RACE = "uint i = thread_position_in_grid.x; out[i / 2 * 2] = i; out[i / 2 * 2 + 1] = 0;"
+RIGHT = "uint i = thread_position_in_grid.x; out[i] = i;"
+BYTES = "uint i = thread_position_in_grid.x; for (int k = 0; k < 4; ++k) ((device uchar*)out)[4 * i + k] = k;"
+HALF = "uint i = thread_position_in_grid.x; if (i < 32768) out[i] = i;"
+
+
+def test_a_race_in_an_output_larger_than_its_shadow_is_found_where_it_repeats():
+    with (
+        zmlx.checked(raise_on_finding=False, memory_limit=1 << 16) as check,
+        pytest.warns(UserWarning, match=r"compared with each other in one of 32 blocks of 4096 bytes"),
+    ):
+        launch_large(RACE)
+    assert {finding.kind for finding in check.findings} == {"data-race"}
+
+
+@pytest.mark.parametrize("source", [RIGHT, BYTES], ids=["elements", "bytes"])
+def test_a_right_kernel_with_a_sampled_output_has_no_finding(source):
+    with (
+        zmlx.checked(raise_on_finding=False, memory_limit=1 << 16) as check,
+        pytest.warns(UserWarning, match="in one of 32 blocks"),
+    ):
+        launch_large(source)
+    assert not check.findings, check.report()
+
+
+def test_elements_without_a_value_are_counted_as_at_least_so_many():
+    with (
+        zmlx.checked(raise_on_finding=False, memory_limit=1 << 16) as check,
+        pytest.warns(UserWarning, match="in one of 32 blocks"),
+    ):
+        launch_large(HALF)
+    (finding,) = check.findings
+    assert finding.message.startswith(
+        "at least 1024 of 65536 elements of the output out are never written; the first is out[32768]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shadow", "budget", "expected"),
+    [
+        (1 << 20, 1 << 20, (1, 1 << 20)),
+        (1 << 20, (1 << 20) - 1, (4, 1 << 18)),
+        (1 << 20, 1 << 16, (32, 1 << 15)),
+        (1 << 20, 100, (0, 0)),
+        (1 << 20, 0, (0, 0)),
+        (0, 0, (1, 0)),
+    ],
+)
+def test_how_much_of_an_array_has_a_shadow(shadow, budget, expected):
+    assert layout.blocks_shadowed(shadow, budget) == expected
+
+
 def test_a_kernel_that_does_not_end_is_stopped(collect):
     source = (
         "uint i = thread_position_in_threadgroup.x;\nif (i < 3)\n  threadgroup_barrier(mem_flags::mem_none);\n"
@@ -245,6 +316,57 @@ def test_a_division_by_zero_is_reported_with_its_line(collect):
     (finding,) = check.findings
     assert (finding.kind, finding.line) == ("stopped", 2)
     assert finding.message == "divides an integer by zero, which Metal leaves undefined"
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("loop", "uint i = thread_position_in_grid.x;\nout[i] = x[i];\nif (i == 3) __builtin_trap();"),
+        (
+            "regions",
+            f"uint i = thread_position_in_grid.x;\nout[i] = x[i];\n{BARRIER}\nif (i == 3) __builtin_trap();",
+        ),
+        (
+            "fibers",
+            (
+                f"uint i = thread_position_in_grid.x;\nout[i] = simd_sum(x[i]);\nwhile (out[i] > 1e9) {BARRIER}\n"
+                "if (i == 3) __builtin_trap();"
+            ),
+        ),
+    ],
+)
+def test_a_trap_is_reported(collect, path, source):
+    check = collect(Case(f"trap_{path}", "", source, ()))
+    (finding,) = check.findings
+    assert (finding.kind, finding.kernel) == ("stopped", f"trap_{path}")
+    assert finding.message.startswith(
+        "ran into a trap: __builtin_trap(), or code that the compiler knows to be"
+    )
+    assert not collect(BY_NAME["no_barrier"].repaired()).findings
+
+
+def test_an_endless_kernel_is_stopped_after_another_one_was_checked(collect):
+    endless = Case("endless_before", "", "float v = 0;\nwhile (v >= 0)\n  v += x[0];\nout[0] = v;", ())
+    other = Case("other", "", "out[thread_position_in_grid.x] = x[0];", ())
+    for case, kinds in ((endless, ["stopped"]), (other, []), (endless, ["stopped"])):
+        check = collect(case, time_limit=0.5, schedules=())
+        assert [finding.kind for finding in check.findings] == kinds
+
+
+def test_a_fault_without_words_is_an_error():
+    check, words = (
+        layout.Check(),
+        SimpleNamespace(
+            kernel="odd",
+            thread=lambda *_: None,
+            places=SimpleNamespace(at=lambda _: SimpleNamespace(line=None)),
+        ),
+    )
+    check.outer.error = 99
+    with pytest.raises(
+        KernelRuntimeError, match=r"'odd' ended under the checker with error 99.*nothing after that"
+    ):
+        stopped.word_stopped(check, words, 1, 1.0)
 
 
 def test_too_much_threadgroup_memory(collect):

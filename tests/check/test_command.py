@@ -217,6 +217,54 @@ def test_a_script_that_leaves_by_os_exit_is_reported_on(script, flag, status):
     assert "zmlx checked 1 launches" in done.stdout
 
 
+def test_arithmetic_of_a_script(script, capsys):
+    path = script("mem_threadgroup")
+    path.write_text(path.read_text().replace("out[i] =", "out[i] = 0 * (1u << (i + 1)) +"))
+    assert main(["check", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["check", "--arithmetic", str(path)]) == 1
+    assert "arithmetic in kernel 'turn': shifts an integer by 64, as many bits" in capsys.readouterr().out
+
+
+SIGINT_IGNORED = """
+import os, signal, threading, time
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+def interrupt():
+    while True:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+threading.Thread(target=interrupt, daemon=True).start()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nohup is of POSIX")
+@pytest.mark.parametrize("command", ["script", "suite"])
+def test_where_sigint_is_ignored_a_checked_launch_goes_on(suite, script, command):
+    # As under nohup: a child ignores what its parent does. Signals come all the time, in the launch too.
+    busy = "volatile int n = 0; for (int k = 0; k < 20000000; ++k) n = k;\n        out[i] ="
+    if command == "script":
+        path = script("mem_threadgroup", SIGINT_IGNORED + MAIN)
+        arguments = ["zmlx", "check", str(path)]
+    else:
+        path = suite("mem_threadgroup").path / "turn.py"
+        path.write_text(path.read_text() + SIGINT_IGNORED)
+        arguments = ["pytest", "--zmlx-check", "-p", "zmlx.testing.plugin", "-p", "no:cacheprovider"]
+    path.write_text(path.read_text().replace("out[i] =", f"if (i == 0) {{ {busy} 0; }}\n        out[i] =", 1))
+    path_of = os.pathsep.join([str(Path(zmlx.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path_of},
+        cwd=path.parent,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 launches" in done.stdout
+    assert "KeyboardInterrupt" not in done.stdout + done.stderr
+
+
 def test_arithmetic_of_a_suite(suite):
     pytester = suite("mem_threadgroup")
     module = pytester.path / "turn.py"

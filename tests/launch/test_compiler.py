@@ -63,6 +63,18 @@ def test_cxx_with_a_launcher_and_options(fresh, monkeypatch, ccache):
     assert found.command == (ccache, shutil.which("c++"), "-DHERE=a b")
 
 
+@pytest.mark.parametrize("launchers", ["ccache", "sccache", "distcc", "ccache distcc", "/opt/bin/ccache"])
+def test_a_launcher_wants_a_compiler_behind_it(fresh, monkeypatch, ccache, launchers):
+    monkeypatch.setenv("CXX", launchers)
+    last = launchers.split()[-1].rpartition("/")[2]
+    with pytest.raises(CompilerNotFoundError) as error:
+        compiler.find_compiler()
+    assert str(error.value) == (
+        f"[metal_kernel] CXX={launchers!r} is a launcher without a compiler: {last} runs the command behind it. "
+        f"Put one there: CXX='{launchers} c++'."
+    )
+
+
 def test_a_compilers_path_may_have_spaces(fresh, monkeypatch, tmp_path):
     folder = tmp_path / "my tools"
     folder.mkdir()

@@ -129,3 +129,51 @@ def test_findings_come_from_all_workers(check):
     result = check(tests, "-p", "xdist", "-n", "2")
     result.assert_outcomes(xfailed=1, failed=1)
     result.stdout.fnmatch_lines(["2 launches and * 2 findings", "ERROR: findings in 1 tests*::test_one*"])
+
+
+BY_REFERENCE = """
+    R = zmlx.metal_kernel(name="squared", input_names=["a"], output_names=["out"],
+                          source="uint i = thread_position_in_grid.x; out[i] = a[i] * a[i];",
+                          reference=lambda inputs, template: [inputs[0] * inputs[0]])
+    def call(a):
+        return R(inputs=[a], grid=(8, 1, 1), threadgroup=(8, 1, 1), output_shapes=[(8,)],
+                 output_dtypes=[mx.float32], stream=mx.cpu)[0]
+    def test_traced():
+        assert mx.vmap(call)(mx.full((2, 8), 3.0)).tolist() == [[9.0] * 8] * 2
+"""
+
+
+def test_a_session_in_which_only_a_reference_ran_is_no_pass(check):
+    result = check(BY_REFERENCE)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "0 launches and 0 memory accesses checked: 0 findings",
+            "ERROR: nothing was checked: *a kernel that runs by its reference only is not checked*allow-nothing",
+        ]
+    )
+    assert check(BY_REFERENCE + "    def test_launched(): call(mx.ones(8))").ret == 0
+
+
+SAME_VALUE = """
+    S = zmlx.metal_kernel(name="shared", input_names=["a"], output_names=["out"], source="out[0] = int(a[0]);")
+    def test_one():
+        S(inputs=[mx.arange(8)], grid=(64, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(1,)],
+          output_dtypes=[mx.int32], stream=mx.cpu)
+    def test_two(): test_one()
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_notes_are_printed_once_in_the_summary(check, workers):
+    pytest.importorskip("xdist")
+    result = check(SAME_VALUE, "-p", "xdist", "-n", workers)
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+    notes = [line for line in result.outlines if line.startswith("shared: threads write the same value")]
+    assert len(notes) == 1
+    assert notes[0].endswith("this is not reported as a race.")
+    assert result.outlines.index(notes[0]) > next(
+        i for i, line in enumerate(result.outlines) if line.startswith("2 launches and ")
+    )

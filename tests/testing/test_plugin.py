@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import mlx.core as mx
@@ -672,6 +673,121 @@ def test_stale_values_are_named_and_pruned(run, pytester, workers):
     pruned = session_of(["a", "b"], "--golden-prune")
     pruned.stdout.fnmatch_lines(["registered-cpu.json: 1 stale values removed: old"])
     assert set(golden_file.load(path, backend="cpu").cases) == {"a", "b"}
+
+
+TWO_FILES = {
+    "test_first": """
+        import pytest
+        @pytest.mark.parametrize("name", ["a", "b"])
+        def test_value(golden_registry, name):
+            golden_registry["register"](name, 1.0, "cpu")
+    """,
+    "sub/test_second": """
+        def test_other(golden_registry):
+            golden_registry["register"]("other", 2.0, "cpu")
+    """,
+}
+#: What is given on the command line, and why that says nothing of values which were not registered.
+PARTIAL = {
+    "test_first.py": "only test_first.py was collected, and all of the root folder belongs to the suite; run *",
+    "sub": "only sub was collected, and all of the root folder belongs *",
+    "test_first.py::test_value": "test_first.py::test_value names only a part of the suite; name no tests",
+    "-k first": "1 tests were deselected*",
+    "-m missing": "the session did not pass",
+    "--deselect test_first.py::test_value": "2 tests were deselected*",
+    "--ignore sub": "--ignore leaves files out",
+    "--ignore-glob */sub/*": "--ignore-glob leaves files out",
+    "-o testpaths=sub": "--override-ini changes testpaths, and with it the suite",
+    "--lf": "--last-failed runs only the tests that failed last",
+    "--collect-only": "--collect-only runs no test",
+    "--setup-only": "--setup-only runs no test",
+}
+
+
+@pytest.fixture
+def recorded(run, pytester):
+    """A suite of two files with its three values recorded; gives the names that are recorded."""
+    (pytester.path / "sub").mkdir()
+    for name, text in TWO_FILES.items():
+        (pytester.path / f"{name}.py").write_text(textwrap.dedent(text))
+    path = pytester.path / "golden_values" / "registered-cpu.json"
+    assert run("--backend", "cpu", "--golden-record").ret == 0
+
+    def names():
+        return set(golden_file.load(path, backend="cpu").cases)
+
+    assert names() == {"a", "b", "other"}
+    return names
+
+
+#: Those that are tried with two workers too, each of which collects everything and runs a half.
+PARTIAL_IN_PARALLEL = (
+    "test_first.py",
+    "test_first.py::test_value",
+    "--deselect test_first.py::test_value",
+    "--lf",
+)
+
+
+@pytest.fixture(params=["0", "2"])
+def run_with(request, run):
+    """As `run`, without xdist or with two workers."""
+    if request.param == "0":
+        return lambda *more: run("--backend", "cpu", *more)
+    pytest.importorskip("xdist")
+    return lambda *more: run("--backend", "cpu", "-p", "xdist.plugin", "-n", "2", *more, how="subprocess")
+
+
+def check_partial(run, recorded, given):
+    more = ["-p", "cacheprovider"] if given == "--lf" else []
+    result = run(*more, "--golden-prune", *given.split())
+    assert recorded() == {"a", "b", "other"}
+    assert result.ret != 0
+    result.stdout.fnmatch_lines([f"ERROR: --golden-prune: nothing was removed: {PARTIAL[given]}"])
+
+
+@pytest.mark.parametrize("given", PARTIAL)
+def test_a_part_of_the_suite_prunes_nothing(run, recorded, given):
+    check_partial(lambda *more: run("--backend", "cpu", *more), recorded, given)
+
+
+@pytest.mark.parametrize("given", PARTIAL_IN_PARALLEL)
+def test_a_part_of_the_suite_prunes_nothing_with_workers(run, recorded, given):
+    pytest.importorskip("xdist")
+    options = ["--backend", "cpu", "-p", "xdist.plugin", "-n", "2"]
+    check_partial(lambda *more: run(*options, *more, how="subprocess"), recorded, given)
+
+
+@pytest.mark.parametrize("option", ["-x", "--maxfail=1"])
+def test_a_session_that_ends_early_prunes_nothing(run_with, recorded, pytester, option):
+    (pytester.path / "test_bad.py").write_text("def test_bad(): assert 0")
+    result = run_with("--golden-prune", option)
+    result.stdout.fnmatch_lines(["ERROR: --golden-prune: nothing was removed: the session did not pass"])
+    assert recorded() == {"a", "b", "other"}
+
+
+def test_a_file_that_skips_itself_prunes_nothing(run_with, recorded, pytester):
+    second = pytester.path / "sub" / "test_second.py"
+    second.write_text("import pytest\npytest.skip('no', allow_module_level=True)\n" + second.read_text())
+    result = run_with("--golden-prune")
+    result.stdout.fnmatch_lines(
+        ["ERROR: *nothing was removed: 1 tests or files * skipped (sub/test_second.py)"]
+    )
+    assert recorded() == {"a", "b", "other"}
+
+
+def test_tests_that_a_plugin_drops_prune_nothing(run_with, recorded, pytester):
+    pytester.makeconftest("def pytest_collection_modifyitems(items): del items[0]")
+    result = run_with("--golden-prune")
+    result.stdout.fnmatch_lines(["ERROR: *nothing was removed: 1 of 3 tests that were collected did not run"])
+    assert recorded() == {"a", "b", "other"}
+
+
+def test_paths_that_hold_the_whole_suite_may_prune(run, recorded, pytester):
+    (pytester.path / "test_first.py").unlink()
+    pytester.makeini("[pytest]\ntestpaths = sub")
+    assert run("--backend", "cpu", "--golden-prune", "sub").ret == 0
+    assert recorded() == {"other"}
 
 
 def test_a_worker_that_dies_fails_the_session(run):

@@ -112,7 +112,7 @@ class Checking:
         result = checked_run.launch(signature, call, limits, self._schedules(signature, call))
         self._count(accesses=result.accesses, dropped=result.dropped)
         for note in self._add_notes(result.notes):
-            if checked_run.BOUNDS_ONLY in note:
+            if checked_run.BOUNDS_ONLY in note or checked_run.SAMPLED in note:
                 warnings.warn(note, UncheckedWarning, stacklevel=2)
         # What the run finds of a line that Metal refuses as it stands is the same once more.
         said = {(f.part, f.line) for f in refused}

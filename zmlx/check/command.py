@@ -34,8 +34,11 @@ def run_script(
     time_limit: float = 60.0,
     colour: bool | None = None,
     allow_nothing: bool = False,
+    arithmetic: bool = False,
 ) -> int:
     """Run a script as ``python script.py`` would, and print what the checker found.
+
+    ``arithmetic`` makes undefined arithmetic, and NaN out of finite inputs, findings too.
 
     Returns 0, or 1 if there was a finding, an unneeded suppression, a launch that raised an error, or no launch to
     check (unless ``allow_nothing``), or the script's own exit status if that is not 0. A script that ends by an
@@ -49,7 +52,7 @@ def run_script(
     if not script.is_file():
         raise ValueError(f"There is no script {str(script)!r}.")
     known = load_suppressions(suppressions) if suppressions is not None else None
-    check = _ScriptCheck(time_limit, known)
+    check = _ScriptCheck(time_limit, known, arithmetic)
 
     def finish(status: int) -> int:
         if json_file is not None:
@@ -79,8 +82,10 @@ class _ScriptCheck(Checking):
 
     hears_inner = True
 
-    def __init__(self, time_limit: float, suppressions: Suppressions | None) -> None:
-        super().__init__(raise_on_finding=False, time_limit=time_limit, suppressions=suppressions)
+    def __init__(self, time_limit: float, suppressions: Suppressions | None, arithmetic: bool) -> None:
+        super().__init__(
+            raise_on_finding=False, time_limit=time_limit, suppressions=suppressions, arithmetic=arithmetic
+        )
         self.raised: list[str] = []
 
     def launch(self, signature: Signature, call: Call, origin: Origin | None = None) -> list[mx.array]:

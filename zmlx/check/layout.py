@@ -42,6 +42,24 @@ WRITE, ATOMIC = 1, 2
 SCHEDULES = {"lockstep": 0, "one simdgroup at a time": 1, "reversed": 2, "random": 3}
 
 
+#: Bytes of an array that have a shadow or none together: ``zmlx::check::BLOCK``.
+BLOCK = 4096
+
+
+def blocks_shadowed(shadow: int, budget: int) -> tuple[int, int]:
+    """``Array.shadowed`` of an array whose shadow takes so many bytes, and how many of the budget it gets.
+
+    Where not all fits, one of 2, 4, 8, … blocks has a shadow, within half of the budget, for others need some too.
+    """
+    if shadow <= budget:
+        return 1, shadow
+    stride = 2
+    while shadow // stride > max(budget // 2, 4 * BLOCK - 1):
+        stride *= 2
+    # Less than one block's shadow: 16 bytes or more for each 4.
+    return (0, 0) if shadow // stride < 4 * BLOCK else (stride, shadow // stride)
+
+
 class Extent(ctypes.Structure):
     _fields_ = (("x", ctypes.c_uint32), ("y", ctypes.c_uint32), ("z", ctypes.c_uint32))
 

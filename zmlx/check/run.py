@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from zmlx.check import layout, wording
+from zmlx.check import layout, unset, wording
 from zmlx.check.build import CheckedProgram, can_fill, load_checked
-from zmlx.check.findings import Access, Finding
+from zmlx.check.difference import find_difference, vary
+from zmlx.check.findings import Finding
 from zmlx.check.layout import Array, Check, Extent
 from zmlx.check.locals import FILLINGS
 from zmlx.check.locals import suspects as find_suspects
+from zmlx.check.stopped import NO_MEMORY, SIGNALLED, word_stopped
+from zmlx.check.storage import Storage
 from zmlx.check.symbolize import Places
-from zmlx.check.wording import Storage, Words
+from zmlx.check.wording import Words
 from zmlx.check.worker import run_guarded
-from zmlx.errors import KernelRuntimeError
 from zmlx.launch import gradient, host, host_call
 from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
 from zmlx.launch.records import Triple, launched_group, threads_of
@@ -41,15 +43,8 @@ MAX_GROUP_MEMORY = 32768
 
 #: What notes say of an array whose accesses are not compared with each other.
 BOUNDS_ONLY = "are checked against its bounds only"
-
-#: What floating-point atomics may differ by when they are added up in another order, relative to the largest element,
-#: by the bytes of an element.
-_ROUNDING = {2: 1e-2, 4: 1e-4}
-
-#: ``Check.stopped``
-_SIGNALLED, _TOO_LONG, _TOO_MANY_VARIABLES, _NO_MEMORY = 1, 2, 3, 4
-#: ``zmlx::Error``
-_ARITHMETIC, _ACCESS, _STACK = 2, 3, 4
+#: What they say of one of which some are.
+SAMPLED = "are checked against its bounds, and compared with each other in one of"
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,7 @@ class _Run:
         if [f.identity for f in found[0]] != [f.identity for f in found[1]]:
             messages = [f.message for part in found for f in part]
             how = f"when it begins with another one, the kernel {messages[0]}"
-            return [wording.unset_local(self.signature.kernel, suspects, places, how)]
+            return [unset.unset_local(self.signature.kernel, suspects, places, how)]
         for name, array, zeros, pattern in zip(
             self.signature.kernel.output_names, self.outputs, *memories, strict=True
         ):
@@ -178,7 +173,7 @@ class _Run:
                 i for i in range(array.size) if zeros.raw[i * size :][:size] != pattern.raw[i * size :][:size]
             )
             how = f"{name}[{index}] changes with what it happens to hold"
-            return [wording.unset_local(self.signature.kernel, suspects, places, how)]
+            return [unset.unset_local(self.signature.kernel, suspects, places, how)]
         return []
 
     def vary_inputs(self) -> list[Finding]:
@@ -190,7 +185,7 @@ class _Run:
             return []
         inputs, held = self.inputs, len(self._held)
         contiguous = self.signature.kernel.ensure_row_contiguous
-        varied = [_varied(x) for x in self.call.inputs]
+        varied = [vary(x) for x in self.call.inputs]
         if all(x is None for x in varied):
             return []
         try:
@@ -215,7 +210,7 @@ class _Run:
             again = self._again()
             limit = min(self.limits.time, max(SHORTEST_LIMIT, 50 * self.took))
             check = self._run(schedule, [ctypes.addressof(memory) for memory in again], limit)
-            if check.stopped == _SIGNALLED and schedule in _OTHER_GROUP_ORDER:
+            if check.stopped == SIGNALLED and schedule in _OTHER_GROUP_ORDER:
                 self._add_note(
                     f"{self.signature.kernel.name}: did not end with its threadgroups in another order ({schedule}), "
                     "and was not compared in it: it seems to wait for an earlier threadgroup, which Metal does not "
@@ -229,53 +224,10 @@ class _Run:
             for name, array, memory in zip(
                 self.signature.kernel.output_names, self.outputs, again, strict=True
             ):
-                found = self._difference(name, array, memory, schedule)
+                found = find_difference(self.signature.kernel, name, array, memory, schedule, self._add_note)
                 if found is not None:
                     return [found]
         return []
-
-    def _difference(self, name: str, array: mx.array, memory: Any, schedule: str) -> Finding | None:
-        import mlx.core as mx
-        import numpy as np
-
-        raw = mx.view(mx.flatten(array), mx.uint8) if array.size else mx.zeros((0,), mx.uint8)
-        first, second = np.asarray(raw), np.frombuffer(memory, np.uint8, array.nbytes)
-        different = np.nonzero(first != second)[0]
-        if not different.size:
-            return None
-        index = int(different[0]) // array.itemsize
-        count = len(np.unique(different // array.itemsize))
-        values = [
-            _value(part[index * array.itemsize :][: array.itemsize], array.dtype) for part in (first, second)
-        ]
-        kernel = self.signature.kernel
-        if mx.issubdtype(array.dtype, mx.floating) and (
-            kernel.atomic_outputs or "atomic" in kernel.source + kernel.header
-        ):
-            numbers = [
-                np.asarray(mx.view(mx.array(part), array.dtype).astype(mx.float32))
-                for part in (first, second)
-            ]
-            change = float(np.max(np.abs(numbers[0] - numbers[1])))
-            if change <= _ROUNDING[array.itemsize] * float(np.max(np.abs(numbers[0]))):
-                self._add_note(
-                    f"{kernel.name}: {name} differs by up to {change:.2g} with the order of threads, as sums of "
-                    "floating-point atomics do; this is not reported."
-                )
-                return None
-        advice = (
-            "look for threads that depend on who comes first, such as the result of an atomic operation used as an "
-            "index."
-        )
-        return Finding(
-            "schedule-dependent",
-            self.signature.kernel.name,
-            f"{count} of {array.size} elements of {name} depend on the order in which threads run: {name}[{index}] is "
-            f"{values[0]} in lockstep and {values[1]} with the threads in another order ({schedule})",
-            advice,
-            array=name,
-            index=str(index),
-        )
 
     # ---- running ----
 
@@ -319,7 +271,7 @@ class _Run:
             self.limits.time if limit is None else limit,
             lambda: f"checking {kernel.name}: {check.groups_done} of {count} threadgroups",
         )
-        if failed or check.stopped == _NO_MEMORY:
+        if failed or check.stopped == NO_MEMORY:
             raise MemoryError(
                 f"[metal_kernel] No memory for the arrays of {kernel.name!r} under the checker."
             )
@@ -346,12 +298,13 @@ class _Run:
             itemsize = array.itemsize
             low, size = _extent(view, itemsize)
             shadow = size // min(itemsize, 4) * MARKS if written else 0
-            shadowed = shadow <= budget
-            budget -= shadow if shadowed else 0
-            if not shadowed:
+            shadowed, took = layout.blocks_shadowed(shadow, budget)
+            budget -= took
+            if shadowed != 1:
+                how = BOUNDS_ONLY if not shadowed else f"{SAMPLED} {shadowed} blocks of {layout.BLOCK} bytes"
                 self._add_note(
-                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {BOUNDS_ONLY}: "
-                    "comparing them with each other would take more than the memory limit."
+                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {how}: "
+                    "comparing all of them with each other would take more than the memory limit."
                 )
             initial = self.call.init_value is not None
             source = view.address - low if view.address is not None and (not written or initial) else None
@@ -369,7 +322,9 @@ class _Run:
                     shadowed,
                 )
             )
-            self.storage[len(found) - 1] = Storage(parameter.name, parameter.role, size, itemsize, start=low)
+            self.storage[len(found) - 1] = Storage(
+                parameter.name, parameter.role, size, itemsize, start=low, sampled=shadowed > 1
+            )
         # A second run starts from what the first one wrote, unless the initial contents are kept.
         if self.call.init_value is not None:
             self._keep_initial(found)
@@ -411,8 +366,9 @@ class _Run:
         places = Places(kernel, self.program.file() if any(offsets) else self.program.path, offsets)
         words = Words(kernel.name, dict(self.storage), places, self.groups, self.group, self.call.grid)
         found = wording.refine(raws, words)
-        found += self._stopped(check, words)
-        found += wording.unset_variables(kernel, self.program.warnings, places)
+        count = self.groups[0] * self.groups[1] * self.groups[2]
+        found += word_stopped(check, words, count, self.limits.time)
+        found += unset.unset_variables(kernel, self.program.warnings, places)
         if check.same_value:
             place = places.at(check.same_value_pc)
             self._add_note(
@@ -427,55 +383,6 @@ class _Run:
             )
         return found
 
-    def _stopped(self, check: Check, words: Words) -> list[Finding]:
-        kernel = self.signature.kernel.name
-        thread = words.thread(check.stopped_thread, check.stopped_group)
-        last = Access("was running, and accessed memory here last", words.places.at(check.last_pc), thread)
-        if words.places.at(check.stopped_pc).line is not None:
-            last = Access("was running here", words.places.at(check.stopped_pc), thread)
-        if check.stopped == _TOO_MANY_VARIABLES:
-            raise KernelRuntimeError(
-                f"[metal_kernel] Kernel {kernel!r} declares more than {layout.MAX_VARIABLES} threadgroup variables, "
-                "which the checker cannot follow."
-            )
-        if check.stopped:
-            limit = f"{self.limits.time:g} s"
-            message = f"did not end within {limit} under the checker"
-            if check.stopped == _TOO_LONG:
-                message = "synchronises too often in one launch for the checker: more than 2^31 times"
-            advice = (
-                "look for a loop whose condition never changes. If the kernel is only slow, check it with a smaller "
-                "grid, or give checked() a larger time_limit."
-            )
-            accesses = (last, *words.waiting(list(check.waiting[: check.waiting_count]), check.stopped_group))
-            done = f"{check.groups_done} of {self.groups[0] * self.groups[1] * self.groups[2]} threadgroups were done."
-            return [Finding("stopped", kernel, message, advice, accesses, notes=(done,))]
-        if check.outer.error == _STACK:
-            message = "overflowed a thread's stack of 192 KB"
-            advice = "recursion, or local arrays that are too large for any GPU, are the causes; use neither."
-            return [Finding("stopped", kernel, message, advice, (last,))]
-        if check.outer.error == _ARITHMETIC:
-            message = (
-                "divided an integer by zero, or the smallest integer by -1, which Metal leaves undefined"
-            )
-            return [Finding("stopped", kernel, message, "guard the division.", (last,))]
-        if check.outer.error == _ACCESS:
-            message = "read or wrote memory that does not exist"
-            return [Finding("out-of-bounds", kernel, message, wording.ADVICE_BOUNDS, (last,))]
-        return []
-
-
-def _varied(x: mx.array) -> mx.array | None:
-    """A floating-point array that holds one number only with several near it instead; None for other arrays."""
-    import mlx.core as mx
-
-    if x.size < 2 or not mx.issubdtype(x.dtype, mx.floating) or not bool(mx.all(x == x.reshape(-1)[0])):
-        return None
-    steps = (mx.arange(x.size) % 7).astype(mx.float32).reshape(x.shape) / 8
-    varied = (x.astype(mx.float32) + (1 + mx.abs(x.astype(mx.float32))) * steps).astype(x.dtype)
-    mx.eval(varied)
-    return varied
-
 
 def _extent(view: View, itemsize: int) -> tuple[int, int]:
     """Bytes in front of the first element, and bytes in all, that an array's elements span."""
@@ -488,9 +395,3 @@ def _extent(view: View, itemsize: int) -> tuple[int, int]:
         else:
             high += stride * (extent - 1)
     return low * itemsize, (low + high + 1) * itemsize
-
-
-def _value(raw: Any, dtype: mx.Dtype) -> str:
-    import mlx.core as mx
-
-    return str(mx.view(mx.array(raw), dtype).item())

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from zmlx.check import layout
 from zmlx.check.findings import Access, Finding, ThreadPosition
 from zmlx.check.layout import RawFinding, Waiting
-from zmlx.check.locals import Suspect, is_doubtful
+from zmlx.check.storage import Storage
 from zmlx.check.symbolize import NO_PLACE, Place, Places
 from zmlx.launch.records import Triple
-from zmlx.metal.signature import KernelSource
 
 _BARRIER = {
     "threadgroup": "threadgroup_barrier(mem_flags::mem_threadgroup)",
@@ -31,49 +30,6 @@ ADVICE_DIVERGENCE = (
     "move the barrier to where all threads of the threadgroup pass: out of the branch or loop that not all take, and "
     "in front of any early return."
 )
-
-
-@dataclass(frozen=True)
-class Storage:
-    """An array as messages speak of it. ``kind`` is input, output, or threadgroup."""
-
-    name: str
-    kind: str
-    bytes: int
-    itemsize: int
-    columns: int = 0
-    planes: int = 0
-    start: int = 0
-
-    @property
-    def memory(self) -> str:
-        return "threadgroup" if self.kind == "threadgroup" else "device"
-
-    @property
-    def count(self) -> int:
-        return self.bytes // self.itemsize if self.itemsize else 0
-
-    def index(self, offset: int) -> str:
-        """The element at a byte offset, as it is written between the outer brackets."""
-        element = (offset - self.start) // self.itemsize
-        if not self.columns or element < 0:
-            return str(element)
-        rows, column = divmod(element, self.columns)
-        if not self.planes:
-            return f"{rows}][{column}"
-        plane, row = divmod(rows, self.planes)
-        return f"{plane}][{row}][{column}"
-
-    @property
-    def described(self) -> str:
-        noun = {
-            "input": "the input",
-            "output": "the output",
-            "threadgroup": "the threadgroup variable",
-            "shape": "the shape",
-            "strides": "the strides",
-        }[self.kind]
-        return f"{noun} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -356,9 +312,10 @@ class Words:
         name = f"{storage.name}[{finding.index}]"
         if raw.detail == layout.NEVER_WRITTEN:
             written = self.places.at(raw.other_pc)
+            least = "at least " if storage.sampled else ""
             accesses = (Access(f"the last write to {storage.name}", written),) if raw.other_pc else ()
             message = (
-                f"{raw.value} of {storage.count} elements of the output {storage.name} are never written; "
+                f"{least}{raw.value} of {storage.count} elements of the output {storage.name} are never written; "
                 f"the first is {name}"
             )
             advice = "write every element, or give the call an init_value."
@@ -427,61 +384,6 @@ def _indexed_name(line: str, others: set[str]) -> str:
     """The array that is indexed on a source line, if it is the only one besides ``others``."""
     names = set(re.findall(r"\b([A-Za-z_]\w*)\s*\[", line)) - others
     return names.pop() if len(names) == 1 else ""
-
-
-#: ``<kernel> source:3:7: warning: 'v' is used uninitialized``, as g++ and clang say it.
-_UNSET = re.compile(
-    r"(?P<file>[^:]* (?:source|header)):(?P<line>\d+)(?::\d+)?: warning: "
-    r".*?['\u2018](?P<name>[^'\u2019]+)['\u2019] (?P<how>may|is)\b"
-)
-
-
-def unset_variables(kernel: KernelSource, warnings: str, places: Places) -> list[Finding]:
-    """The compiler's own findings: a thread's variables that are read before they have a value."""
-    found = []
-    for line in warnings.splitlines():
-        match = _UNSET.search(line)
-        # What only may be so is tried out: see locals.py.
-        if match is None or is_doubtful(line) or not match["file"].startswith(kernel.name):
-            continue
-        place = places.named(match["file"], int(match["line"]))
-        # The compiler names parts of an array that it has taken apart: held$0.
-        name = match["name"].partition("$")[0]
-        message = f"the variable {name} is read before it has a value"
-        access = Access(f"reads {name}", place)
-        finding = Finding(
-            "uninitialized",
-            kernel.name,
-            message,
-            "give it a value where it is declared.",
-            (access,),
-            name,
-        )
-        if finding not in found:
-            found.append(finding)
-    return found
-
-
-def unset_local(kernel: KernelSource, suspects: Sequence[Suspect], places: Places, how: str) -> Finding:
-    """A variable that was seen to be read before it has a value."""
-    named = [s for s in suspects if not s.declared] or list(suspects)
-    names = list(dict.fromkeys(s.name for s in named))
-    which = (
-        f"the variable {names[0]} is" if len(names) == 1 else f"one of the variables {', '.join(names)} is"
-    )
-    first = named[0]
-    access = Access(
-        f"declares {first.name} without a value" if first.declared else f"reads {first.name}",
-        places.line(first.part, first.line),
-    )
-    return Finding(
-        "uninitialized",
-        kernel.name,
-        f"{which} read before it has a value: {how}",
-        "give it a value where it is declared, or read only what was written.",
-        (access,),
-        names[0] if len(names) == 1 else "",
-    )
 
 
 def refine(raws: Sequence[RawFinding], words: Words) -> list[Finding]:

@@ -133,6 +133,11 @@ def _named(text: str) -> Compiler:
     at = 0
     while at + 1 < len(words) and Path(words[at]).name in _LAUNCHERS:
         at += 1
+    if Path(words[at]).name in _LAUNCHERS:
+        raise CompilerNotFoundError(
+            f"[metal_kernel] CXX={text!r} is a launcher without a compiler: {Path(words[at]).name} runs the command "
+            f"behind it. Put one there: CXX='{' '.join(words)} c++'."
+        )
     found = [shutil.which(word) for word in words[: at + 1]]
     missing = next((word for word, where in zip(words, found, strict=False) if where is None), None)
     if missing is not None:

@@ -52,6 +52,8 @@ class Ledger:
     #: that a value is stale.
     deselected: int = 0
     skipped: list[str] = field(default_factory=list)
+    #: Tests that were collected, before any were deselected.
+    collected: int = 0
 
     def record_error(self, kernel: str, dtype: str, backend: str, stats: Measured, case: str) -> None:
         """Keep `stats` if it is the worst so far of its kernel, dtype and back end."""
@@ -83,6 +85,7 @@ class Ledger:
             "conflicts": self.conflicts,
             "deselected": self.deselected,
             "skipped": self.skipped,
+            "collected": self.collected,
         }
         return json.dumps(wire)
 
@@ -90,7 +93,8 @@ class Ledger:
         """Add what another process sent."""
         wire = json.loads(text)
         self.deselected = max(self.deselected, wire["deselected"])  # every worker collects everything
-        self.skipped += wire["skipped"]
+        self.collected = max(self.collected, wire["collected"])
+        self.skipped += [name for name in wire["skipped"] if name not in self.skipped]
         for kernel, dtype, backend, max_ulp, rms, case, count in wire["errors"]:
             self._add_error((kernel, dtype, backend), WorstError(max_ulp, rms, case, count))
         for kernel, backend, path, count in wire["launches"]:

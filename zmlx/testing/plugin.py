@@ -27,6 +27,7 @@ import pytest
 from zmlx import _compat
 from zmlx._version import __version__
 from zmlx.testing import session as _session
+from zmlx.testing.completeness import Attendance, why_partial
 from zmlx.testing.environment import TF32_VARIABLE, describe_environment, device_facts
 from zmlx.testing.fixtures import (
     assert_allclose_cross_backend,
@@ -165,6 +166,7 @@ class SessionHooks:
         self.is_worker = hasattr(config, "workerinput")
         self.executed = 0
         self.ran_loop = False
+        self.attendance = Attendance()
         self.notes: list[str] = []
         self.failures: list[str] = []
 
@@ -201,6 +203,13 @@ class SessionHooks:
         except CompilerNotFoundError as error:
             return f"\nzmlx: {error}\nzmlx: the session ends at the first test that fails for want of it"
         return ""
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        self.attendance.collected.add(item.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:  # a file that skips itself has tests that nobody saw
+            self.state.ledger.skipped.append(report.nodeid)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self.state.ledger.deselected += len(items)
@@ -263,6 +272,8 @@ class SessionHooks:
         # An expected failure has executed, though pytest reports it as skipped.
         if report.when == "call" and (not report.skipped or hasattr(report, "wasxfail")):
             self.executed += 1
+        if report.when == "teardown":
+            self.attendance.ran.add(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -273,6 +284,8 @@ class SessionHooks:
             self.state.ledger.merge_wire(wire)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        ledger = self.state.ledger
+        ledger.collected = max(ledger.collected, len(self.attendance.collected))
         if self.is_worker:
             session.config.workeroutput[_WIRE] = self.state.ledger.to_wire()  # type: ignore[attr-defined]
             return
@@ -282,7 +295,7 @@ class SessionHooks:
         if self.state.golden_record and self.state.ledger.golden:
             self._persist_golden(passed=passed)
         if self.state.golden_prune or (self.state.golden_record and self.state.ledger.golden):
-            self._find_stale(passed=passed)
+            self._find_stale(session.config, passed=passed)
         if self.failures and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -318,23 +331,27 @@ class SessionHooks:
                 else:
                     self.notes.append(f"{path.name}: {changed} of {len(values)} golden values new or changed")
 
-    def _find_stale(self, *, passed: bool) -> None:
+    def _why_not_stale(self, config: pytest.Config, *, passed: bool) -> str:
+        """Why this session cannot say that a value is stale, or "": it must have run every test that may register."""
+        ledger = self.state.ledger
+        if self.state.backend.name == "none":
+            return "the session has no back end"
+        if not passed:
+            return "the session did not pass"
+        if ledger.deselected:
+            return f"{ledger.deselected} tests were deselected, which may register them"
+        if ledger.skipped:
+            count, first = len(ledger.skipped), ledger.skipped[0]
+            return f"{count} tests or files that may use golden_registry were skipped ({first})"
+        return why_partial(config) or self.attendance.missing(ledger.collected)
+
+    def _find_stale(self, config: pytest.Config, *, passed: bool) -> None:
         """Recorded values that no test registered: named, and removed if that is asked for."""
         from zmlx.testing.golden.file import GoldenError
         from zmlx.testing.golden.registry import prune, stale_names
 
         here, ledger, directory = self.state.backend.name, self.state.ledger, self.state.golden_dir
-        why_not = ""
-        if not passed:
-            why_not = "the session did not pass"
-        elif ledger.deselected:
-            why_not = f"{ledger.deselected} tests were deselected, which may register them"
-        elif ledger.skipped:
-            why_not = (
-                f"{len(ledger.skipped)} tests that use golden_registry were skipped ({ledger.skipped[0]})"
-            )
-        if here == "none":
-            why_not = "the session has no back end"
+        why_not = self._why_not_stale(config, passed=passed)
         if why_not:
             if self.state.golden_prune:
                 self.failures.append(f"--golden-prune: nothing was removed: {why_not}")

@@ -24,8 +24,19 @@ from zmlx.testing._formats import (
     round_to,
     ulp,
 )
+from zmlx.testing._limits import (
+    COMPONENTS,
+    DEFAULT_TOLERANCES,
+    Tolerance,
+    coarser_dtype,
+    default_tolerance,
+    judged_by,
+    widened_for,
+)
+from zmlx.testing._values import as_float64, dtype_name, is_complex, is_number
 
 __all__ = [
+    "COMPONENTS",
     "DEFAULT_TOLERANCES",
     "FLOAT_FORMATS",
     "INTEGER_DTYPES",
@@ -40,189 +51,14 @@ __all__ = [
     "dtype_name",
     "error_stats",
     "float_format",
+    "is_complex",
     "is_float",
+    "judged_by",
     "round_to",
     "ulp",
     "ulp_distance",
     "widened_for",
 ]
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What counts as equal.
-
-    Parameters
-    ----------
-    rtol, atol : float
-        ``|actual - desired| <= atol + rtol * |desired|`` must hold for every element.
-    max_ulp : float, optional
-        If given, no element may be farther off than this many ULPs either (see `ulp_distance`; `atol` is
-        the floor there).
-    reason : str
-        Why this is looser than the dtype's default. `OpInfo` insists on one.
-    max_rms : float, optional
-        If given, the bound on the root mean square of the distances in ULPs.
-    rms_floor : float
-        ULPs are taken at no less than this multiple of the root mean square of `desired`. 1 suits sums and
-        normalisations, whose error comes from terms as large as the typical result: an element that happens
-        to cancel to nearly zero would count hundreds of its own tiny ULPs.
-
-    Raises
-    ------
-    ValueError
-        If a bound is negative or NaN.
-    """
-
-    rtol: float
-    atol: float
-    max_ulp: float | None = None
-    reason: str = ""
-    max_rms: float | None = None
-    rms_floor: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("rtol", "atol", "max_ulp", "max_rms", "rms_floor"):
-            bound = getattr(self, name)
-            if bound is not None and not bound >= 0:
-                raise ValueError(f"Tolerance.{name} must be zero or more, got {bound!r}.")
-
-    def looser_than(self, other: Tolerance) -> bool:
-        """Whether this admits an elementwise error that `other` does not."""
-        return self.rtol > other.rtol or self.atol > other.atol
-
-    def ulp_floor(self, desired: Float64Array) -> float:
-        """The magnitude at which, at least, ULPs are taken when comparing with `desired`."""
-        finite = desired[np.isfinite(desired)]
-        if not self.rms_floor or not finite.size:
-            return self.atol
-        with np.errstate(over="ignore"):
-            return max(self.atol, self.rms_floor * float(np.sqrt(np.mean(np.square(finite)))))
-
-    def __str__(self) -> str:
-        text = f"rtol {self.rtol:g}, atol {self.atol:g}"
-        if self.max_ulp is not None:
-            text += f", at most {self.max_ulp:g} ULP"
-        if self.max_rms is not None:
-            text += f", RMS at most {self.max_rms:g} ULP"
-        return text
-
-
-#: The dtype of the parts of complex numbers.
-COMPONENTS = {"complex64": "float32", "complex128": "float64"}
-
-DEFAULT_TOLERANCES: dict[str, Tolerance] = {
-    "float64": Tolerance(rtol=1e-7, atol=1e-7),
-    "float32": Tolerance(rtol=1.3e-6, atol=1e-5),
-    "float16": Tolerance(rtol=1e-3, atol=1e-5),
-    "bfloat16": Tolerance(rtol=1.6e-2, atol=1e-5),
-}
-"""The defaults of torch.testing.assert_close, which MLX users know; integers must be equal."""
-
-
-def default_tolerance(dtype: str) -> Tolerance:
-    """The default for `dtype`: the table for floats, exact for integers and bool."""
-    return DEFAULT_TOLERANCES[dtype] if is_float(dtype) else Tolerance(rtol=0.0, atol=0.0)
-
-
-def coarser_dtype(first: str | None, second: str | None) -> str:
-    """The dtype in whose ULPs to compare two arrays: the float format with fewer bits, a float before an
-    integer, and float64 where neither side has a dtype."""
-    floats = [FLOAT_FORMATS[name] for name in (first, second) if name in FLOAT_FORMATS]
-    if floats:
-        return min(floats, key=lambda fmt: fmt.precision).name
-    # An integer array against a list without a dtype: the list may hold fractions.
-    return first if first is not None and second is not None else "float64"
-
-
-def widened_for(dtype: str, asked: Tolerance) -> Tolerance:
-    """`asked`, with an `rtol` below the spacing of `dtype` raised to the dtype's default.
-
-    No result can be asked to be nearer than the dtype's numbers are to each other. Zero stays zero: it asks
-    for equality.
-    """
-    if not is_float(dtype) or not 0 < asked.rtol < FLOAT_FORMATS[dtype].eps:
-        return asked
-    return replace(asked, rtol=DEFAULT_TOLERANCES[dtype].rtol)
-
-
-def _is_mlx(value: object) -> bool:
-    # By module, so that NumPy-only code never imports MLX.
-    return type(value).__module__.startswith("mlx.")
-
-
-def dtype_name(value: Any) -> str | None:
-    """MLX's name of the dtype of an MLX or NumPy array; None for lists and Python scalars."""
-    if _is_mlx(value):
-        return str(value.dtype).removeprefix("mlx.core.")
-    if isinstance(value, (np.ndarray, np.generic)):
-        return str(value.dtype.name)
-    return None
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a single number of Python or NumPy; an array without dimensions is none."""
-    import numbers
-
-    return isinstance(value, (numbers.Number, np.number, np.bool_))
-
-
-def is_complex(value: Any) -> bool:
-    """Whether an array, list or number has complex values."""
-    name = dtype_name(value)
-    return np.asarray(value).dtype.kind == "c" if name is None else name.startswith("complex")
-
-
-def _integral(value: Any) -> bool:
-    """Whether an array, list or number holds whole numbers only, whatever its dtype."""
-    array = as_float64(value)
-    return bool(np.all(array == np.trunc(array)))
-
-
-def judged_by(
-    actual: Any, desired: Any, dtype: str | None, rtol: float | None, atol: float | None
-) -> tuple[str, Tolerance]:
-    """The dtype and the tolerance by which a test compares two results.
-
-    Whole numbers are compared exactly unless a tolerance is given: integers and bools with each other or with a list
-    or float array of whole numbers. Everything else has 1e-4 for what is not given.
-    """
-    # A NumPy number stands for a value, not for a precision: it does not make an array coarser.
-    wanted = None if is_number(desired) and not is_number(actual) else dtype_name(desired)
-    have = dtype_name(actual)
-    if have in COMPONENTS or wanted in COMPONENTS or is_complex(actual) or is_complex(desired):
-        names = [COMPONENTS.get(name, name) if name else None for name in (have, wanted)]
-        return dtype or coarser_dtype(*names), _filled(1e-4, rtol, atol)
-    kind = dtype or coarser_dtype(have, wanted)
-    whole = have in INTEGER_DTYPES or (have is None and np.asarray(actual).dtype.kind in "iub")
-    if dtype is None and whole and np.asarray(actual).size and _integral(desired):
-        integers = wanted in INTEGER_DTYPES or (wanted is None and np.asarray(desired).dtype.kind in "iub")
-        return (have or "int64") if integers else kind, _filled(0.0, rtol, atol)
-    return kind, _filled(1e-4 if is_float(kind) else 0.0, rtol, atol)
-
-
-def _filled(default: float, rtol: float | None, atol: float | None) -> Tolerance:
-    return Tolerance(default if rtol is None else rtol, default if atol is None else atol)
-
-
-def as_float64(value: Any) -> Float64Array:
-    """A float64 NumPy copy of an MLX array (evaluated; bfloat16 too), NumPy array, list or scalar.
-
-    Raises
-    ------
-    TypeError
-        If the values are complex.
-    """
-    if _is_mlx(value):
-        import mlx.core as mx
-
-        if value.dtype == mx.bfloat16:
-            # NumPy cannot read a bfloat16 buffer; every bfloat16 is a float32.
-            value = value.astype(mx.float32)
-    array = np.asarray(value)
-    if array.dtype.kind == "c":
-        raise TypeError("Complex values have no ULP distance; compare their .real and .imag.")
-    return np.array(array, dtype=np.float64)
 
 
 def _comparable(actual: Any, desired: Any, fmt: FloatFormat) -> tuple[Float64Array, Float64Array]:

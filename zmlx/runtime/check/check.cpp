@@ -23,7 +23,6 @@ namespace {
 sigjmp_buf back;
 pthread_t runner;
 volatile sig_atomic_t running;
-bool listening;
 uint64_t order_seed;
 
 bool equal(const Finding& a, const Finding& b) {
@@ -83,10 +82,9 @@ void on_signal(int, siginfo_t*, void* context) {
   siglongjmp(back, 1);
 }
 
+// At every launch: each checked kernel is a library with a handler of its own, and the last one that ran has put its there.
 // SIGURG is ignored by default, so one that comes late does nothing.
 void listen() {
-  if (listening) return;
-  listening = true;
   struct sigaction action {};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
@@ -271,7 +269,7 @@ ZMLX_EXPORT int zmlx_check_prepare(zmlx::check::Check* check) {
     const Array& array = check->arrays[i];
     S.slot[i].writable = array.writable != 0;
     S.slot[i].defined = array.defined != 0;
-    if (!open_slot(i, array.bytes, array.itemsize, DEVICE_SPACE, array.writable && array.shadowed)) return 1;
+    if (!open_slot(i, array.bytes, array.itemsize, DEVICE_SPACE, array.writable ? array.shadowed : 0)) return 1;
     if (array.from && array.bytes) __builtin_memcpy(reinterpret_cast<void*>(S.slot[i].data), array.from, array.bytes);
     buffers[array.parameter] = reinterpret_cast<void*>(S.slot[i].data + array.start);
   }
@@ -338,7 +336,7 @@ void look_for_nan(Check& check, uint32_t output) {
     if (!is_special(slot, at, array.floating, false)) continue;
     if (found++ != 0) continue;
     f.offset = static_cast<int64_t>(at);
-    if (slot.cells) f.pc = pc_of(slot.cells[at >> slot.shift].writer);
+    if (slot.cells && !(at & slot.skip)) f.pc = pc_of(slot.cells[at >> slot.shift].writer);
   }
   f.value = found;
   if (found) report(f);
@@ -366,6 +364,7 @@ ZMLX_EXPORT void zmlx_check_finish(zmlx::check::Check* check) {
       Finding f = start_finding(UNINITIALIZED, NEVER_WRITTEN, i, 0, 0, READ, 0);
       uint64_t last_written = 0, missing = 0;
       for (uint64_t offset = 0; offset < slot.bytes; offset += array.itemsize) {
+        if (offset & slot.skip) continue;
         const Mark writer = slot.cells[offset >> slot.shift].writer;
         if (writer != 0) {
           last_written = writer;

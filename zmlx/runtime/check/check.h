@@ -81,7 +81,8 @@ struct Array {
   uint32_t writable;
   uint32_t defined;    // its elements have values before the launch
   uint32_t floating;   // 1: half, 2: bfloat, 4: float, 0: something else
-  uint32_t shadowed;   // accesses are compared with each other; else only with the array's bounds
+  // Accesses are compared with each other in one of so many blocks, a power of two; 0: only with the array's bounds.
+  uint32_t shadowed;
 };
 
 // A threadgroup variable, as it was met.

@@ -145,7 +145,7 @@ char* place(int id, const char* name, size_t bytes, size_t element, size_t colum
     Slot& slot = S.slot[number];
     slot.writable = true;
     slot.defined = false;
-    if (!open_slot(static_cast<uint32_t>(number), bytes, item, GROUP_MEMORY_SPACE, true)) {
+    if (!open_slot(static_cast<uint32_t>(number), bytes, item, GROUP_MEMORY_SPACE, 1)) {
       check.stopped = 4;
       running = 0;
       siglongjmp(back, 1);

@@ -54,8 +54,12 @@ void populate(void* at, size_t bytes) {
 
 size_t cell_bytes(uint64_t bytes) { return page_up((bytes + 1) * sizeof(Cell)); }
 
+// Elements that share the fate of having a shadow or not, in bytes.
+constexpr uint64_t BLOCK = 4096;
+
 // Two shadow cells a byte, of address space: one a granule becomes memory, the second only where threads share.
-bool open_slot(uint32_t number, uint64_t bytes, uint32_t itemsize, Memory memory, bool shadowed) {
+// ``shadowed`` is 0 for an array without, else a power of two: of so many blocks one has a shadow.
+bool open_slot(uint32_t number, uint64_t bytes, uint32_t itemsize, Memory memory, uint32_t shadowed) {
   Slot& slot = S.slot[number];
   const uintptr_t start = S.base + (uintptr_t(number) << S.shift);
   slot.data = start + ((uintptr_t(1) << S.shift) >> 2);
@@ -63,15 +67,17 @@ bool open_slot(uint32_t number, uint64_t bytes, uint32_t itemsize, Memory memory
   slot.memory = memory;
   slot.shift = itemsize >= 4 ? 2 : itemsize == 2 ? 1 : 0;
   slot.cells = slot.others = nullptr;
+  slot.skip = 0;
   if (bytes == 0) return true;
   if (bytes > (uintptr_t(1) << S.shift) >> 1) return false;
   if (mprotect(reinterpret_cast<void*>(slot.data), page_up(bytes), PROT_READ | PROT_WRITE) != 0) return false;
   populate(reinterpret_cast<void*>(slot.data), page_up(bytes));
   if (shadowed) {
+    slot.skip = (shadowed - 1) * BLOCK;
     slot.cells = static_cast<Cell*>(reserve(cell_bytes(bytes), PROT_READ | PROT_WRITE));
     slot.others = static_cast<Cell*>(reserve(cell_bytes(bytes), PROT_READ | PROT_WRITE));
     if (!slot.cells || !slot.others) return false;
-    populate(slot.cells, page_up((bytes >> slot.shift) * sizeof(Cell)));
+    if (shadowed == 1) populate(slot.cells, page_up((bytes >> slot.shift) * sizeof(Cell)));
   }
   return true;
 }

@@ -43,6 +43,7 @@ struct Slot {
   uint64_t bytes;
   Cell* cells;  // null: only bounds are checked
   Cell* others;
+  uint64_t skip;   // of these bits of an offset one is set: no shadow; 0: all have one
   uint32_t shift;  // log2 of the bytes of a granule
   Memory memory;
   bool writable;
@@ -274,6 +275,7 @@ __attribute__((noinline)) inline void refine(Slot& slot, uint32_t shift) {
   const uint64_t old_count = ((slot.bytes - 1) >> slot.shift) + 1, factor = uint64_t(1) << (slot.shift - shift);
   const uint64_t count = ((slot.bytes - 1) >> shift) + 1;
   for (uint64_t i = old_count; i-- > 0;) {
+    if ((i << slot.shift) & slot.skip) continue;
     const Cell cell = slot.cells[i], other = slot.others[i];
     for (uint64_t k = factor; k-- > 0;) {
       if (i * factor + k >= count) continue;
@@ -315,7 +317,8 @@ __attribute__((noinline)) void check_access(uintptr_t address, size_t size, cons
   if (((offset | size) & ((uint64_t(1) << slot.shift) - 1)) != 0)
     refine(slot, static_cast<uint32_t>(__builtin_ctzll(offset | size)));
   const uint64_t first = offset >> slot.shift, end = first + (size >> slot.shift);
-  for (uint64_t cell = first; cell < end; ++cell) examine(slot, cell, ACCESS, size, pc);
+  for (uint64_t cell = first; cell < end; ++cell)
+    if (((cell << slot.shift) & slot.skip) == 0) examine(slot, cell, ACCESS, size, pc);
 }
 
 // The common access: one granule that needs no closer look.
@@ -332,7 +335,7 @@ inline __attribute__((always_inline)) void check_element(uintptr_t address, cons
         S.last_pc = pc;
         return;
       }
-      if (ZMLX_LIKELY((1u << slot.shift) == SIZE && offset % SIZE == 0 && slot.cells && slot.writable)) {
+      if (ZMLX_LIKELY((1u << slot.shift) == SIZE && offset % SIZE == 0 && slot.cells && slot.writable && (offset & slot.skip) == 0)) {
         Cell& at = slot.cells[offset >> slot.shift];
         if (ZMLX_LIKELY(is_quiet<ACCESS>(slot, at))) {
           ++S.accesses;
