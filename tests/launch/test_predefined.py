@@ -36,6 +36,8 @@ CONDITIONS = {
     "defined(__HAVE_SIMDGROUP_MATRIX__) && __HAVE_COHERENT__": ALL,
     "defined(__HAVE_TENSOR__)": (),
     "defined(__clang__) && !__has_feature(cxx_exceptions)": ALL,
+    "__has_feature(cxx_rvalue_references) && __has_extension(cxx_generic_lambdas)": ALL,
+    "__has_feature(cxx_rtti) || __has_extension(address_sanitizer)": (),
     "defined(__CUDACC__) || defined(__CUDA_ARCH__) || defined(__linux__) || defined(__x86_64__)": (),
     "__has_include(<metal_stdlib>) && __has_include(<simd/simd.h>)": ALL,
     "__has_include(<metal_tensor>) || __has_include(<cstdint>) || __has_include(<cuda_fp16.h>)": (),

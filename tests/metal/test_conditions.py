@@ -33,6 +33,8 @@ pytestmark = pytest.mark.cpu
         ("__has_include(<MetalPerformancePrimitives/MetalPerformancePrimitives.h>)", False),
         ("__has_include(<metal_stdlib>) && !__has_include(<cuda_fp16.h>)", True),
         ('__has_include("mine.h")', False),
+        ("__has_feature(cxx_rvalue_references) && !__has_feature(cxx_exceptions)", True),
+        ("defined(__has_extension) && __has_extension(cxx_rtti)", False),
         ("defined(__has_include) && __has_include(<simd/simd.h>)", True),
         ("defined(__METAL_MACOS__)", False),
         ("defined(__HAVE_SIMDGROUP_MATRIX__)", True),

@@ -7,7 +7,7 @@ A condition of other names, which the author may have defined or another compile
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zmlx.metal.tokens import Token
 
@@ -43,6 +43,21 @@ METAL_HEADERS = re.compile(r"<(?:metal(?:_[a-z0-9_]+)?|simd/[a-z_]+\.h)>")
 NEWER_HEADERS = re.compile(r"<(?:metal_(?:cooperative_)?tensor|MetalPerformancePrimitives/.*)>")
 _HAS_INCLUDE = "__has_include"
 
+# What ``__has_feature`` says of Metal's compiler, a clang for C++14 without exceptions and type information: clang's
+#: names for what C++11 and C++14 brought. Compilers that are no clang answer otherwise, if at all.
+_FEATURES = """
+cxx_access_control_sfinae cxx_alias_templates cxx_alignas cxx_alignof cxx_attributes cxx_auto_type cxx_constexpr
+cxx_decltype cxx_decltype_incomplete_return_types cxx_default_function_template_args cxx_defaulted_functions
+cxx_delegating_constructors cxx_deleted_functions cxx_explicit_conversions cxx_generalized_initializers
+cxx_implicit_moves cxx_inheriting_constructors cxx_inline_namespaces cxx_lambdas cxx_local_type_template_args
+cxx_noexcept cxx_nonstatic_member_init cxx_nullptr cxx_override_control cxx_range_for cxx_raw_string_literals
+cxx_reference_qualified_functions cxx_rvalue_references cxx_static_assert cxx_strong_enums cxx_trailing_return
+cxx_unicode_literals cxx_unrestricted_unions cxx_user_literals cxx_variadic_templates
+cxx_aggregate_nsdmi cxx_binary_literals cxx_contextual_conversions cxx_decltype_auto cxx_generic_lambdas
+cxx_init_captures cxx_relaxed_constexpr cxx_return_type_deduction cxx_variable_templates
+"""
+FEATURES = frozenset(_FEATURES.split())
+
 _LEVELS = (("||",), ("&&",), ("==", "!="), ("<", ">", "<=", ">="), ("+", "-"), ("*",))
 
 
@@ -62,7 +77,7 @@ def evaluate(tokens: Sequence[Token], names: Mapping[str, int] = PREDEFINED) -> 
 
 def is_defined(name: str, names: Mapping[str, int] = PREDEFINED) -> bool | None:
     """Whether a name is defined; None if that is not known here."""
-    if name in names or name == _HAS_INCLUDE:
+    if name in names or name in _ANSWERS:
         return True
     if name in ABSENT:
         return False
@@ -74,16 +89,23 @@ def has_header(target: str) -> bool:
     return METAL_HEADERS.fullmatch(target) is not None and NEWER_HEADERS.fullmatch(target) is None
 
 
+_ANSWERS: dict[str, Callable[[str], bool]] = {
+    _HAS_INCLUDE: has_header,
+    "__has_feature": FEATURES.__contains__,
+    "__has_extension": FEATURES.__contains__,
+}
+
+
 def answered(tokens: Sequence[Token]) -> list[Token]:
-    """The tokens of a condition with what ``__has_include(…)`` is on Metal in its place."""
+    """The tokens of a condition with what ``__has_include(…)`` and its kin are on Metal in their place."""
     found: list[Token] = []
     index = 0
     while index < len(tokens):
         token = tokens[index]
         closed = next((i for i in range(index, len(tokens)) if tokens[i].text == ")"), -1)
         words = [t.text for t in tokens[index : closed + 1] if t.is_code]
-        if token.text == _HAS_INCLUDE and words[1:2] == ["("]:
-            found.append(Token("number", str(int(has_header("".join(words[2:-1])))), token.line))
+        if token.text in _ANSWERS and words[1:2] == ["("]:
+            found.append(Token("number", str(int(_ANSWERS[token.text]("".join(words[2:-1])))), token.line))
             index = closed + 1
         else:
             found.append(token)

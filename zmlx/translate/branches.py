@@ -1,8 +1,8 @@
 """Branches of ``#if`` that Metal's compiler does not take, emptied: what they hold need not exist here.
 
 ``#if __METAL_VERSION__ >= 400`` guards what only a newer Metal has. Lines stay, and so do the conditions themselves,
-which the C++ preprocessor evaluates again, after ``__has_include`` of Metal's headers was answered. Where the author's
-own macros decide, it alone knows: what is in such a branch may not be there.
+which the C++ preprocessor evaluates again, after ``__has_include`` of Metal's headers and ``__has_feature`` were
+answered. Where the author's own macros decide, it alone knows: what is in such a branch may not be there.
 """
 
 from __future__ import annotations

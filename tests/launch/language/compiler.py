@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from language.row import Row
+from language.values import Values
 
 N = np.arange(16)
 X = (N % 7 - 3).astype("float32")
@@ -24,6 +25,31 @@ V = np.array([1, -2, 3], "float64")
 
 def _each(value):
     return lambda values: np.broadcast_to(np.asarray(value), (16,))
+
+
+def _overflows(values: Values) -> np.ndarray:
+    """By Python's whole numbers, which have no bounds."""
+    steps = (
+        ("n", "m", int.__add__, 32, True),
+        ("u", "w", int.__sub__, 32, False),
+        ("l", "n", int.__mul__, 64, True),
+        ("q", "q", int.__mul__, 64, False),
+        ("s", "r", int.__sub__, 16, True),
+        ("c", "a", int.__add__, 8, False),
+    )
+    found = []
+    for i in range(64):
+        beyond, mixed = 0, 0
+        for a, b, operation, bits, signed in steps:
+            true = operation(int(values[a][i]), int(values[b][i]))
+            kept = true % 2**bits
+            if signed and kept >= 2 ** (bits - 1):
+                kept -= 2**bits
+            beyond = beyond * 2 + (kept != true)
+            mixed ^= kept - 2**64 * (kept >= 2**63)
+        whole = ((beyond << 32) ^ mixed) % 2**64
+        found.append(whole - 2**64 * (whole >= 2**63))
+    return np.array(found, dtype=np.int64)
 
 
 MATRICES = (
@@ -207,6 +233,17 @@ BUILTINS = (
         "float v_ = __builtin_nontemporal_load(&x[i]); uint u_; __builtin_memcpy(&u_, &v_, 4); int r_; "
         "__builtin_nontemporal_store(as_type<float>(u_) + __builtin_mul_overflow(1 << 20, 1 << 20, &r_), &out[i]);",
         lambda values: X + 1,
+    ),
+    Row(
+        "Builtins of the compiler",
+        "`__builtin_add_overflow`, `_sub_`, `_mul_` of all widths and signs",
+        "int a_; uint b_; long c_; ulong d_; short e_; uchar f_; long g_ = 0; g_ = g_ * 2 + "
+        "__builtin_add_overflow(n[i], m[i], &a_); g_ = g_ * 2 + __builtin_sub_overflow(u[i], w[i], &b_); g_ = g_ * 2 + "
+        "__builtin_mul_overflow(l[i], long(n[i]), &c_); g_ = g_ * 2 + __builtin_mul_overflow(q[i], q[i], &d_); "
+        "g_ = g_ * 2 + __builtin_sub_overflow(s[i], r[i], &e_); g_ = g_ * 2 + __builtin_add_overflow(c[i], a[i], &f_); "
+        "out[i] = (g_ << 32) ^ a_ ^ b_ ^ c_ ^ long(d_) ^ e_ ^ f_;",
+        _overflows,
+        dtype="int64",
     ),
 )
 TRAITS = (

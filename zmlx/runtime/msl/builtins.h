@@ -70,7 +70,53 @@ ZMLX_FN unsigned short bswap16(unsigned short x) { return static_cast<unsigned s
 ZMLX_FN unsigned long bswap64(unsigned long x) {
   return static_cast<unsigned long>(bswap32(static_cast<unsigned int>(x))) << 32 | bswap32(static_cast<unsigned int>(x >> 32));
 }
+// Whole numbers as sign and 128 bits: what the operation is without bounds, and whether the result's type holds it.
+struct Whole {
+  bool negative;
+  unsigned long low, high;
+  template <class T>
+  ZMLX_FN explicit Whole(T x) : negative(x < T(0)), low(negative ? 0ul - static_cast<unsigned long>(x) : static_cast<unsigned long>(x)), high(0) {}
+  template <class R>
+  ZMLX_FN bool leave(R* result) const {
+    const R smallest = R(-1) < R(0) ? R(1ul << (8 * sizeof(R) - 1)) : R(0);
+    const unsigned long largest = static_cast<unsigned long>(static_cast<R>(~smallest));
+    *result = static_cast<R>(negative ? 0ul - low : low);
+    return high != 0 || low > largest + (negative && smallest != R(0)) || (negative && smallest == R(0) && low != 0);
+  }
+};
+ZMLX_FN Whole sum(Whole a, Whole b) {
+  if (a.negative == b.negative) {
+    a.low += b.low;
+    a.high = a.low < b.low;
+  } else if (a.low >= b.low) {
+    a.low -= b.low;
+  } else {
+    a.low = b.low - a.low;
+    a.negative = b.negative;
+  }
+  return a;
+}
+template <class A, class B, class R>
+ZMLX_FN bool add_overflow(A a, B b, R* result) { return sum(Whole(a), Whole(b)).leave(result); }
+template <class A, class B, class R>
+ZMLX_FN bool sub_overflow(A a, B b, R* result) {
+  Whole minus(b);
+  minus.negative = !minus.negative;
+  return sum(Whole(a), minus).leave(result);
+}
+template <class A, class B, class R>
+ZMLX_FN bool mul_overflow(A a, B b, R* result) {
+  Whole x(a), y(b);
+  x.negative = x.negative != y.negative;
+  x.high = __umul64hi(x.low, y.low);
+  x.low *= y.low;
+  return x.leave(result);
+}
 }  // namespace zmlx_builtin
+// NVRTC 13.0 has none of these, 13.5 has.
+#define __builtin_add_overflow(a, b, result) ::zmlx_builtin::add_overflow(a, b, result)
+#define __builtin_sub_overflow(a, b, result) ::zmlx_builtin::sub_overflow(a, b, result)
+#define __builtin_mul_overflow(a, b, result) ::zmlx_builtin::mul_overflow(a, b, result)
 #define __builtin_popcount(x) ::zmlx_builtin::popcount(x)
 #define __builtin_popcountl(x) ::zmlx_builtin::popcountl(x)
 #define __builtin_popcountll(x) ::zmlx_builtin::popcountl(x)

@@ -19,9 +19,14 @@
 #define __HAVE_SIMDGROUP_MATRIX__ 1
 #define __HAVE_SIMDGROUP_REDUCTION__ 1
 
-// Metal's compiler is a clang.
+// Metal's compiler is a clang. Conditions that ask for features are answered by the translation (metal/conditions.py);
+// these are for macros that do. Some releases of NVRTC have them already, and refuse them again.
 #if !defined(__clang__)
 #define __clang__ 1
+#endif
+#if !defined(__has_feature)
 #define __has_feature(feature) 0
+#endif
+#if !defined(__has_extension)
 #define __has_extension(extension) 0
 #endif
