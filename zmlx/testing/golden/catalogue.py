@@ -1,4 +1,4 @@
-"""The golden cases as op_db has them today, and what they give on this machine."""
+"""The golden cases as the table of operations has them today, and what they give on this machine."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from zmlx.testing._formats import is_float
 from zmlx.testing.environment import TF32_VARIABLE
 from zmlx.testing.golden.file import GoldenCase, GoldenError
 from zmlx.testing.opinfo import OpInfo, SampleInput, case_name, cases
+from zmlx.testing.selection import project_ops
 from zmlx.testing.tolerance import Agreement, Tolerance, as_float64, compare, dtype_name
 
 STOCK_SOURCE = "mlx"
@@ -77,11 +78,7 @@ class Catalogue:
     """The golden cases of some operations; each oracle runs once, whichever back ends are compared."""
 
     def __init__(self, ops: Iterable[OpInfo] | None = None) -> None:
-        if ops is None:
-            from zmlx.testing.op_db import op_db
-
-            ops = op_db
-        self.ops = tuple(ops)
+        self.ops = project_ops(ops)
         self._made: dict[str, Expectation] = {}
 
     def on(self, backend: str) -> dict[str, Expectation]:
