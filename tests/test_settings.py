@@ -60,28 +60,49 @@ def test_a_date_and_a_url_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("op = 'a.b:C'", ("key 'op' is not known. Did you mean 'ops'? Known: ops, golden-dir, pending-until, zmlx-from, "
-         "tolerances.")),
+        (
+            "op = 'a.b:C'",
+            (
+                "key 'op' is not known. Did you mean 'ops'? Known: ops, golden-dir, pending-until, zmlx-from, "
+                "tolerances."
+            ),
+        ),
         ("golden_dir = 'x'", "key 'golden_dir' is not known. Did you mean 'golden-dir'? Known: "),
         ("zebra = 1", "key 'zebra' is not known. Known: ops, "),
-        ("ops = 'mine.ops'", ("ops: expected \"package.module:NAME\", such as \"mypackage.ops:OPS\", or a list of such; "
-         "got 'mine.ops'.")),
+        (
+            "ops = 'mine.ops'",
+            (
+                'ops: expected "package.module:NAME", such as "mypackage.ops:OPS", or a list of such; '
+                "got 'mine.ops'."
+            ),
+        ),
         ("ops = []", "or a list of such; got []."),
         ("ops = 3", "or a list of such; got 3."),
-        ("golden-dir = 3", "golden-dir: expected a folder, such as \"golden_values\"; got 3."),
+        ("golden-dir = 3", 'golden-dir: expected a folder, such as "golden_values"; got 3.'),
         ("pending-until = 'soon'", "pending-until: expected a date, such as \"2027-01-01\"; got 'soon'."),
         ("pending-until = 2027-01-01T00:00:00", "pending-until: expected a date"),
-        ("zmlx-from = ''", "zmlx-from: expected a folder or a URL, such as \"../zmlx\" or "),
-        ("tolerances = 1", "tolerances: expected { \"mypackage.*\" = "),
-        ("tolerances = {a = {float61 = {}}}", "tolerances.'a', dtype 'float61' is not known. Did you mean 'float16'?"),
+        ("zmlx-from = ''", 'zmlx-from: expected a folder or a URL, such as "../zmlx" or '),
+        ("tolerances = 1", 'tolerances: expected { "mypackage.*" = '),
+        (
+            "tolerances = {a = {float61 = {}}}",
+            "tolerances.'a', dtype 'float61' is not known. Did you mean 'float16'?",
+        ),
         ("tolerances = {a = {float16 = {rtol = 1}}}", "expected rtol and atol in tolerances.'a'.float16"),
-        ("tolerances = {a = {float16 = {rtol = 1, atol = -1}}}", "expected a number of zero or more for atol"),
-        ("tolerances = {a = {float16 = {rtol = 1, atol = true}}}", "expected a number of zero or more for atol"),
-        ("tolerances = {a = {float16 = {rtol = 1, atol = 1, max_ulp = 1}}}", ("key 'max_ulp' is not known. Did you mean "
-         "'max-ulp'?")),
+        (
+            "tolerances = {a = {float16 = {rtol = 1, atol = -1}}}",
+            "expected a number of zero or more for atol",
+        ),
+        (
+            "tolerances = {a = {float16 = {rtol = 1, atol = true}}}",
+            "expected a number of zero or more for atol",
+        ),
+        (
+            "tolerances = {a = {float16 = {rtol = 1, atol = 1, max_ulp = 1}}}",
+            ("key 'max_ulp' is not known. Did you mean 'max-ulp'?"),
+        ),
         ("tolerances = {a = {float16 = {rtol = 1, atol = 1, reason = 1}}}", "expected text for reason"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     file = write(tmp_path, f"[tool.zmlx]\n{text}\n")
     with pytest.raises(SettingsError) as caught:

@@ -11,9 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
+
+if TYPE_CHECKING:
+    from zmlx.testing.project import Project
 
 EXAMPLES = """\
 examples:
@@ -139,11 +143,20 @@ def _clear_progress() -> None:
         sys.stderr.flush()
 
 
+def _project(options: argparse.Namespace) -> Project:
+    """The project of the working directory. The first line of output says which; with --json, stderr does."""
+    from zmlx.testing.project import find_project
+
+    project = find_project(tables=options.ops)
+    print(project.heading(), file=sys.stderr if getattr(options, "json", False) else sys.stdout, flush=True)
+    return project
+
+
 def _golden_dir(options: argparse.Namespace) -> Path:
-    from zmlx.doctor import find_golden_dir
+    from zmlx.testing.project import find_project
 
     given: Path | None = options.golden_dir
-    return given if given is not None else find_golden_dir()
+    return given if given is not None else find_project().golden_dir
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -157,7 +170,8 @@ def run_doctor(options: argparse.Namespace) -> int:
 def run_verify(options: argparse.Namespace) -> int:
     from zmlx.testing.verify import verify
 
-    found = verify(options.backend, options.kernel, options.dtype, progress=show_progress)
+    ops = _project(options).ops
+    found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
     _clear_progress()
     print(found.to_json() if options.json else found.text())
     return found.exit_code
@@ -167,7 +181,14 @@ def run_bench(options: argparse.Namespace) -> int:
     from zmlx.testing.bench.run import bench
     from zmlx.testing.bench.table import render_terminal, to_json, write_files
 
-    found = bench(options.backend, options.kernel, options.dtype, small=options.quick, progress=show_progress)
+    found = bench(
+        options.backend,
+        options.kernel,
+        options.dtype,
+        small=options.quick,
+        ops=_project(options).ops,
+        progress=show_progress,
+    )
     _clear_progress()
     # Numbers that took minutes are shown before anything is written, which can fail.
     print(to_json(found) if options.json else render_terminal(found), flush=True)
@@ -215,7 +236,8 @@ def run_golden_record(options: argparse.Namespace) -> int:
 
     _compat.import_mx()
     backend = options.backend or _compat.detect_backend()
-    recording = record(backend, _golden_dir(options), progress=show_progress)
+    ops = _project(options).ops
+    recording = record(backend, _golden_dir(options), ops=ops, progress=show_progress)
     _clear_progress()
     print(recording.summary())
     return 0
@@ -238,7 +260,8 @@ def run_golden_compare(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_terminal
     from zmlx.testing.report.write import write_report
 
-    comparison = compare_live(_golden_dir(options), backend=options.backend, progress=show_progress)
+    ops = _project(options).ops
+    comparison = compare_live(_golden_dir(options), backend=options.backend, ops=ops, progress=show_progress)
     _clear_progress()
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
@@ -254,7 +277,7 @@ def run_report(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_markdown, render_terminal
     from zmlx.testing.report.write import write_report
 
-    comparison = compare_recorded(_golden_dir(options))
+    comparison = compare_recorded(_golden_dir(options), ops=_project(options).ops)
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
     for path in filter(None, (options.html, options.markdown)):
@@ -300,12 +323,22 @@ def _backend_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _ops_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ops",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="the table of operations (default: that of the project here, by [tool.zmlx] in its pyproject.toml)",
+    )
+
+
 def _golden_dir_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--golden-dir",
         type=Path,
         metavar="DIR",
-        help="where the golden files are (default: golden_values here or beside the checkout's zmlx)",
+        help="where the golden files are (default: those of the project here: golden_values)",
     )
 
 
@@ -345,6 +378,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
     verify.add_argument("--json", action="store_true", help="print JSON")
+    _ops_option(verify)
 
     check = add(commands, "check", "run a script with its kernels under the checker", CHECK, run_check)
     check.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
@@ -371,6 +405,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for action in (record, compare):
         _backend_option(action)
+        _ops_option(action)
         _golden_dir_option(action)
     brief = "rewrite files of an older schema in today's; values stay"
     _golden_dir_option(add(actions, "migrate", brief, GOLDEN, run_golden_migrate))
@@ -403,6 +438,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     report = add(commands, "report", "how well the recorded back ends agree", REPORT, run_report)
+    _ops_option(report)
     _golden_dir_option(report)
     report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
@@ -415,6 +451,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
     _backend_option(bench)
+    _ops_option(bench)
     bench.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
     )

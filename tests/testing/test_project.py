@@ -128,19 +128,35 @@ def test_zmlx_is_a_project_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("table", "complaint"),
     [
-        ("zmlx_example_absent.ops:OPS", ("there is no module 'zmlx_example_absent' to import. Run the command in the "
-         "project's folder, or install the project into this Python.")),
+        (
+            "zmlx_example_absent.ops:OPS",
+            (
+                "there is no module 'zmlx_example_absent' to import. Run the command in the "
+                "project's folder, or install the project into this Python."
+            ),
+        ),
         ("zmlx_example.absent:OPS", "there is no module 'zmlx_example.absent' to import."),
-        ("zmlx_example.lacking:OPS", ("importing zmlx_example.lacking raised ModuleNotFoundError: No module named "
-         "'zmlx_absent_package'. To see where: python -c 'import zmlx_example.lacking'")),
-        ("zmlx_example.broken:OPS", "importing zmlx_example.broken raised ZeroDivisionError: division by zero. "),
+        (
+            "zmlx_example.lacking:OPS",
+            (
+                "importing zmlx_example.lacking raised ModuleNotFoundError: No module named "
+                "'zmlx_absent_package'. To see where: python -c 'import zmlx_example.lacking'"
+            ),
+        ),
+        (
+            "zmlx_example.broken:OPS",
+            "importing zmlx_example.broken raised ZeroDivisionError: division by zero. ",
+        ),
         ("zmlx_example.ops:OP", "zmlx_example.ops has no 'OP'. Did you mean 'OPS'? Name a tuple of zmlx."),
         ("zmlx_example.ops:NUMBER", "expected a tuple of zmlx.testing.OpInfo, got int."),
         ("zmlx_example.ops:WRONG", "expected entry 1 to be a zmlx.testing.OpInfo, got str."),
-        ("zmlx_example.ops:TWICE", "two entries are named 'mine.one' (the first is in zmlx_example.ops:TWICE); "),
+        (
+            "zmlx_example.ops:TWICE",
+            "two entries are named 'mine.one' (the first is in zmlx_example.ops:TWICE); ",
+        ),
         ("zmlx_example.ops:EMPTY", "there is no operation. Add a zmlx.testing.OpInfo."),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_cannot_be_used(folder: Path, table: str, complaint: str) -> None:
     with pytest.raises(ProjectError) as caught:
         load_ops([table], folder)
