@@ -238,9 +238,9 @@ def test_golden_record_writes_where_it_is_told(
     asked: list[Any] = []
     file = GoldenFile("cpu", {"device": "a CPU"}, {})
 
-    def fake(backend: str, path: Path, ops: Any, progress: Any) -> golden.Recording:
+    def fake(backend: str, path: Path, ops: Any, kernel: str, progress: Any) -> golden.Recording:
         asked.append((backend, path))
-        assert ops == op_db
+        assert (ops, kernel) == (op_db, "*")
         return golden.Recording(path / "cpu.json", file, (), (), ())
 
     monkeypatch.setattr(golden, "record", fake)
@@ -262,7 +262,7 @@ def test_golden_compare_writes_the_report_either_way(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(directory: Path, backend: str | None, ops: Any, progress: Any) -> Comparison:
+    def fake(directory: Path, backend: str | None, ops: Any, pending_until: Any, progress: Any) -> Comparison:
         asked.append((directory, backend))
         assert ops == op_db
         return comparison
@@ -286,7 +286,7 @@ def test_report(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(golden, "compare_recorded", lambda directory, ops: comparison)
+    monkeypatch.setattr(golden, "compare_recorded", lambda directory, ops, pending_until: comparison)
     readme = tmp_path / "README.md"
     readme.write_text(f"# zmlx\n\n{README_BEGIN}\nold\n{README_END}\n\nThe end.\n")
     page, markdown = tmp_path / "a.html", tmp_path / "a.md"

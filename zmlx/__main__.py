@@ -87,6 +87,7 @@ examples:
   python -m zmlx golden compare                      run every case here; compare with oracle and files
   python -m zmlx golden compare --report-dir build   ... and write report.html and report.md there
   python -m zmlx golden record                       record this machine's default back end
+  python -m zmlx golden record --kernel swiglu       ... of one kernel, and leave the others as they are
   python -m zmlx golden migrate                      rewrite files of an older zmlx; values stay
 """
 
@@ -237,7 +238,7 @@ def run_golden_record(options: argparse.Namespace) -> int:
     _compat.import_mx()
     backend = options.backend or _compat.detect_backend()
     ops = _project(options).ops
-    recording = record(backend, _golden_dir(options), ops=ops, progress=show_progress)
+    recording = record(backend, _golden_dir(options), ops=ops, kernel=options.kernel, progress=show_progress)
     _clear_progress()
     print(recording.summary())
     return 0
@@ -260,8 +261,14 @@ def run_golden_compare(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_terminal
     from zmlx.testing.report.write import write_report
 
-    ops = _project(options).ops
-    comparison = compare_live(_golden_dir(options), backend=options.backend, ops=ops, progress=show_progress)
+    project = _project(options)
+    comparison = compare_live(
+        _golden_dir(options),
+        backend=options.backend,
+        ops=project.ops,
+        pending_until=project.pending_until,
+        progress=show_progress,
+    )
     _clear_progress()
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
@@ -277,7 +284,8 @@ def run_report(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_markdown, render_terminal
     from zmlx.testing.report.write import write_report
 
-    comparison = compare_recorded(_golden_dir(options), ops=_project(options).ops)
+    project = _project(options)
+    comparison = compare_recorded(_golden_dir(options), ops=project.ops, pending_until=project.pending_until)
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
     for path in filter(None, (options.html, options.markdown)):
@@ -407,6 +415,9 @@ def build_parser() -> argparse.ArgumentParser:
         _backend_option(action)
         _ops_option(action)
         _golden_dir_option(action)
+    record.add_argument(
+        "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern; others stay"
+    )
     brief = "rewrite files of an older schema in today's; values stay"
     _golden_dir_option(add(actions, "migrate", brief, GOLDEN, run_golden_migrate))
     compare.add_argument(

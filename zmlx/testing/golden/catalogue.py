@@ -175,6 +175,8 @@ def measure(expected: Expectation, backend: str) -> Measured:
         values, expected.oracle, dtype, expected.tolerance, name=f"{expected.name} on {backend}"
     )
     known: dict[str, Any] = {"input_hash": expected.input_hash, "source_hash": source}
+    if expected.op.oracle_precision != "float64":
+        known["oracle"] = expected.op.oracle_precision
     if verdict.stats is not None:
         known.update(max_ulp=verdict.stats.max_ulp, rms=verdict.stats.rms)
     return Measured(GoldenCase.from_array(values, dtype, **known), verdict)
