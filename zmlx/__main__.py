@@ -1,4 +1,5 @@
-"""``python -m zmlx doctor | verify | check | lint | golden record | golden compare | report | bench``.
+"""``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, golden record, golden compare, report, bench, cache,
+and those for a project of one's own (`zmlx.project_commands`).
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -11,13 +12,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
-
-if TYPE_CHECKING:
-    from zmlx.testing.project import Project
+from zmlx.project_commands import add_project_commands, find_and_say, ops_option
 
 EXAMPLES = """\
 examples:
@@ -31,6 +29,10 @@ examples:
   python -m zmlx report --html report.html       how well the recorded back ends agree
   python -m zmlx cache prune                     remove compiled kernels that were not used for long
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
+  python -m zmlx show swiglu --backend cuda      what the kernel is on a back end, as text
+  python -m zmlx cuda-compile                    every kernel's CUDA text through NVRTC, without a GPU
+  python -m zmlx init                            make this folder a project with kernels of its own
+  python -m zmlx new-kernel activations relu2    a kernel and its OpInfo, from a template
 
 Run `python -m zmlx COMMAND --help` for the options of a command.
 """
@@ -144,15 +146,6 @@ def _clear_progress() -> None:
         sys.stderr.flush()
 
 
-def _project(options: argparse.Namespace) -> Project:
-    """The project of the working directory. The first line of output says which; with --json, stderr does."""
-    from zmlx.testing.project import find_project
-
-    project = find_project(tables=options.ops)
-    print(project.heading(), file=sys.stderr if getattr(options, "json", False) else sys.stdout, flush=True)
-    return project
-
-
 def _golden_dir(options: argparse.Namespace) -> Path:
     from zmlx.testing.project import find_project
 
@@ -171,7 +164,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 def run_verify(options: argparse.Namespace) -> int:
     from zmlx.testing.verify import verify
 
-    ops = _project(options).ops
+    ops = find_and_say(options).ops
     found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
     _clear_progress()
     print(found.to_json() if options.json else found.text())
@@ -187,7 +180,7 @@ def run_bench(options: argparse.Namespace) -> int:
         options.kernel,
         options.dtype,
         small=options.quick,
-        ops=_project(options).ops,
+        ops=find_and_say(options).ops,
         progress=show_progress,
     )
     _clear_progress()
@@ -237,7 +230,7 @@ def run_golden_record(options: argparse.Namespace) -> int:
 
     _compat.import_mx()
     backend = options.backend or _compat.detect_backend()
-    ops = _project(options).ops
+    ops = find_and_say(options).ops
     recording = record(backend, _golden_dir(options), ops=ops, kernel=options.kernel, progress=show_progress)
     _clear_progress()
     print(recording.summary())
@@ -261,7 +254,7 @@ def run_golden_compare(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_terminal
     from zmlx.testing.report.write import write_report
 
-    project = _project(options)
+    project = find_and_say(options)
     comparison = compare_live(
         _golden_dir(options),
         backend=options.backend,
@@ -284,7 +277,7 @@ def run_report(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_markdown, render_terminal
     from zmlx.testing.report.write import write_report
 
-    project = _project(options)
+    project = find_and_say(options)
     comparison = compare_recorded(_golden_dir(options), ops=project.ops, pending_until=project.pending_until)
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
@@ -328,16 +321,6 @@ def _backend_option(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=_compat.BACKENDS,
         help="where to run (default: ZMLX_TEST_BACKEND, or that of MLX's default device)",
-    )
-
-
-def _ops_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--ops",
-        action="append",
-        default=[],
-        metavar="MODULE:NAME",
-        help="the table of operations (default: that of the project here, by [tool.zmlx] in its pyproject.toml)",
     )
 
 
@@ -386,7 +369,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
     verify.add_argument("--json", action="store_true", help="print JSON")
-    _ops_option(verify)
+    ops_option(verify)
 
     check = add(commands, "check", "run a script with its kernels under the checker", CHECK, run_check)
     check.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
@@ -413,7 +396,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for action in (record, compare):
         _backend_option(action)
-        _ops_option(action)
+        ops_option(action)
         _golden_dir_option(action)
     record.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern; others stay"
@@ -449,7 +432,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     report = add(commands, "report", "how well the recorded back ends agree", REPORT, run_report)
-    _ops_option(report)
+    ops_option(report)
     _golden_dir_option(report)
     report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
@@ -462,7 +445,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
     _backend_option(bench)
-    _ops_option(bench)
+    ops_option(bench)
     bench.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
     )
@@ -472,6 +455,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="write BACKEND.md and BACKEND.json there"
     )
+    add_project_commands(lambda name, brief, text, run: add(commands, name, brief, text, run))
     return parser
 
 

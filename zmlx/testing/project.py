@@ -194,7 +194,7 @@ def load_ops(tables: Sequence[str], root: Path | None = None) -> tuple[OpInfo, .
     loaded: dict[str, str] = {}
     ops: list[OpInfo] = []
     for table in tables:
-        value = _load_attribute(table)
+        value = load_attribute(table)
         entries = (value,) if isinstance(value, OpInfo) else value
         if not isinstance(entries, Iterable) or isinstance(entries, (str, bytes)):
             raise ProjectError(
@@ -224,7 +224,16 @@ def _make_importable(root: Path) -> None:
             sys.path.insert(0, str(folder))
 
 
-def _load_attribute(table: str) -> Any:
+def load_attribute(table: str, root: Path | None = None) -> Any:
+    """What "package.module:NAME" names.
+
+    Raises
+    ------
+    ProjectError
+        The module or the attribute is missing, or importing the module raises.
+    """
+    if root is not None:
+        _make_importable(root)
     module_name, _, attribute = table.partition(":")
     try:
         module = importlib.import_module(module_name)
