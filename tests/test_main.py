@@ -11,7 +11,7 @@ import pytest
 
 import zmlx
 from zmlx import __main__ as command_line
-from zmlx import _compat, doctor
+from zmlx import _compat, doctor, project_commands
 from zmlx.__main__ import README_BEGIN, README_END, main, update_readme
 from zmlx.testing import verify
 from zmlx.testing.bench import run as bench
@@ -57,13 +57,36 @@ def test_help_teaches_with_examples_and_does_not_import_mlx() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["doctor"], ["verify"], ["golden"], ["golden", "record"], ["report"], ["bench"]]
+    "command",
+    [
+        *(
+            ["doctor"],
+            ["verify"],
+            ["check"],
+            ["lint"],
+            ["golden"],
+            ["golden", "record"],
+            ["golden", "compare"],
+        ),
+        *(
+            ["golden", "migrate"],
+            ["cache"],
+            ["cache", "prune"],
+            ["report"],
+            ["bench"],
+            ["init"],
+            ["new-kernel"],
+        ),
+        *(["show"], ["cuda-compile"]),
+    ],
 )
 def test_every_command_has_a_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])
     assert end.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: python -m zmlx {command[0]}")
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: python -m zmlx {command[0]}")
+    assert "Exit status 0: " in text
 
 
 def test_the_examples_of_the_help_parse() -> None:
@@ -74,12 +97,41 @@ def test_the_examples_of_the_help_parse() -> None:
         command_line.GOLDEN,
         command_line.REPORT,
         command_line.BENCH,
+        command_line.CHECK,
+        *(
+            project_commands.INIT,
+            project_commands.NEW_KERNEL,
+            project_commands.SHOW,
+            project_commands.CUDA_COMPILE,
+        ),
     )
     lines = [line for text in texts for line in text.splitlines() if line.startswith("  python -m zmlx ")]
     assert len(lines) >= 20
     for line in lines:
         words = line.split("  ")[1].replace("'", "").split()
         assert parser.parse_args(words[3:]).run
+
+
+def test_check_without_a_script_runs_the_operations_here(tmp_path: Path) -> None:
+    found = run("init", "--name", "mine", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    clean = run("check", "--json", "found.json", cwd=tmp_path)
+    assert clean.returncode == 0, clean.stdout
+    assert clean.stdout.startswith("operations: mine.ops:OPS (pyproject.toml), 1 operation\n")
+    assert "1 operation, 18 cases: all within tolerance of the oracle\n" in clean.stdout
+    assert clean.stdout.endswith(" memory accesses: no finding\n")
+    assert json.loads((tmp_path / "found.json").read_text())["findings"] == []
+    ops = tmp_path / "mine" / "ops.py"
+    ops.write_text(ops.read_text().replace("float a = x[i];", "float a = x[i + 1];", 1))
+    found = run("check", cwd=tmp_path)
+    assert found.returncode == 1
+    assert "out of bounds" in found.stdout or "outside" in found.stdout
+
+
+def test_check_of_nothing_is_a_request_that_makes_no_sense() -> None:
+    found = run("check", "--kernel", "swigl")
+    assert found.returncode == 2
+    assert found.stderr.startswith("zmlx: No operation matches 'swigl'. Known: ")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +280,7 @@ def test_ops_names_another_table(command: list[str], tmp_path: Path) -> None:
 def test_bench_of_nothing_lists_what_there_is() -> None:
     found = run("bench", "--backend", "cpu", "--kernel", "swigl")
     assert found.returncode == 2
-    assert found.stderr.startswith("zmlx: No benchmark matches 'swigl'. Known: transformer.swiglu, ")
+    assert found.stderr.startswith("zmlx: No benchmark matches 'swigl'. Known: norms.rmsnorm, ")
     assert "engine.compile" in found.stderr
 
 

@@ -64,11 +64,11 @@ def test_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
     assert any(name.startswith("zmlx/runtime/") and name.endswith(".h") for name in built)
 
 
-def test_wheel_registers_the_plugin_under_its_module_name(wheel: zipfile.ZipFile) -> None:
+def test_wheel_registers_the_command_and_the_plugin_under_its_module_name(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert wheel.read(entry_points).decode().split("\n")[:2] == [
-        "[pytest11]",
-        "zmlx.testing.plugin = zmlx.testing.plugin",
+    assert wheel.read(entry_points).decode().split() == [
+        *("[console_scripts]", "zmlx", "=", "zmlx.__main__:main"),
+        *("[pytest11]", "zmlx.testing.plugin", "=", "zmlx.testing.plugin"),
     ]
 
 

@@ -8,10 +8,13 @@ be made, 2 a request that makes no sense.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
@@ -41,7 +44,8 @@ DOCTOR = """\
 Examine this machine: platform, Python, MLX and its wheels, back ends, compilers, kernel cache and recorded
 golden values. Then compute one small Metal kernel on every back end that is available.
 
-Exit status 0: a kernel ran, and nothing that should work failed. It also works where MLX does not import.
+Exit status 0: a kernel ran, and nothing that should work failed. 1: otherwise. It also works where MLX does not
+import.
 """
 
 VERIFY = """\
@@ -59,10 +63,11 @@ Exit status 0: everything is within its tolerance. 1: something is not. 2: nothi
 CHECK = """\
 Run a Python script with all its Metal kernels under the checker: races, accesses outside of arrays, memory that is
 read before it is written, barriers that not all threads reach. The script stays as it is; kernels made with
-mx.fast.metal_kernel run on the CPU, on any machine.
+mx.fast.metal_kernel run on the CPU, on any machine. Without a script, run every operation of the project here.
 
 examples:
   python -m zmlx check train.py --steps 2            what follows the script goes to the script
+  python -m zmlx check --kernel 'norms.*'            operations, forward and gradient, against their oracle too
   python -m zmlx check --sarif check.sarif train.py  and write the findings for GitHub
 
 Exit status 0: no finding. 1: there are findings. Otherwise that of the script.
@@ -83,7 +88,8 @@ Exit status 0: nothing found. 1: there are findings, or no libclang. 2: a file t
 
 GOLDEN = """\
 Golden values are what each back end computed, recorded in golden_values/BACKEND.json with the device, the MLX
-version and the hash of every kernel's source. They show drift between back ends without their hardware.
+version and the hash of every kernel's source. They show drift between back ends without their hardware. A case that
+nobody with a back end's hardware has recorded yet is pending: listed, and no failure until the project's date.
 
 examples:
   python -m zmlx golden compare                      run every case here; compare with oracle and files
@@ -91,6 +97,8 @@ examples:
   python -m zmlx golden record                       record this machine's default back end
   python -m zmlx golden record --kernel swiglu       ... of one kernel, and leave the others as they are
   python -m zmlx golden migrate                      rewrite files of an older zmlx; values stay
+
+Exit status 0: done, or everything agrees. 1: something does not, or a file cannot be used. 2: nothing matches.
 """
 
 REPORT = """\
@@ -101,6 +109,8 @@ examples:
   python -m zmlx report                              print the tables
   python -m zmlx report --html report.html --markdown report.md
   python -m zmlx report --update-readme README.md    between its two `zmlx report` comments
+
+Exit status 0: everything agrees. 1: something does not, or a file cannot be used. 2: a request that makes no sense.
 """
 
 BENCH = """\
@@ -127,7 +137,12 @@ examples:
   python -m zmlx cache prune                         remove what was not used for 30 days
   python -m zmlx cache prune --days 7 --max-size 100 ... for 7, then the oldest until 100 MB are left
   python -m zmlx cache clear                         remove all
+
+Exit status 0: done. 1: the folder cannot be read or changed.
 """
+
+if TYPE_CHECKING:
+    from zmlx.check.checker import Checking
 
 README_BEGIN = "<!-- zmlx report: begin -->"
 README_END = "<!-- zmlx report: end -->"
@@ -138,6 +153,13 @@ def show_progress(done: int, total: int, name: str) -> None:
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K[{done + 1}/{total}] {name}")
         sys.stderr.flush()
+
+
+def terminal_width() -> int | None:
+    """The columns that a table may take: those of the terminal, or of $COLUMNS; None where neither says."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return None
 
 
 def _clear_progress() -> None:
@@ -167,7 +189,7 @@ def run_verify(options: argparse.Namespace) -> int:
     ops = find_and_say(options).ops
     found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
     _clear_progress()
-    print(found.to_json() if options.json else found.text())
+    print(found.to_json() if options.json else found.text(terminal_width()))
     return found.exit_code
 
 
@@ -205,18 +227,32 @@ def run_cache(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    from zmlx.check.command import run_script
+    from zmlx.check.command import run_checked, run_script
 
     _compat.import_mx()
-    return run_script(
-        options.script,
-        options.arguments,
-        json_file=options.json,
-        sarif_file=options.sarif,
-        suppressions=options.suppressions,
-        time_limit=options.time_limit,
-        allow_nothing=options.allow_nothing,
-    )
+    rules = {
+        "json_file": options.json,
+        "sarif_file": options.sarif,
+        "suppressions": options.suppressions,
+        "time_limit": options.time_limit,
+        "allow_nothing": options.allow_nothing,
+    }
+    if options.script is not None:
+        return run_script(options.script, options.arguments, **rules)
+    options.json = None  # a file here, not what is printed
+    ops = tuple(op for op in find_and_say(options).ops if op.kernel)
+
+    def run_operations(check: Checking, _: Callable[[int], int]) -> int:
+        from zmlx.launch.hook import intercepting
+        from zmlx.testing.verify import verify
+
+        with intercepting(check):
+            found = verify("cpu", options.kernel, ops=ops, progress=show_progress)
+        _clear_progress()
+        print(found.text(terminal_width()))
+        return found.exit_code
+
+    return run_checked(run_operations, "no operation of the table", **rules)
 
 
 def run_lint(options: argparse.Namespace) -> int:
@@ -381,7 +417,16 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--allow-nothing", action="store_true", help="exit 0 also if the script launched no kernel to check"
     )
-    check.add_argument("script", type=Path, help="the Python script")
+    check.add_argument(
+        "--kernel",
+        default="*",
+        metavar="GLOB",
+        help="without a script: only operations of this name or pattern",
+    )
+    ops_option(check)
+    check.add_argument(
+        "script", type=Path, nargs="?", help="the Python script (default: the operations here)"
+    )
     check.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
 
     lint = add(commands, "lint", "what Metal's compiler would refuse in source text", LINT, run_lint)
