@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from zmlx import _distribution
+from zmlx.scaffold.tables import TABLES, replaced
+
 pytestmark = pytest.mark.cpu
 
 ROOT = Path(__file__).parent.parent
@@ -298,6 +301,25 @@ def test_agreement_in_the_readme_is_that_of_the_recorded_values(
     assert status == 0, capsys.readouterr()
     current = text_of(readme) == text_of(ROOT / "README.md")
     assert current, "golden_values has changed since: run python -m zmlx report --update-readme README.md"
+
+
+@pytest.mark.parametrize(("file", "name"), list(TABLES))
+def test_tables_are_those_of_the_code(file: str, name: str) -> None:
+    """`python -m zmlx.scaffold.tables` brings them up to date."""
+    text = text_of(ROOT / file)
+    current = replaced(text, name, TABLES[file, name](ROOT), file) == text
+    assert current, f"{file}: the table {name!r} is stale: run python -m zmlx.scaffold.tables"
+
+
+def test_no_text_says_to_install_another_project_s_package() -> None:
+    """The package of this name on PyPI is not this one."""
+    own = _distribution.NAME
+    pattern = re.compile(rf"pip3? install (?:-\S+ )*['\"]?{own}(?![\w@-])(?! @)")
+    files = [*PAGES, *(ROOT / "zmlx").rglob("*.py"), *(ROOT / "zmlx").rglob("*.txt"), ROOT / "noxfile.py"]
+    assert [path.name for path in files if pattern.search(text_of(path))] == []
+    assert pattern.search(f"pip install {own}[cpu]")
+    assert pattern.search(f"pip install -U {own} pytest")
+    assert not pattern.search(f"pip install '{own} @ git+https://host/z.git'")
 
 
 def test_every_kernel_is_in_the_documentation() -> None:

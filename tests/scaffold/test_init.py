@@ -53,6 +53,16 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert "pip install zmlx" not in "".join(text.decode() for text in contents(tmp_path).values())
 
 
+def test_a_folder_that_others_do_not_have_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        "a folder that other machines do not have: for them, write a git URL" in init(tmp_path, "mine").text()
+    )
+    monkeypatch.setattr("zmlx._distribution.source", lambda: "git+https://host/zmlx.git")
+    made = init(tmp_path / "second", "mine")
+    assert "other machines" not in made.text()
+    assert "zmlx @ git+https://host/zmlx.git" in (tmp_path / "second" / "noxfile.py").read_text()
+
+
 def test_nothing_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "ops.py").write_text("OPS = ()\n")

@@ -232,8 +232,8 @@ def test_nothing_verified_is_not_a_success() -> None:
     [
         (None, "operation dtype samples forward ULP@RMS rms gradient ULP@RMS rms"),
         (200, "operation dtype samples forward ULP@RMS rms gradient ULP@RMS rms"),
-        (70, "operation dtype samples forward ULP@RMS gradient ULP@RMS"),
-        (61, "operation dtype forward ULP@RMS gradient ULP@RMS"),
+        (71, "operation dtype samples forward ULP@RMS gradient ULP@RMS"),
+        (62, "operation dtype forward ULP@RMS gradient ULP@RMS"),
         (30, "operation dtype"),
         (5, "operation dtype"),
     ],

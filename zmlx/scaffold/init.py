@@ -23,6 +23,10 @@ Next:
   python -m pytest               everything that follows from the table
   python -m nox                  the same in an environment of its own; python -m nox -l lists the sessions"""
 
+LOCAL = """\
+noxfile.py installs {}, a folder that other machines do not have: for them, write a git URL there, and as zmlx-from into
+[tool.zmlx]."""
+
 
 @dataclass(frozen=True)
 class Initialised:
@@ -34,16 +38,21 @@ class Initialised:
         Files, from the folder: new ones, and those that were there and are as they were.
     to_add : str
         What a pyproject.toml that was there needs, and has not; empty if nothing.
+    requirement : str
+        By which the noxfile installs zmlx.
     """
 
     written: tuple[str, ...]
     kept: tuple[str, ...]
     to_add: str = ""
+    requirement: str = ""
 
     def text(self) -> str:
         """For the terminal."""
         lines = [f"wrote {name}" for name in self.written]
         lines += [f"kept  {name}, which was there" for name in self.kept]
+        if "file:" in self.requirement:
+            lines.append(f"\n{LOCAL.format(self.requirement)}")
         if self.to_add:
             lines += ["", "pyproject.toml has no [tool.zmlx]. Add:", "", self.to_add.rstrip()]
         return "\n".join([*lines, "", NEXT.format(golden=GOLDEN_DIR)])
@@ -93,7 +102,7 @@ def init(folder: Path, name: str | None = None) -> Initialised:
         else:
             written.append(path)
     to_add = "" if read_settings(folder / "pyproject.toml") is not None else texts["pyproject.toml"]
-    return Initialised(tuple(written), tuple(kept), to_add)
+    return Initialised(tuple(written), tuple(kept), to_add, values["requirement"])
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -81,7 +81,9 @@ def new_kernel(folder: Path, family: str, name: str) -> str:
     for path, text in texts.items():
         write_whole(path, text)
     wrote = "\n".join(f"wrote {path.relative_to(project.root)}" for path in texts)
-    lint = "  python -m nox -s lint -- --fix\n" if project.tables == (OWN_TABLE,) else ""
+    lint = ""
+    if project.tables == (OWN_TABLE,):
+        lint = "  python -m nox -s lint -- --fix\n  python -m zmlx.scaffold.tables\n"
     return (
         f"{wrote}\n\nNow change the formula, in kernel, gradient, reference and oracle, and its `source`. Then:\n"
         f"  python -m zmlx verify --kernel {family}.{name}\n"

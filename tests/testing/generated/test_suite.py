@@ -99,7 +99,7 @@ EVERYTHING = {
 
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
-    """``project("table(...)")`` runs the tests of that table, in a process of its own."""
+    """``project("table(...)")`` runs the tests of that table."""
 
     def run(table: str, only: str = "mine") -> pytest.RunResult:
         pytester.makepyfile(mine=TABLE)
@@ -116,7 +116,7 @@ def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
             "--backend=cpu",
             "-rA",
         )
-        return pytester.runpytest_subprocess(*options, "-k", only)
+        return pytester.runpytest_inprocess(*options, "-k", only)
 
     return run
 
