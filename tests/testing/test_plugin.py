@@ -606,6 +606,21 @@ def test_check_records_a_change_that_was_meant_if_other_back_ends_agree(run, pyt
     result.stdout.fnmatch_lines(["golden value 'softmax', cpu against cuda's: *"])
 
 
+def test_the_golden_directory_is_that_of_the_project(run, pytester):
+    pytester.makepyprojecttoml('[tool.zmlx]\ngolden-dir = "data"\n')
+    registered(pytester.path / "data", softmax=[0.25, 0.75])
+    run("--backend", "cpu", source=CHECKING.format(value="[0.25, 0.75]")).assert_outcomes(passed=1)
+
+
+def test_a_wrong_key_in_pyproject_toml_is_a_usage_error(run, pytester):
+    pytester.makepyprojecttoml('[tool.zmlx]\ngolden_dir = "data"\n')
+    result = run(source=ONE_TEST)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *pyproject.toml, [[]tool.zmlx]: key 'golden_dir' is not known. Did you mean *"]
+    )
+
+
 def test_registry_reads_recorded_values_and_prefers_them(run, pytester):
     registered(pytester.path / "golden_values", softmax=[0.25, 0.75])
     source = """

@@ -116,7 +116,8 @@ def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
             "--backend=cpu",
             "-rA",
         )
-        return pytester.runpytest_inprocess(*options, "-k", only)
+        # Not in this process: the launchers would be imported a second time beside the first.
+        return pytester.runpytest_subprocess(*options, "-k", only)
 
     return run
 
