@@ -62,8 +62,12 @@ def in_host_python(session: nox.Session) -> bool:
 
 
 def python(session: nox.Session, *arguments: str) -> None:
-    """Run the session's Python. With --no-venv that is this one, which need not be called `python`."""
-    session.run(sys.executable if in_host_python(session) else "python", *arguments)
+    """Run the session's Python. With --no-venv that is this one, which need not be called `python`.
+
+    Tests start hundreds of processes that import zmlx: it is compiled once, also where PYTHONDONTWRITEBYTECODE is set.
+    """
+    executable = sys.executable if in_host_python(session) else "python"
+    session.run(executable, *arguments, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def install(session: nox.Session, root: Path, *requirements: str) -> None:
