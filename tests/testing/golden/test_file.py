@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from zmlx.testing.golden import checksum
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, load, migrate, save
+from zmlx.testing.golden.case import GoldenCase
+from zmlx.testing.golden.file import GoldenError, GoldenFile, load, migrate, save
 
 pytestmark = pytest.mark.cpu
 

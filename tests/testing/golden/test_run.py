@@ -17,9 +17,10 @@ from zmlx import _compat
 from zmlx.launch import metal_kernel
 from zmlx.testing.golden import checksum
 from zmlx.testing.golden import run as golden
+from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import Catalogue
 from zmlx.testing.golden.comparison import Pending
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile
+from zmlx.testing.golden.file import GoldenError, GoldenFile
 from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.tolerance import Tolerance, round_to
 

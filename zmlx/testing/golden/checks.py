@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from zmlx import _compat
 from zmlx.testing._formats import is_float, round_to
+from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import STOCK_SOURCE, Catalogue, Expectation, measure
 from zmlx.testing.golden.comparison import (
     LIVE,
@@ -30,7 +31,7 @@ from zmlx.testing.golden.comparison import (
     Progress,
     name_some,
 )
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, check_directory, load
+from zmlx.testing.golden.file import GoldenError, GoldenFile, check_directory, load
 from zmlx.testing.tolerance import Tolerance, compare
 
 RATCHET = 2.0

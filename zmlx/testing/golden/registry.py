@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from zmlx import _compat
 from zmlx._settings import did_you_mean
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, check_directory, load, save
+from zmlx.testing.golden.case import GoldenCase
+from zmlx.testing.golden.file import GoldenError, GoldenFile, check_directory, load, save
 from zmlx.testing.ledger import Ledger
 from zmlx.testing.tolerance import as_float64, dtype_name, is_complex, is_float
 

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from zmlx import _compat
 from zmlx.testing.environment import describe_environment
+from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import Catalogue, measure, working_on
 from zmlx.testing.golden.checks import Checker, Deadline
 from zmlx.testing.golden.comparison import LIVE, CaseResult, Comparison, Progress
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, load, save
+from zmlx.testing.golden.file import GoldenError, GoldenFile, load, save
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.selection import matches
 
