@@ -103,7 +103,11 @@ class Checker:
             except GoldenError as error:
                 self.fail("file", str(error), backend)
         if not files:
-            self.fail("nothing", f"There is no usable golden file in {directory}. Record one: {_RECORD}")
+            registered = sorted(path.name for path in directory.glob("registered-*.json"))
+            beside = f" ({', '.join(registered)} holds what tests registered)" if registered else ""
+            self.fail(
+                "nothing", f"There is no usable golden file in {directory}{beside}. Record one: {_RECORD}"
+            )
         return files
 
     def judge(
