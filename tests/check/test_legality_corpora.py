@@ -6,7 +6,7 @@ import pytest
 import test_cuda_compile
 from language.row import kernels
 from language.table import ROWS
-from test_cuda_compile import KERNEL_OPS, catalogue_launches
+from test_cuda_compile import KERNEL_OPS
 
 from zmlx.check.legality.front_end import available
 from zmlx.check.legality.judge import judge
@@ -28,7 +28,7 @@ NOT_METAL = {
 def test_catalogue(op, dtype, monkeypatch):
     # What is launched depends on the back end: on CUDA chunks are packed, also of inputs that are small.
     monkeypatch.setattr(test_cuda_compile, "recording", lambda _: recording("metal"))
-    for signature in {record.signature for record in catalogue_launches(op, dtype)}:
+    for signature in {record.signature for record in recorded_launches(op, dtype, "cuda")}:
         judgement = judge(signature)
         assert [str(f) for f in judgement.findings] == []
         assert not judgement.unclear
