@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from zmlx.testing import opinfo_tests
 from zmlx.testing.generated.case import all_cases, first_case, kernels_of, results
 from zmlx.testing.generated.claims import OTHER_DTYPES
 from zmlx.testing.generated.forward import check_forward
+from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
 from zmlx.testing.opinfo import OpInfo
 
@@ -57,6 +59,21 @@ def test_refusals_of_a_dtype_say_what_to_do(op: OpInfo, backend: str, mx_device:
     for dtype in (dtype for dtype in OTHER_DTYPES if dtype not in op.dtypes_on(backend)):
         with pytest.raises(TypeError, match=r"Expected `x` to be .*, got \w+\. Convert it first"):
             op.op(first.astype(getattr(mx, dtype)), *others)
+
+
+def test_every_entry_names_its_kernels() -> None:
+    """All of the catalogue's kernels, and no others: one that nothing names could be left out unseen."""
+    named = {pattern for op in KERNELS for pattern in (*op.kernels, *op.grad_kernels)}
+    assert all(op.kernels for op in KERNELS)
+    launched = {r.kernel.name for op in KERNELS for r in recorded_launches(op, "float32", "cuda")}
+    assert [
+        name for name in sorted(launched) if not any(fnmatchcase(name, pattern) for pattern in named)
+    ] == []
+    assert [p for p in sorted(named) if not any(fnmatchcase(name, p) for name in launched)] == []
+    # The gradient of a sum is the cotangent, repeated, and needs no kernel.
+    assert [op.name for op in KERNELS if op.differentiable and not op.grad_kernels] == [
+        "reductions.sum_lastdim"
+    ]
 
 
 def test_every_kernel_has_a_test() -> None:

@@ -252,3 +252,22 @@ def test_an_oracle_of_mlx_operations_is_said():
     about = {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}
     text = Verification("cpu", about, (row, row)).text()
     assert "\noracle of MLX operations in float32, whose own rounding counts too: mine.square\n" in text
+
+
+@pytest.mark.parametrize(
+    ("field", "complaint"),
+    [
+        ("kernels", "zmlx_other was not launched on cpu."),
+        ("grad_kernels", "zmlx_other was not launched for the gradient."),
+    ],
+)
+def test_a_kernel_that_an_entry_names_must_run(field, complaint):
+    from dataclasses import replace
+
+    from zmlx.testing.op_db.softmax import OPS
+
+    (op,) = (op for op in OPS if op.kernel)
+    found = verify("cpu", dtype="float32", ops=[replace(op, **{field: ("zmlx_other",)})])
+    assert {failure.message.split(": ", 1)[1] for failure in found.failures} == {complaint}
+    assert not any("/no_" in failure.case for failure in found.failures)  # nothing to launch for
+    assert verify("cpu", dtype="float32", ops=[op]).ok

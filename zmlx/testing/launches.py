@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
 
 if TYPE_CHECKING:
     from zmlx.launch.records import LaunchRecord
+
+
+def not_launched(patterns: Iterable[str], launches: Iterable[LaunchRecord], backend: str) -> list[str]:
+    """Those of an entry's `kernels` or `grad_kernels` that no launch on `backend` fits; a reference is no launch."""
+    names = {r.kernel.name for r in launches if r.backend == backend and r.path != "reference"}
+    return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
 
 
 def recorded_launches(

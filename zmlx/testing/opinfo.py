@@ -234,6 +234,9 @@ class OpInfo:
         What is supported. Claims are tested both ways: these work, other float dtypes raise.
     kernel : bool
         True for a zmlx kernel, whose launches are counted and must move; False for a stock MLX operation.
+    kernels, grad_kernels : tuple of str
+        Names, or shell patterns, of what a call and its gradient launch: each must be launched for every sample with
+        values, so that nothing else computes the result. Empty: any kernel will do, and for a gradient none.
     oracle_vjp : callable, optional
         ``oracle_vjp(*args, cotangent, **kwargs)`` returns a tuple with a float64 gradient for each of
         `differentiable`.
@@ -279,6 +282,8 @@ class OpInfo:
     source: str
     dtypes: tuple[str, ...] | Mapping[str, tuple[str, ...]] = DEFAULT_DTYPES
     kernel: bool = True
+    kernels: tuple[str, ...] = ()
+    grad_kernels: tuple[str, ...] = ()
     oracle_vjp: Callable[..., tuple[Any, ...]] | None = None
     differentiable: tuple[int, ...] = ()
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)

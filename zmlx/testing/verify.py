@@ -19,6 +19,7 @@ from zmlx.testing._formats import round_to
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
+from zmlx.testing.launches import not_launched
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng, case_name, to_mx
 from zmlx.testing.selection import matches, resolve
 from zmlx.testing.tolerance import Agreement, compare, dtype_name
@@ -219,6 +220,9 @@ def _forward(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[
     something = all(np.size(value) for value in (*sample.args, *truths))
     if op.kernel and not ran and something:
         return [Agreement(False, None, f"{case}: no kernel ran on {backend}; a fallback took its place.")]
+    absent = not_launched(op.kernels, launches, backend) if something else []
+    if absent:
+        return [Agreement(False, None, f"{case}: {', '.join(absent)} was not launched on {backend}.")]
     if len(outputs) != len(truths):
         return [Agreement(False, None, f"{case}: {len(outputs)} outputs, the oracle has {len(truths)}.")]
     return [
@@ -227,8 +231,10 @@ def _forward(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[
     ]
 
 
-def _gradient(op: OpInfo, sample: SampleInput, dtype: str) -> list[Agreement]:
+def _gradient(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[Agreement]:
     """One verdict for each differentiable argument, for a random cotangent that the case's name seeds."""
+    from zmlx.launch import watch
+
     mx = _compat.import_mx()
     case = case_name(op, dtype, sample)
     arguments = list(to_mx(sample, dtype))
@@ -240,8 +246,12 @@ def _gradient(op: OpInfo, sample: SampleInput, dtype: str) -> list[Agreement]:
     shape = np.shape(op.expected(sample)[0])
     cotangent = round_to(SampleRng(f"{op.name}/{sample.name}/cotangent").normal(shape), op.out_dtype(dtype))
     given = mx.array(cotangent.astype(np.float32)).astype(getattr(mx, op.out_dtype(dtype)))
-    _, gradients = mx.vjp(call, [arguments[i] for i in op.differentiable], [given])
-    mx.eval(gradients)
+    with watch() as launches:
+        _, gradients = mx.vjp(call, [arguments[i] for i in op.differentiable], [given])
+        mx.eval(gradients)
+    absent = not_launched(op.grad_kernels, launches, backend)
+    if absent and all(np.size(value) for value in sample.args):
+        return [Agreement(False, None, f"{case}: {', '.join(absent)} was not launched for the gradient.")]
     truths = op.expected_vjp(sample, cotangent)
     return [
         compare(
@@ -265,7 +275,7 @@ def _verify_row(op: OpInfo, dtype: str, backend: str, begin: Callable[[str], Non
         steps: dict[str, Callable[[], list[Agreement]]]
         steps = {"forward": lambda rounded=rounded: _forward(op, rounded, dtype, backend)}  # type: ignore[misc]
         if op.differentiable:
-            steps["gradient"] = lambda rounded=rounded: _gradient(op, rounded, dtype)  # type: ignore[misc]
+            steps["gradient"] = lambda rounded=rounded: _gradient(op, rounded, dtype, backend)  # type: ignore[misc]
         for direction, step in steps.items():
             try:
                 verdicts = step()

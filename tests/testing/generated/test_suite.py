@@ -53,6 +53,19 @@ def in_memory_order(x):
     return mx.array(np.asarray(x.astype(mx.float32)).ravel("K").reshape(x.shape)).astype(x.dtype)
 
 
+def by_operations(x):
+    # A fault: the forward is the kernel, the gradient is MLX's.
+    @mx.custom_function
+    def call(x):
+        return run("square", [x], SOURCE)
+
+    @call.vjp
+    def call_vjp(primals, cotangent, _):
+        return 2 * primals * cotangent
+
+    return call(x)
+
+
 def samples(rng):
     yield SampleInput("small", (rng("small").normal((4, 8)),))
     yield SampleInput("special", (np.array([[np.nan, np.inf], [-0.0, 1.0]]),))
@@ -176,6 +189,21 @@ def test_an_empty_table_is_refused() -> None:
             "test_gradient",
             "are outside the tolerance",
             id="gradient",
+        ),
+        pytest.param(
+            "table(kernels=('cube',))",
+            "test_forward",
+            "mine.square/float32/small: cube was not launched",
+            id="kernel",
+        ),
+        pytest.param(
+            "table(kernels=('square_*',))", "test_forward", "square_* was not launched", id="pattern"
+        ),
+        pytest.param(
+            "table(by_operations, grad_kernels=('square_vjp',))",
+            "test_gradient",
+            "square_vjp was not launched for the gradient",
+            id="backward",
         ),
         pytest.param(
             "table(lambda x: square(x, check=False))",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from zmlx.testing.generated.case import Case, Ops, Record, bits, cases_of
+from zmlx.testing.launches import not_launched
 from zmlx.testing.tolerance import dtype_name
 
 
@@ -36,6 +37,8 @@ def check_forward(case: Case, backend: str, record: Record) -> None:
         assert all(r.path != "reference" for r in launches), (
             f"{case}: MLX operations ran instead of the kernel"
         )
+        absent = not_launched(case.op.kernels, launches, backend)
+        assert not absent, f"{case}: {', '.join(absent)} was not launched"
 
 
 def tests(ops: Ops) -> Iterator[Callable[..., None]]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from zmlx.testing.generated.case import Case, Ops, Record, bits, cases_of, differentiable_of
+from zmlx.testing.launches import not_launched
 
 
-def check_gradient(case: Case, record: Record) -> None:
-    """Fail unless the gradients are the oracle's, in the arguments' dtypes, no input was touched and no MLX operations
-    took a kernel's place."""
+def check_gradient(case: Case, backend: str, record: Record) -> None:
+    """Fail unless the gradients are the oracle's, in the arguments' dtypes, the kernels that the entry names for them
+    ran on `backend`, no input was touched and no MLX operations took a kernel's place."""
     __tracebackhide__ = True
     import mlx.core as mx
 
@@ -29,6 +30,9 @@ def check_gradient(case: Case, record: Record) -> None:
     case.check_gradients(gradients, record)
     assert [bits(a) for a in arguments] == before, f"{case}: an input was changed"
     assert all(r.path != "reference" for r in launches), f"{case}: MLX operations ran instead of the kernel"
+    if case.has_values:
+        absent = not_launched(case.op.grad_kernels, launches, backend)
+        assert not absent, f"{case}: {', '.join(absent)} was not launched for the gradient"
 
 
 def tests(ops: Ops) -> Iterator[Callable[..., None]]:
@@ -38,8 +42,8 @@ def tests(ops: Ops) -> Iterator[Callable[..., None]]:
         return
 
     @pytest.mark.parametrize("case", cases_of(differentiable))
-    def test_gradient(case: Case, record_error: Record) -> None:
+    def test_gradient(case: Case, backend: str, record_error: Record) -> None:
         """The oracle's gradients, in the arguments' dtypes."""
-        check_gradient(case, record_error)
+        check_gradient(case, backend, record_error)
 
     yield test_gradient
