@@ -244,7 +244,8 @@ def test_unwritable_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_golden_files_with_their_ages(tmp_path: Path) -> None:
-    from zmlx.testing.golden.file import GoldenCase, GoldenFile, save
+    from zmlx.testing.golden.case import GoldenCase
+    from zmlx.testing.golden.file import GoldenFile, save
 
     yesterday = datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=1)
     about = {"date": yesterday.isoformat(), "mlx": "0.32.4", "device": "a CPU"}

@@ -11,7 +11,7 @@ import pytest
 
 import zmlx
 from zmlx import __main__ as command_line
-from zmlx import _compat, doctor
+from zmlx import _compat, doctor, project_commands
 from zmlx.__main__ import README_BEGIN, README_END, main, update_readme
 from zmlx.testing import verify
 from zmlx.testing.bench import run as bench
@@ -20,6 +20,8 @@ from zmlx.testing.bench.measurement import PLANS, Measurement
 from zmlx.testing.golden import run as golden
 from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
 from zmlx.testing.golden.file import GoldenError, GoldenFile
+from zmlx.testing.op_db import op_db
+from zmlx.testing.project import find_project
 from zmlx.testing.report.model import build_report
 from zmlx.testing.report.text import render_markdown, render_terminal
 
@@ -32,13 +34,13 @@ FINDING = Finding("ratchet", "cpu", "f.g/float32/small", "the error grew")
 DISAGREES = Comparison("", {"cpu": GoldenFile("cpu")}, {}, (RESULT,), (FINDING,))
 
 
-def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, cwd: Path = CHECKOUT, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "zmlx", *arguments],
         capture_output=True,
         text=True,
-        cwd=CHECKOUT,
-        env={**os.environ, **environ},
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environ},
         check=False,
     )
 
@@ -55,13 +57,36 @@ def test_help_teaches_with_examples_and_does_not_import_mlx() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["doctor"], ["verify"], ["golden"], ["golden", "record"], ["report"], ["bench"]]
+    "command",
+    [
+        *(
+            ["doctor"],
+            ["verify"],
+            ["check"],
+            ["lint"],
+            ["golden"],
+            ["golden", "record"],
+            ["golden", "compare"],
+        ),
+        *(
+            ["golden", "migrate"],
+            ["cache"],
+            ["cache", "prune"],
+            ["report"],
+            ["bench"],
+            ["init"],
+            ["new-kernel"],
+        ),
+        *(["show"], ["cuda-compile"]),
+    ],
 )
 def test_every_command_has_a_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([*command, "--help"])
     assert end.value.code == 0
-    assert capsys.readouterr().out.startswith(f"usage: python -m zmlx {command[0]}")
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: python -m zmlx {command[0]}")
+    assert "Exit status 0: " in text
 
 
 def test_the_examples_of_the_help_parse() -> None:
@@ -72,12 +97,41 @@ def test_the_examples_of_the_help_parse() -> None:
         command_line.GOLDEN,
         command_line.REPORT,
         command_line.BENCH,
+        command_line.CHECK,
+        *(
+            project_commands.INIT,
+            project_commands.NEW_KERNEL,
+            project_commands.SHOW,
+            project_commands.CUDA_COMPILE,
+        ),
     )
     lines = [line for text in texts for line in text.splitlines() if line.startswith("  python -m zmlx ")]
     assert len(lines) >= 20
     for line in lines:
         words = line.split("  ")[1].replace("'", "").split()
         assert parser.parse_args(words[3:]).run
+
+
+def test_check_without_a_script_runs_the_operations_here(tmp_path: Path) -> None:
+    found = run("init", "--name", "mine", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    clean = run("check", "--json", "found.json", cwd=tmp_path)
+    assert clean.returncode == 0, clean.stdout
+    assert clean.stdout.startswith("operations: mine.ops:OPS (pyproject.toml), 1 operation\n")
+    assert "1 operation, 18 cases: all within tolerance of the oracle\n" in clean.stdout
+    assert clean.stdout.endswith(" memory accesses: no finding\n")
+    assert json.loads((tmp_path / "found.json").read_text())["findings"] == []
+    ops = tmp_path / "mine" / "ops.py"
+    ops.write_text(ops.read_text().replace("float a = x[i];", "float a = x[i + 1];", 1))
+    found = run("check", cwd=tmp_path)
+    assert found.returncode == 1
+    assert "out of bounds" in found.stdout or "outside" in found.stdout
+
+
+def test_check_of_nothing_is_a_request_that_makes_no_sense() -> None:
+    found = run("check", "--kernel", "swigl")
+    assert found.returncode == 2
+    assert found.stderr.startswith("zmlx: No operation matches 'swigl'. Known: ")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,15 +222,19 @@ def test_verify_passes_its_selection_on(
     row = verify.Row("f.g", "float16", 2, (0.5, 0.2), None, ())
     found = verify.Verification("cpu", {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}, (row,))
 
-    def fake(*selection: Any, progress: Any) -> verify.Verification:
+    def fake(*selection: Any, ops: Any, progress: Any) -> verify.Verification:
         asked.append(selection)
+        assert ops == op_db
         return found
 
     monkeypatch.setattr(verify, "verify", fake)
     wanted = ["verify", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16"]
     assert main([*wanted, "--json"] if json_wanted else wanted) == 0
     assert asked == [("cpu", "g*", "float16")]
-    assert capsys.readouterr().out.strip() == (found.to_json() if json_wanted else found.text())
+    shown = capsys.readouterr()
+    heading = find_project().heading()
+    assert shown.out.strip() == (found.to_json() if json_wanted else f"{heading}\n{found.text()}")
+    assert shown.err == (f"{heading}\n" if json_wanted else "")
 
 
 @pytest.mark.parametrize(("failure", "status"), [("", 0), ("f.g/float16: wrong", 1)], ids=["well", "failed"])
@@ -192,15 +250,16 @@ def test_bench_prints_and_writes_either_way(
     about = {"device": "a CPU", "mlx": "0.32.4", "date": "2026-01-02"}
     found = bench.Benchmark("cpu", about, PLANS["cpu"], (line,))
 
-    def fake(*selection: Any, small: bool, progress: Any) -> bench.Benchmark:
+    def fake(*selection: Any, small: bool, ops: Any, progress: Any) -> bench.Benchmark:
         asked.append((*selection, small))
+        assert ops == op_db
         return found
 
     monkeypatch.setattr(bench, "bench", fake)
     wanted = ["bench", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16", "--quick"]
     assert main([*wanted, "--output-dir", str(tmp_path)]) == status
     shown = capsys.readouterr()
-    assert shown.out.strip() == bench_table.render_terminal(found).strip()
+    assert shown.out.strip() == f"{find_project().heading()}\n{bench_table.render_terminal(found)}".strip()
     assert shown.err == f"wrote {tmp_path / 'cpu.md'}\nwrote {tmp_path / 'cpu.json'}\n"
     assert json.loads((tmp_path / "cpu.json").read_text())["ok"] is (status == 0)
     assert main(["bench", "--json"]) == status
@@ -208,10 +267,20 @@ def test_bench_prints_and_writes_either_way(
     assert asked == [("cpu", "g*", "float16", True), (None, "*", None, False)]
 
 
+@pytest.mark.parametrize(
+    "command", [["verify"], ["golden", "record"], ["golden", "compare"], ["report"], ["bench"]], ids=" ".join
+)
+def test_ops_names_another_table(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("OPS = ()\n")
+    found = run(*command, "--ops", "mine:OPS", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr == "zmlx: mine:OPS: there is no operation. Add a zmlx.testing.OpInfo.\n"
+
+
 def test_bench_of_nothing_lists_what_there_is() -> None:
     found = run("bench", "--backend", "cpu", "--kernel", "swigl")
     assert found.returncode == 2
-    assert found.stderr.startswith("zmlx: No benchmark matches 'swigl'. Known: transformer.swiglu, ")
+    assert found.stderr.startswith("zmlx: No benchmark matches 'swigl'. Known: norms.rmsnorm, ")
     assert "engine.compile" in found.stderr
 
 
@@ -221,15 +290,18 @@ def test_golden_record_writes_where_it_is_told(
     asked: list[Any] = []
     file = GoldenFile("cpu", {"device": "a CPU"}, {})
 
-    def fake(backend: str, path: Path, progress: Any) -> golden.Recording:
+    def fake(backend: str, path: Path, ops: Any, kernel: str, progress: Any) -> golden.Recording:
         asked.append((backend, path))
+        assert (ops, kernel) == (op_db, "*")
         return golden.Recording(path / "cpu.json", file, (), (), ())
 
     monkeypatch.setattr(golden, "record", fake)
     monkeypatch.delenv("ZMLX_TEST_BACKEND", raising=False)
     assert main(["golden", "record", "--backend", "cpu", "--golden-dir", str(tmp_path)]) == 0
     assert asked == [("cpu", tmp_path)]
-    assert capsys.readouterr().out.startswith(f"{tmp_path / 'cpu.json'}: 0 cases on cpu (a CPU)")
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == find_project().heading()
+    assert second.startswith(f"{tmp_path / 'cpu.json'}: 0 cases on cpu (a CPU)")
 
 
 @pytest.mark.parametrize(("comparison", "status"), [(AGREES, 0), (DISAGREES, 1)], ids=["agrees", "disagrees"])
@@ -242,8 +314,9 @@ def test_golden_compare_writes_the_report_either_way(
 ) -> None:
     asked: list[Any] = []
 
-    def fake(directory: Path, backend: str | None, progress: Any) -> Comparison:
+    def fake(directory: Path, backend: str | None, ops: Any, pending_until: Any, progress: Any) -> Comparison:
         asked.append((directory, backend))
+        assert ops == op_db
         return comparison
 
     monkeypatch.setattr(golden, "compare_live", fake)
@@ -252,7 +325,7 @@ def test_golden_compare_writes_the_report_either_way(
     assert main(arguments) == status
     assert asked == [(tmp_path, None)]
     shown = capsys.readouterr().out
-    assert shown.startswith(render_terminal(build_report(comparison)))
+    assert shown.startswith(f"{find_project().heading()}\n{render_terminal(build_report(comparison))}")
     assert ("the error grew" in shown) is (status == 1)
     assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md"]
 
@@ -265,7 +338,7 @@ def test_report(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(golden, "compare_recorded", lambda directory: comparison)
+    monkeypatch.setattr(golden, "compare_recorded", lambda directory, ops, pending_until: comparison)
     readme = tmp_path / "README.md"
     readme.write_text(f"# zmlx\n\n{README_BEGIN}\nold\n{README_END}\n\nThe end.\n")
     page, markdown = tmp_path / "a.html", tmp_path / "a.md"

@@ -1,4 +1,4 @@
-"""The matrix's choices: which wheel, which workers, skip or error. Sessions themselves run in CI."""
+"""What zmlx's own sessions run. Sessions themselves run in CI; their choices are in tests/sessions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("nox", reason="nox is not installed in this Python")
+
+from zmlx.sessions import environment, matrix
+from zmlx.sessions import host as hosts
+from zmlx.sessions.host import Driver, Host
 
 pytestmark = pytest.mark.cpu
 
@@ -31,7 +35,6 @@ def load_noxfile() -> ModuleType:
 
 
 noxfile: Any = load_noxfile()
-Host, Driver = noxfile.Host, noxfile.Driver
 
 MAC = Host("Darwin", "arm64", Driver(problem="no driver"))
 LAPTOP = Host("Linux", "x86_64", Driver(problem="there is no NVIDIA driver"))
@@ -39,82 +42,9 @@ GPU_13 = Host("Linux", "x86_64", Driver(13000, 1))
 GPU_12 = Host("Linux", "aarch64", Driver(12080, 1))
 
 
-# ---- which wheel ----
-
-
-@pytest.mark.parametrize(
-    ("backend", "host", "extra"),
-    [
-        pytest.param("cpu", LAPTOP, "cpu", id="cpu-linux"),
-        pytest.param("cpu", GPU_13, "cpu", id="cpu-linux-with-gpu"),
-        pytest.param("cpu", MAC, "", id="cpu-mac"),
-        pytest.param("metal", MAC, "", id="metal-mac"),
-        pytest.param("cuda", GPU_13, "cuda13", id="cuda-driver-13.0"),
-        pytest.param("cuda", Host("Linux", "x86_64", Driver(13020, 1)), "cuda13", id="cuda-driver-13.2"),
-        pytest.param("cuda", GPU_12, "cuda12", id="cuda-driver-12.8"),
-    ],
-)
-def test_find_wheel(backend: str, host: Any, extra: str) -> None:
-    assert noxfile.find_wheel(backend, host).extra == extra
-
-
-@pytest.mark.parametrize(
-    ("backend", "host", "reason"),
-    [
-        pytest.param(
-            "metal", LAPTOP, "metal needs macOS on Apple silicon; this is Linux x86_64", id="metal-linux"
-        ),
-        pytest.param(
-            "metal",
-            Host("Darwin", "x86_64"),
-            "metal needs macOS on Apple silicon; this is Darwin x86_64",
-            id="metal-intel",
-        ),
-        pytest.param("cuda", MAC, "cuda needs Linux with an NVIDIA GPU; this is Darwin arm64", id="cuda-mac"),
-        pytest.param(
-            "cuda",
-            LAPTOP,
-            "cuda needs Linux with an NVIDIA GPU; there is no NVIDIA driver",
-            id="cuda-no-driver",
-        ),
-        pytest.param(
-            "cuda",
-            Host("Linux", "x86_64", Driver(11080, 1)),
-            "cuda needs Linux with an NVIDIA GPU and a driver for CUDA 12 or newer; "
-            "this driver stops at CUDA 11.8",
-            id="cuda-old-driver",
-        ),
-        pytest.param(
-            "cpu",
-            Host("Windows", "AMD64"),
-            "cpu needs Linux (x86-64, arm64) or macOS (Apple silicon); this is Windows AMD64",
-            id="cpu-windows",
-        ),
-    ],
-)
-def test_find_wheel_says_what_is_missing(backend: str, host: Any, reason: str) -> None:
-    with pytest.raises(noxfile.MissingBackend) as caught:
-        noxfile.find_wheel(backend, host)
-    assert str(caught.value) == reason
-
-
-@pytest.mark.parametrize(
-    ("host", "backend"), [(MAC, "metal"), (GPU_12, "cuda"), (LAPTOP, "cpu")], ids=["mac", "gpu", "laptop"]
-)
-def test_best_backend(host: Any, backend: str) -> None:
-    assert noxfile.best_backend(host) == backend
-
-
-def test_no_environment_is_made_for_a_session_that_will_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
-    assert noxfile.environment_kind("cuda") == "none"
-    monkeypatch.setattr(noxfile, "this_host", lambda: GPU_13)
-    assert noxfile.environment_kind("cuda") is None
-
-
 def test_every_extra_of_the_wheels_is_one_of_the_package() -> None:
     extras = set(noxfile.PYPROJECT["project"]["optional-dependencies"])
-    assert {wheel.extra for wheel in noxfile.WHEELS} - {""} == extras - {"lint"}  # which brings no MLX
+    assert {wheel.extra for wheel in hosts.WHEELS} - {""} == extras - {"lint"}  # which brings no MLX
 
 
 def test_oldest_is_the_lower_bound_that_the_package_declares() -> None:
@@ -128,91 +58,24 @@ def test_oldest_is_the_lower_bound_that_the_package_declares() -> None:
     assert bounds["numpy"] == [re.findall(r"==([\d.]+)\.\*", numpy)[0]]
 
 
-# ---- positional arguments ----
+def test_no_environment_is_made_for_a_session_that_will_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
+    assert environment.environment_kind("cuda") == "none"
+    monkeypatch.setattr(hosts, "this_host", lambda: GPU_13)
+    assert environment.environment_kind("cuda") is None
 
 
-@pytest.mark.parametrize(
-    ("posargs", "variable", "required"),
-    [
-        ([], "", False),
-        ([], "0", False),
-        ([], "false", False),
-        ([], "1", True),
-        (["--require-backend"], "", True),
-        (["-k", "x", "--require-backend"], "0", True),
-    ],
-)
-def test_is_required(
-    posargs: list[str], variable: str, required: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZMLX_REQUIRE_BACKEND", variable)
-    assert noxfile.is_required(posargs) is required
-
-
-@pytest.mark.parametrize(
-    ("posargs", "expected"),
-    [
-        (["-v"], (None, ["-v"])),
-        (["--golden-dir", "d", "-v"], ("d", ["-v"])),
-        (["-v", "--golden-dir=d"], ("d", ["-v"])),
-        (["--golden-dir=a", "--golden-dir", "b"], ("b", [])),
-        (["--golden-directory", "d"], (None, ["--golden-directory", "d"])),
-    ],
-)
-def test_take_option(posargs: list[str], expected: tuple[str | None, list[str]]) -> None:
-    assert noxfile.take_option(posargs, "--golden-dir") == expected
-
-
-def test_take_option_without_its_value() -> None:
-    with pytest.raises(noxfile.UsageError, match=r"^--backend: expected a value after it$"):
-        noxfile.take_option(["-v", "--backend"], "--backend")
-
-
-def test_choose_backend() -> None:
-    assert noxfile.choose_backend(["-v"], GPU_13) == ("cuda", ["-v"])
-    assert noxfile.choose_backend(["--backend", "cpu", "-v"], GPU_13) == ("cpu", ["-v"])
-    with pytest.raises(noxfile.UsageError, match=r"^--backend: expected one of cpu, metal, cuda; got 'tpu'$"):
-        noxfile.choose_backend(["--backend=tpu"], GPU_13)
-
-
-@pytest.mark.parametrize(
-    ("posargs", "expected"),
-    [
-        ([], ["-n", "3", "--dist", "worksteal"]),
-        (["-n", "0"], ["-n", "3", "--dist", "worksteal"]),  # pytest takes the last -n
-        (["--pdb"], []),
-        (["-p", "no:xdist"], []),
-        (["-pno:xdist"], []),
-    ],
-)
-def test_xdist_arguments(posargs: list[str], expected: list[str]) -> None:
-    assert noxfile.xdist_arguments(posargs, 3, ["0"]) == expected
-
-
-def test_workers_are_spread_over_several_gpus() -> None:
-    assert noxfile.xdist_arguments([], 3, ["0", "5"]) == [
-        "--dist",
-        "worksteal",
-        "--tx=popen//env:CUDA_VISIBLE_DEVICES=0",
-        "--tx=popen//env:CUDA_VISIBLE_DEVICES=5",
-        "--tx=popen//env:CUDA_VISIBLE_DEVICES=0",
-    ]
-
-
-@pytest.mark.parametrize(("variable", "gpus"), [(None, ["0", "1"]), ("", ["0", "1"]), ("3,1", ["3", "1"])])
-def test_visible_gpus(variable: str | None, gpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if variable is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert noxfile.visible_gpus(Driver(13000, 2)) == gpus
-
-
-@pytest.mark.parametrize(
-    ("cores", "gpus", "workers"), [(1, 0, 1), (4, 1, 4), (128, 1, 4), (128, 8, 8), (2, 8, 2)]
-)
-def test_workers_are_capped(cores: int, gpus: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noxfile, "count_cores", lambda: cores)
-    assert noxfile.count_workers(noxfile.SUITES["cuda"], gpus) == workers
+def test_the_noxfile_runs_where_nox_alone_is_installed(tmp_path: Path) -> None:
+    """It puts the checkout on the path, and what it imports from there needs neither MLX nor NumPy."""
+    code = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(('mlx', 'numpy', 'filelock', 'platformdirs')))\n"  # an import fails
+        "runpy.run_path(sys.argv[1], run_name='noxfile')\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / "noxfile.py")], check=True, cwd=tmp_path, env=clean
+    )
 
 
 # ---- what a session runs ----
@@ -242,8 +105,10 @@ class FakeSession(SimpleNamespace):
 @pytest.fixture
 def no_install(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     installed: list[tuple[str, ...]] = []
-    monkeypatch.setattr(noxfile, "install", lambda session, *requirements: installed.append(requirements))
-    monkeypatch.setattr(noxfile, "count_cores", lambda: 64)
+    monkeypatch.setattr(
+        matrix, "install", lambda session, root, *requirements: installed.append(requirements)
+    )
+    monkeypatch.setattr(hosts, "count_cores", lambda: 64)
     return installed
 
 
@@ -266,9 +131,9 @@ def test_suite_command(
     monkeypatch: pytest.MonkeyPatch,
     no_install: list[tuple[str, ...]],
 ) -> None:
-    monkeypatch.setattr(noxfile, "this_host", lambda: host)
+    monkeypatch.setattr(hosts, "this_host", lambda: host)
     session = FakeSession("-k", "swiglu")
-    noxfile.run_suite(session, backend)
+    noxfile.MATRIX.suite(session, backend)
     assert no_install[0][:2] == ("-e", install)
     probe, suite = session.commands
     assert probe[:2] == ["python", "-c"]
@@ -280,7 +145,7 @@ def test_suite_command(
 def test_golden_cmp_shares_the_options_that_both_of_its_tools_know(
     monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
 ) -> None:
-    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     session = FakeSession("--golden-dir", "elsewhere", "-v")
     noxfile.golden_cmp.func(session)
@@ -293,7 +158,7 @@ def test_golden_cmp_shares_the_options_that_both_of_its_tools_know(
 def test_bench_writes_its_table_and_passes_what_follows_on(
     monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(noxfile, "this_host", lambda: GPU_13)
+    monkeypatch.setattr(hosts, "this_host", lambda: GPU_13)
     page = tmp_path / "summary"
     page.write_text("", encoding="utf-8")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
@@ -389,7 +254,7 @@ def test_step_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "summary"
     page.write_text("before\n", encoding="utf-8")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
-    noxfile.add_step_summary(reports)
+    environment.add_step_summary(reports)
     assert page.read_text(encoding="utf-8") == "before\n# agreed\n"
 
 
@@ -444,7 +309,7 @@ def test_noxfile_runs_as_a_script_and_its_list_reads_like_documentation() -> Non
 
 
 def test_no_venv_uses_this_python_as_it_is() -> None:
-    nodeid = "tests/test_noxfile.py::test_take_option_without_its_value"
+    nodeid = "tests/test_noxfile.py::test_step_summary"
     result = run_nox("-m", "nox", "-s", "cpu", "--no-venv", "--no-install", "--", nodeid, "-n", "0")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "1 passed" in result.stdout

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from zmlx import _distribution
+from zmlx.scaffold.tables import TABLES, replaced
+
 pytestmark = pytest.mark.cpu
 
 ROOT = Path(__file__).parent.parent
@@ -64,11 +67,11 @@ def test_wheel_holds_every_file_of_the_package(wheel: zipfile.ZipFile) -> None:
     assert any(name.startswith("zmlx/runtime/") and name.endswith(".h") for name in built)
 
 
-def test_wheel_registers_the_plugin_under_its_module_name(wheel: zipfile.ZipFile) -> None:
+def test_wheel_registers_the_command_and_the_plugin_under_its_module_name(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert wheel.read(entry_points).decode().split("\n")[:2] == [
-        "[pytest11]",
-        "zmlx.testing.plugin = zmlx.testing.plugin",
+    assert wheel.read(entry_points).decode().split() == [
+        *("[console_scripts]", "zmlx", "=", "zmlx.__main__:main"),
+        *("[pytest11]", "zmlx.testing.plugin", "=", "zmlx.testing.plugin"),
     ]
 
 
@@ -92,12 +95,13 @@ def imported_packages(file: Path) -> set[str]:
 
 
 def test_package_imports_nothing_that_it_does_not_declare() -> None:
-    declared = {"zmlx", "mlx", "numpy", "filelock", "platformdirs"}
+    declared = {"zmlx", "mlx", "numpy", "filelock", "platformdirs", "tomli"}
     text = text_of(ROOT / "pyproject.toml")
     assert all(f'"{name}' in text for name in declared)
     for file in (ROOT / "zmlx").rglob("*.py"):
-        # The plugin runs inside pytest and nowhere else.
-        allowed = declared | ({"pytest"} if file.parent.name == "testing" else set())
+        # The plugin and the generated tests run inside pytest and nowhere else, sessions inside nox.
+        extra = {"testing": {"pytest"}, "generated": {"pytest"}, "sessions": {"nox"}}
+        allowed = declared | extra.get(file.parent.name, set())
         assert imported_packages(file) <= allowed, file.name
 
 
@@ -333,6 +337,25 @@ def test_agreement_in_the_readme_is_that_of_the_recorded_values(
     assert status == 0, capsys.readouterr()
     current = text_of(readme) == text_of(ROOT / "README.md")
     assert current, "golden_values has changed since: run python -m zmlx report --update-readme README.md"
+
+
+@pytest.mark.parametrize(("file", "name"), list(TABLES))
+def test_tables_are_those_of_the_code(file: str, name: str) -> None:
+    """`python -m zmlx.scaffold.tables` brings them up to date."""
+    text = text_of(ROOT / file)
+    current = replaced(text, name, TABLES[file, name](ROOT), file) == text
+    assert current, f"{file}: the table {name!r} is stale: run python -m zmlx.scaffold.tables"
+
+
+def test_no_text_says_to_install_another_project_s_package() -> None:
+    """The package of this name on PyPI is not this one."""
+    own = _distribution.NAME
+    pattern = re.compile(rf"pip3? install (?:-\S+ )*['\"]?{own}(?![\w@-])(?! @)")
+    files = [*PAGES, *(ROOT / "zmlx").rglob("*.py"), *(ROOT / "zmlx").rglob("*.txt"), ROOT / "noxfile.py"]
+    assert [path.name for path in files if pattern.search(text_of(path))] == []
+    assert pattern.search(f"pip install {own}[cpu]")
+    assert pattern.search(f"pip install -U {own} pytest")
+    assert not pattern.search(f"pip install '{own} @ git+https://host/z.git'")
 
 
 def test_every_kernel_is_in_the_documentation() -> None:

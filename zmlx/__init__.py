@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
     from zmlx.launch import pretend_metal as pretend_metal
+    from zmlx.sessions.project import nox_sessions as nox_sessions
 
 #: Where each public name lives; an empty attribute is the module itself.
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "install": ("zmlx.launch", "install"),
     "kernels": ("zmlx.kernels", ""),
     "metal_kernel": ("zmlx.launch", "metal_kernel"),
+    "nox_sessions": ("zmlx.sessions.project", "nox_sessions"),
     "pretend_metal": ("zmlx.launch", "pretend_metal"),
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "install",
     "kernels",
     "metal_kernel",
+    "nox_sessions",
     "pretend_metal",
 ]
 

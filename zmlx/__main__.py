@@ -1,4 +1,5 @@
-"""``python -m zmlx doctor | verify | check | lint | golden record | golden compare | report | bench``.
+"""``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, golden record, golden compare, report, bench, cache,
+and those for a project of one's own (`zmlx.project_commands`).
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -7,13 +8,17 @@ be made, 2 a request that makes no sense.
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
+from zmlx.project_commands import add_project_commands, find_and_say, ops_option
 
 EXAMPLES = """\
 examples:
@@ -27,6 +32,10 @@ examples:
   python -m zmlx report --html report.html       how well the recorded back ends agree
   python -m zmlx cache prune                     remove compiled kernels that were not used for long
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
+  python -m zmlx show swiglu --backend cuda      what the kernel is on a back end, as text
+  python -m zmlx cuda-compile                    every kernel's CUDA text through NVRTC, without a GPU
+  python -m zmlx init                            make this folder a project with kernels of its own
+  python -m zmlx new-kernel activations relu2    a kernel and its OpInfo, from a template
 
 Run `python -m zmlx COMMAND --help` for the options of a command.
 """
@@ -35,7 +44,8 @@ DOCTOR = """\
 Examine this machine: platform, Python, MLX and its wheels, back ends, compilers, kernel cache and recorded
 golden values. Then compute one small Metal kernel on every back end that is available.
 
-Exit status 0: a kernel ran, and nothing that should work failed. It also works where MLX does not import.
+Exit status 0: a kernel ran, and nothing that should work failed. 1: otherwise. It also works where MLX does not
+import.
 """
 
 VERIFY = """\
@@ -53,10 +63,11 @@ Exit status 0: everything is within its tolerance. 1: something is not. 2: nothi
 CHECK = """\
 Run a Python script with all its Metal kernels under the checker: races, accesses outside of arrays, memory that is
 read before it is written, barriers that not all threads reach. The script stays as it is; kernels made with
-mx.fast.metal_kernel run on the CPU, on any machine.
+mx.fast.metal_kernel run on the CPU, on any machine. Without a script, run every operation of the project here.
 
 examples:
   python -m zmlx check train.py --steps 2            what follows the script goes to the script
+  python -m zmlx check --kernel 'norms.*'            operations, forward and gradient, against their oracle too
   python -m zmlx check --sarif check.sarif train.py  and write the findings for GitHub
 
 Exit status 0: no finding. 1: there are findings. Otherwise that of the script.
@@ -77,13 +88,17 @@ Exit status 0: nothing found. 1: there are findings, or no libclang. 2: a file t
 
 GOLDEN = """\
 Golden values are what each back end computed, recorded in golden_values/BACKEND.json with the device, the MLX
-version and the hash of every kernel's source. They show drift between back ends without their hardware.
+version and the hash of every kernel's source. They show drift between back ends without their hardware. A case that
+nobody with a back end's hardware has recorded yet is pending: listed, and no failure until the project's date.
 
 examples:
   python -m zmlx golden compare                      run every case here; compare with oracle and files
   python -m zmlx golden compare --report-dir build   ... and write report.html and report.md there
   python -m zmlx golden record                       record this machine's default back end
+  python -m zmlx golden record --kernel swiglu       ... of one kernel, and leave the others as they are
   python -m zmlx golden migrate                      rewrite files of an older zmlx; values stay
+
+Exit status 0: done, or everything agrees. 1: something does not, or a file cannot be used. 2: nothing matches.
 """
 
 REPORT = """\
@@ -94,6 +109,8 @@ examples:
   python -m zmlx report                              print the tables
   python -m zmlx report --html report.html --markdown report.md
   python -m zmlx report --update-readme README.md    between its two `zmlx report` comments
+
+Exit status 0: everything agrees. 1: something does not, or a file cannot be used. 2: a request that makes no sense.
 """
 
 BENCH = """\
@@ -120,7 +137,12 @@ examples:
   python -m zmlx cache prune                         remove what was not used for 30 days
   python -m zmlx cache prune --days 7 --max-size 100 ... for 7, then the oldest until 100 MB are left
   python -m zmlx cache clear                         remove all
+
+Exit status 0: done. 1: the folder cannot be read or changed.
 """
+
+if TYPE_CHECKING:
+    from zmlx.check.checker import Checking
 
 README_BEGIN = "<!-- zmlx report: begin -->"
 README_END = "<!-- zmlx report: end -->"
@@ -133,6 +155,13 @@ def show_progress(done: int, total: int, name: str) -> None:
         sys.stderr.flush()
 
 
+def terminal_width() -> int | None:
+    """The columns that a table may take: those of the terminal, or of $COLUMNS; None where neither says."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
+        return shutil.get_terminal_size().columns
+    return None
+
+
 def _clear_progress() -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\033[K")
@@ -140,10 +169,10 @@ def _clear_progress() -> None:
 
 
 def _golden_dir(options: argparse.Namespace) -> Path:
-    from zmlx.doctor import find_golden_dir
+    from zmlx.testing.project import find_project
 
     given: Path | None = options.golden_dir
-    return given if given is not None else find_golden_dir()
+    return given if given is not None else find_project().golden_dir
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -157,9 +186,10 @@ def run_doctor(options: argparse.Namespace) -> int:
 def run_verify(options: argparse.Namespace) -> int:
     from zmlx.testing.verify import verify
 
-    found = verify(options.backend, options.kernel, options.dtype, progress=show_progress)
+    ops = find_and_say(options).ops
+    found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
     _clear_progress()
-    print(found.to_json() if options.json else found.text())
+    print(found.to_json() if options.json else found.text(terminal_width()))
     return found.exit_code
 
 
@@ -167,7 +197,14 @@ def run_bench(options: argparse.Namespace) -> int:
     from zmlx.testing.bench.run import bench
     from zmlx.testing.bench.table import render_terminal, to_json, write_files
 
-    found = bench(options.backend, options.kernel, options.dtype, small=options.quick, progress=show_progress)
+    found = bench(
+        options.backend,
+        options.kernel,
+        options.dtype,
+        small=options.quick,
+        ops=find_and_say(options).ops,
+        progress=show_progress,
+    )
     _clear_progress()
     # Numbers that took minutes are shown before anything is written, which can fail.
     print(to_json(found) if options.json else render_terminal(found), flush=True)
@@ -190,19 +227,33 @@ def run_cache(options: argparse.Namespace) -> int:
 
 
 def run_check(options: argparse.Namespace) -> int:
-    from zmlx.check.command import run_script
+    from zmlx.check.command import run_checked, run_script
 
     _compat.import_mx()
-    return run_script(
-        options.script,
-        options.arguments,
-        json_file=options.json,
-        sarif_file=options.sarif,
-        suppressions=options.suppressions,
-        time_limit=options.time_limit,
-        allow_nothing=options.allow_nothing,
-        arithmetic=options.arithmetic,
-    )
+    rules = {
+        "json_file": options.json,
+        "sarif_file": options.sarif,
+        "suppressions": options.suppressions,
+        "time_limit": options.time_limit,
+        "allow_nothing": options.allow_nothing,
+        "arithmetic": options.arithmetic,
+    }
+    if options.script is not None:
+        return run_script(options.script, options.arguments, **rules)
+    options.json = None  # a file here, not what is printed
+    ops = tuple(op for op in find_and_say(options).ops if op.kernel)
+
+    def run_operations(check: Checking, _: Callable[[int], int]) -> int:
+        from zmlx.launch.hook import intercepting
+        from zmlx.testing.verify import verify
+
+        with intercepting(check):
+            found = verify("cpu", options.kernel, ops=ops, progress=show_progress)
+        _clear_progress()
+        print(found.text(terminal_width()))
+        return found.exit_code
+
+    return run_checked(run_operations, "no operation of the table", **rules)
 
 
 def run_lint(options: argparse.Namespace) -> int:
@@ -216,7 +267,8 @@ def run_golden_record(options: argparse.Namespace) -> int:
 
     _compat.import_mx()
     backend = options.backend or _compat.detect_backend()
-    recording = record(backend, _golden_dir(options), progress=show_progress)
+    ops = find_and_say(options).ops
+    recording = record(backend, _golden_dir(options), ops=ops, kernel=options.kernel, progress=show_progress)
     _clear_progress()
     print(recording.summary())
     return 0
@@ -239,7 +291,14 @@ def run_golden_compare(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_terminal
     from zmlx.testing.report.write import write_report
 
-    comparison = compare_live(_golden_dir(options), backend=options.backend, progress=show_progress)
+    project = find_and_say(options)
+    comparison = compare_live(
+        _golden_dir(options),
+        backend=options.backend,
+        ops=project.ops,
+        pending_until=project.pending_until,
+        progress=show_progress,
+    )
     _clear_progress()
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
@@ -255,7 +314,8 @@ def run_report(options: argparse.Namespace) -> int:
     from zmlx.testing.report.text import render_markdown, render_terminal
     from zmlx.testing.report.write import write_report
 
-    comparison = compare_recorded(_golden_dir(options))
+    project = find_and_say(options)
+    comparison = compare_recorded(_golden_dir(options), ops=project.ops, pending_until=project.pending_until)
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
     for path in filter(None, (options.html, options.markdown)):
@@ -306,7 +366,7 @@ def _golden_dir_option(parser: argparse.ArgumentParser) -> None:
         "--golden-dir",
         type=Path,
         metavar="DIR",
-        help="where the golden files are (default: golden_values here or beside the checkout's zmlx)",
+        help="where the golden files are (default: those of the project here: golden_values)",
     )
 
 
@@ -346,6 +406,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
     verify.add_argument("--json", action="store_true", help="print JSON")
+    ops_option(verify)
 
     check = add(commands, "check", "run a script with its kernels under the checker", CHECK, run_check)
     check.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON")
@@ -362,7 +423,16 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--allow-nothing", action="store_true", help="exit 0 also if the script launched no kernel to check"
     )
-    check.add_argument("script", type=Path, help="the Python script")
+    check.add_argument(
+        "--kernel",
+        default="*",
+        metavar="GLOB",
+        help="without a script: only operations of this name or pattern",
+    )
+    ops_option(check)
+    check.add_argument(
+        "script", type=Path, nargs="?", help="the Python script (default: the operations here)"
+    )
     check.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
 
     lint = add(commands, "lint", "what Metal's compiler would refuse in source text", LINT, run_lint)
@@ -377,7 +447,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     for action in (record, compare):
         _backend_option(action)
+        ops_option(action)
         _golden_dir_option(action)
+    record.add_argument(
+        "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern; others stay"
+    )
     brief = "rewrite files of an older schema in today's; values stay"
     _golden_dir_option(add(actions, "migrate", brief, GOLDEN, run_golden_migrate))
     compare.add_argument(
@@ -409,6 +483,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     report = add(commands, "report", "how well the recorded back ends agree", REPORT, run_report)
+    ops_option(report)
     _golden_dir_option(report)
     report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
@@ -421,6 +496,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
     _backend_option(bench)
+    ops_option(bench)
     bench.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
     )
@@ -430,6 +506,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="write BACKEND.md and BACKEND.json there"
     )
+    add_project_commands(lambda name, brief, text, run: add(commands, name, brief, text, run))
     return parser
 
 

@@ -298,10 +298,10 @@ def _cache() -> Iterator[Finding]:
 
 
 def find_golden_dir() -> Path:
-    """``golden_values`` in the working directory, else in the checkout that zmlx is used from."""
-    places = (Path.cwd(), Path(zmlx.__file__).parent.parent)
-    found = (place / "golden_values" for place in places)
-    return next((path for path in found if path.is_dir()), Path("golden_values"))
+    """That of the project of the working directory; without one, ``golden_values`` here or in zmlx's checkout."""
+    from zmlx.testing.project import find_project
+
+    return find_project().golden_dir
 
 
 def _age(date: str) -> str:

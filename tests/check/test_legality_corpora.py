@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import test_cuda_compile
 from language.row import kernels
 from language.table import ROWS
-from test_cuda_compile import KERNEL_OPS, catalogue_launches
+from test_cuda_compile import KERNEL_OPS
 
 from zmlx.check.legality.front_end import available
 from zmlx.check.legality.judge import judge
 from zmlx.launch import recording
+from zmlx.testing.launches import recorded_launches
 
 pytestmark = [
     pytest.mark.cpu,
@@ -25,10 +25,9 @@ NOT_METAL = {
 
 
 @pytest.mark.parametrize(("op", "dtype"), KERNEL_OPS, ids=[f"{op}-{dtype}" for op, dtype in KERNEL_OPS])
-def test_catalogue(op, dtype, monkeypatch):
+def test_catalogue(op, dtype):
     # What is launched depends on the back end: on CUDA chunks are packed, also of inputs that are small.
-    monkeypatch.setattr(test_cuda_compile, "recording", lambda _: recording("metal"))
-    for signature in {record.signature for record in catalogue_launches(op, dtype)}:
+    for signature in {record.signature for record in recorded_launches(op, dtype, "metal")}:
         judgement = judge(signature)
         assert [str(f) for f in judgement.findings] == []
         assert not judgement.unclear

@@ -20,12 +20,12 @@ from zmlx.launch import KernelCompileError, MetalKernel, NvrtcNotFoundError, cub
 from zmlx.launch.cuda import compile_cubin, cuda_text, make_plan
 from zmlx.launch.nvrtc import Nvrtc, find_nvrtc
 from zmlx.launch.records import LaunchRecord
+from zmlx.testing.cuda_compile import ARCHS
+from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import OpInfo, to_mx
+from zmlx.testing.opinfo import OpInfo
 
 pytestmark = pytest.mark.cpu
-
-ARCHS = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 
 KERNEL_OPS = [(op, dtype) for op in op_db if op.kernel for dtype in op.dtypes_on("cuda")]
 
@@ -94,36 +94,16 @@ def record(source: str, header: str = "", name: str = "k", **creation) -> Launch
     return records[0]
 
 
-def catalogue_launches(op: OpInfo, dtype: str) -> list[LaunchRecord]:
-    """Forward and backward of every sample of a kernel."""
-    import mlx.core as mx
-
-    with recording("cuda") as records:
-        for sample in op.sample_inputs():
-            arguments = to_mx(sample, dtype)
-
-            def call(*primals, arguments=arguments, sample=sample):
-                given = dict(zip(op.differentiable, primals, strict=True))
-                outputs = op.op(*(given.get(i, a) for i, a in enumerate(arguments)), **sample.kwargs)
-                return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-
-            primals = [arguments[i] for i in op.differentiable]
-            outputs = call(*primals)
-            if primals:
-                mx.vjp(call, primals, [mx.ones_like(output) for output in outputs])
-    return records
-
-
 @pytest.mark.parametrize(("op", "dtype"), KERNEL_OPS, ids=[f"{op}-{dtype}" for op, dtype in KERNEL_OPS])
 def test_catalogue(installed: Nvrtc, op: OpInfo, dtype: str) -> None:
-    compile_all(catalogue_launches(op, dtype), known(ARCHS, installed))
+    compile_all(recorded_launches(op, dtype, "cuda"), known(ARCHS, installed))
 
 
 def test_the_catalogue_is_compiled_whole() -> None:
     """The launches above reach every kernel that zmlx.kernels defines."""
     for module in pkgutil.iter_modules(zmlx.kernels.__path__):
         importlib.import_module(f"zmlx.kernels.{module.name}")
-    compiled = {r.kernel.name for op, dtype in KERNEL_OPS for r in catalogue_launches(op, dtype)}
+    compiled = {r.kernel.name for op, dtype in KERNEL_OPS for r in recorded_launches(op, dtype, "cuda")}
     made = {kernel.source.name for kernel in gc.get_objects() if type(kernel) is MetalKernel}
     defined = {name for name in made if name.startswith("zmlx_")}
     assert compiled == defined

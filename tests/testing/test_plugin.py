@@ -550,6 +550,78 @@ def registered(path, backend="cpu", **values):
     )
 
 
+CHECKING = """
+    def test_one(golden_registry):
+        golden_registry["check"]("softmax", {value}, rtol=1e-3)
+"""
+
+
+def test_check_compares_with_every_back_end_that_has_the_value(run, pytester):
+    directory = pytester.path / "golden_values"
+    registered(directory, softmax=[0.25, 0.75])
+    registered(directory, "cuda", softmax=[0.25, 0.75])
+    result = run("--backend", "cpu", source=CHECKING.format(value="[0.25, 0.75]"))
+    result.assert_outcomes(passed=1)
+    registered(directory, "cuda", softmax=[0.25, 0.5])
+    result = run("--backend", "cpu", source=CHECKING.format(value="[0.25, 0.75]"))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["golden value 'softmax', cpu against cuda's: *"])
+    result = run("--backend", "cpu", source=CHECKING.format(value="[0.3, 0.5]"))
+    result.stdout.fnmatch_lines(["golden value 'softmax', cpu against cpu's: *"])
+
+
+def test_check_fails_for_a_misspelt_name(run, pytester):
+    registered(pytester.path / "golden_values", softmax_basic=[0.25, 0.75])
+    registered(pytester.path / "golden_values", "cuda", softmax=[0.25, 0.75])
+    result = run("--backend", "cpu", source=CHECKING.format(value="[0.25, 0.75]"))
+    result.assert_outcomes(failed=1)
+    expected = (
+        "golden value 'softmax': nothing is recorded for it on cpu; 1 other names are. Did you mean "
+        "'softmax_basic'? If the name is right, record it: python -m pytest --golden-record --backend cpu"
+    )
+    result.stdout.fnmatch_lines([expected])
+
+
+def test_check_records_where_nothing_is_recorded(run, pytester):
+    source = CHECKING.format(value="[0.25, 0.75]")
+    result = run("--backend", "cpu", source=source)
+    result.assert_outcomes(failed=1)
+    expected = (
+        "golden value 'softmax': nothing is recorded for it on cpu, nor anything else, in *golden_values. If the "
+        "name is right, record it: *"
+    )
+    result.stdout.fnmatch_lines([expected])
+    run("--backend", "cpu", "--golden-record", source=source).assert_outcomes(passed=1)
+    run("--backend", "cpu", source=source).assert_outcomes(passed=1)
+
+
+def test_check_records_a_change_that_was_meant_if_other_back_ends_agree(run, pytester):
+    directory = pytester.path / "golden_values"
+    registered(directory, softmax=[0.5, 0.5])
+    run("--backend", "cpu", "--golden-record", source=CHECKING.format(value="[0.25, 0.75]")).assert_outcomes(
+        passed=1
+    )
+    registered(directory, "cuda", softmax=[0.5, 0.5])
+    result = run("--backend", "cpu", "--golden-record", source=CHECKING.format(value="[0.25, 0.75]"))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["golden value 'softmax', cpu against cuda's: *"])
+
+
+def test_the_golden_directory_is_that_of_the_project(run, pytester):
+    pytester.makepyprojecttoml('[tool.zmlx]\ngolden-dir = "data"\n')
+    registered(pytester.path / "data", softmax=[0.25, 0.75])
+    run("--backend", "cpu", source=CHECKING.format(value="[0.25, 0.75]")).assert_outcomes(passed=1)
+
+
+def test_a_wrong_key_in_pyproject_toml_is_a_usage_error(run, pytester):
+    pytester.makepyprojecttoml('[tool.zmlx]\ngolden_dir = "data"\n')
+    result = run(source=ONE_TEST)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *pyproject.toml, [[]tool.zmlx]: key 'golden_dir' is not known. Did you mean *"]
+    )
+
+
 def test_registry_reads_recorded_values_and_prefers_them(run, pytester):
     registered(pytester.path / "golden_values", softmax=[0.25, 0.75])
     source = """

@@ -11,7 +11,7 @@ import pytest
 
 from zmlx import _compat
 from zmlx.testing.opinfo import OpInfo, SampleInput
-from zmlx.testing.verify import Verification, VerifyError, select, verify
+from zmlx.testing.verify import Row, Verification, VerifyError, select, verify
 
 pytestmark = pytest.mark.cpu
 
@@ -225,3 +225,49 @@ def test_the_device_and_the_environment_are_restored(monkeypatch: pytest.MonkeyP
 
 def test_nothing_verified_is_not_a_success() -> None:
     assert Verification("cpu", {"device": "d", "mlx": "m", "tf32": "0"}, ()).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (None, "operation dtype samples forward ULP@RMS rms gradient ULP@RMS rms"),
+        (200, "operation dtype samples forward ULP@RMS rms gradient ULP@RMS rms"),
+        (71, "operation dtype samples forward ULP@RMS gradient ULP@RMS"),
+        (62, "operation dtype forward ULP@RMS gradient ULP@RMS"),
+        (30, "operation dtype"),
+        (5, "operation dtype"),
+    ],
+)
+def test_the_table_fits_the_terminal(width, head):
+    row = Row("mine.square", "bfloat16", 2, (0.5, 0.2), (0.5, 0.2), ())
+    about = {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}
+    lines = Verification("cpu", about, (row,)).text(width).splitlines()
+    assert lines[2].split() == head.split()
+    assert lines[3].endswith("  PASS")
+    assert width is None or width < 30 or len(lines[3]) <= width
+
+
+def test_an_oracle_of_mlx_operations_is_said():
+    row = Row("mine.square", "bfloat16", 2, (0.5, 0.2), None, (), "float32")
+    about = {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}
+    text = Verification("cpu", about, (row, row)).text()
+    assert "\noracle of MLX operations in float32, whose own rounding counts too: mine.square\n" in text
+
+
+@pytest.mark.parametrize(
+    ("field", "complaint"),
+    [
+        ("kernels", "zmlx_other was not launched on cpu."),
+        ("grad_kernels", "zmlx_other was not launched for the gradient."),
+    ],
+)
+def test_a_kernel_that_an_entry_names_must_run(field, complaint):
+    from dataclasses import replace
+
+    from zmlx.testing.op_db.softmax import OPS
+
+    (op,) = (op for op in OPS if op.kernel)
+    found = verify("cpu", dtype="float32", ops=[replace(op, **{field: ("zmlx_other",)})])
+    assert {failure.message.split(": ", 1)[1] for failure in found.failures} == {complaint}
+    assert not any("/no_" in failure.case for failure in found.failures)  # nothing to launch for
+    assert verify("cpu", dtype="float32", ops=[op]).ok

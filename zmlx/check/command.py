@@ -51,6 +51,46 @@ def run_script(
     """
     if not script.is_file():
         raise ValueError(f"There is no script {str(script)!r}.")
+    return run_checked(
+        lambda check, finish: _run(script, arguments, check, finish),
+        "the script",
+        json_file=json_file,
+        sarif_file=sarif_file,
+        suppressions=suppressions,
+        time_limit=time_limit,
+        colour=colour,
+        allow_nothing=allow_nothing,
+        arithmetic=arithmetic,
+    )
+
+
+def run_checked(
+    run: Callable[[Checking, Callable[[int], int]], int],
+    what: str,
+    *,
+    json_file: Path | None = None,
+    sarif_file: Path | None = None,
+    suppressions: Path | None = None,
+    time_limit: float = 60.0,
+    colour: bool | None = None,
+    allow_nothing: bool = False,
+    arithmetic: bool = False,
+) -> int:
+    """Run something under the checker and print what was found, as `run_script` does for a script.
+
+    Parameters
+    ----------
+    run : callable
+        Takes the check, which it puts in place, and what it must call with its exit status if the process ends in it.
+        Returns its exit status.
+    what : str
+        What it is, for "the script launched no Metal kernel".
+
+    Raises
+    ------
+    ValueError
+        The suppressions cannot be read.
+    """
     known = load_suppressions(suppressions) if suppressions is not None else None
     check = _ScriptCheck(time_limit, known, arithmetic)
 
@@ -66,7 +106,7 @@ def run_script(
             )
         if not check.launches and not allow_nothing:
             wrong.append(
-                "nothing was checked: the script launched no Metal kernel (one that runs by its reference only is "
+                f"nothing was checked: {what} launched no Metal kernel (one that runs by its reference only is "
                 "not checked). If that is meant, allow it with --allow-nothing"
             )
         print(check.report(sys.stdout.isatty() if colour is None else colour))
@@ -74,7 +114,7 @@ def run_script(
             print(line)
         return status or (1 if check.findings or wrong else 0)
 
-    return finish(_run(script, arguments, check, finish))
+    return finish(run(check, finish))
 
 
 class _ScriptCheck(Checking):

@@ -174,6 +174,17 @@ def region_text(signature: Signature) -> str:
     return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 
 
+def program_text(signature: Signature, single: bool) -> str:
+    """The translation unit that a launch compiles: `region_text` where threads meet and it can be had, else
+    `host_text`."""
+    if single or not _meets(signature) or os.environ.get(FIBERS_VARIABLE):
+        return host_text(signature, single)
+    try:
+        return region_text(signature)
+    except Unclear:
+        return host_text(signature, single)
+
+
 def _entry(
     signature: Signature,
     function: str,

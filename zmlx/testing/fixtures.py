@@ -124,9 +124,15 @@ def assert_allclose_cross_backend(record_error: Callable[..., None]) -> Callable
 
 
 @pytest.fixture
-def golden_registry(pytestconfig: pytest.Config) -> dict[str, Callable[..., Any]]:
-    """Named values across back ends and sessions, by three functions in a dict.
+def golden_registry(
+    pytestconfig: pytest.Config, assert_allclose_cross_backend: Callable[..., None]
+) -> dict[str, Callable[..., Any]]:
+    """Named values across back ends and sessions, by four functions in a dict.
 
+    ``["check"](name, value, rtol=None, atol=None, *, max_ulp=None)``
+        registers the value for the session's back end and compares it, as `assert_allclose_cross_backend`, with what is
+        recorded under that name: on this back end, where there must be something unless ``--golden-record`` is given,
+        and on every other that has it. A failure names the value and the back end.
     ``["register"](name, value, backend)``
         remembers a value; ``--golden-record`` writes it to ``registered-<backend>.json`` in the golden
         directory once the session has passed, if `backend` is the one that the session is on.
@@ -140,4 +146,30 @@ def golden_registry(pytestconfig: pytest.Config) -> dict[str, Callable[..., Any]
 
     state = pytestconfig.stash[_session.KEY]
     registry = GoldenRegistry(state.golden_dir, state.ledger, prefer_session=state.golden_record)
-    return {"register": registry.register, "get": registry.get, "all": registry.all}
+
+    def check(
+        name: str,
+        value: Any,
+        rtol: float | None = None,
+        atol: float | None = None,
+        *,
+        max_ulp: float | None = None,
+    ) -> None:
+        __tracebackhide__ = True
+        here = state.backend.name
+        registry.register(name, value, here)
+        recorded = registry.recorded(name)
+        if state.golden_record:
+            recorded.pop(here, None)  # about to be replaced
+        elif here not in recorded:
+            pytest.fail(registry.nothing_recorded(name, here), pytrace=False)
+        for backend in sorted(recorded, key=lambda backend: backend != here):
+            problem = ""
+            try:
+                assert_allclose_cross_backend(value, recorded[backend], rtol, atol, max_ulp=max_ulp)
+            except AssertionError as error:
+                problem = str(error)
+            if problem:
+                pytest.fail(f"golden value {name!r}, {here} against {backend}'s: {problem}", pytrace=False)
+
+    return {"check": check, "register": registry.register, "get": registry.get, "all": registry.all}

@@ -24,11 +24,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from zmlx.testing import mlx_oracle
 from zmlx.testing._formats import Float64Array, is_float, round_to
 from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
 from zmlx.testing.tolerance import Tolerance, default_tolerance
@@ -233,6 +234,9 @@ class OpInfo:
         What is supported. Claims are tested both ways: these work, other float dtypes raise.
     kernel : bool
         True for a zmlx kernel, whose launches are counted and must move; False for a stock MLX operation.
+    kernels, grad_kernels : tuple of str
+        Names, or shell patterns, of what a call and its gradient launch: each must be launched for every sample with
+        values, so that nothing else computes the result. Empty: any kernel will do, and for a gradient none.
     oracle_vjp : callable, optional
         ``oracle_vjp(*args, cotangent, **kwargs)`` returns a tuple with a float64 gradient for each of
         `differentiable`.
@@ -249,7 +253,15 @@ class OpInfo:
     deterministic : bool
         Whether two runs on one machine agree bit for bit.
     supports_vmap : bool
-        Whether ``mx.vmap`` works over axis 0.
+        Whether ``mx.vmap`` works over the first argument.
+    supports_compile : bool
+        Whether ``mx.compile`` works on the CPU, where it needs a ``reference=`` of the kernel; if not, it must raise.
+    refuses_other_dtypes : bool
+        Whether a first argument of a dtype that `dtypes` does not have raises TypeError or ValueError.
+    oracle_precision : str
+        "float64": `oracle` takes and returns NumPy arrays. "float32": it takes and returns MLX arrays of float32, and
+        runs on the CPU; it is as exact as MLX's own operations, which `verify` and reports say. `oracle_vjp` may then
+        be left out: it is `mx.vjp` of the oracle.
     out_dtype : callable
         Name of the output's dtype given the input's.
     bytes_moved, flops : callable, optional
@@ -270,6 +282,8 @@ class OpInfo:
     source: str
     dtypes: tuple[str, ...] | Mapping[str, tuple[str, ...]] = DEFAULT_DTYPES
     kernel: bool = True
+    kernels: tuple[str, ...] = ()
+    grad_kernels: tuple[str, ...] = ()
     oracle_vjp: Callable[..., tuple[Any, ...]] | None = None
     differentiable: tuple[int, ...] = ()
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
@@ -279,6 +293,9 @@ class OpInfo:
     layouts: tuple[Layout, ...] = LAYOUTS
     deterministic: bool = True
     supports_vmap: bool = True
+    supports_compile: bool = True
+    refuses_other_dtypes: bool = True
+    oracle_precision: Literal["float64", "float32"] = "float64"
     out_dtype: Callable[[str], str] = _same_dtype
     bytes_moved: Callable[[SampleInput, str], int] | None = None
     flops: Callable[[SampleInput, str], int] | None = None
@@ -287,7 +304,13 @@ class OpInfo:
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError(f"{self.name}: `source` must say where the formula comes from.")
-        if bool(self.differentiable) != (self.oracle_vjp is not None):
+        if self.oracle_precision not in ("float64", "float32"):
+            raise ValueError(
+                f"{self.name}: `oracle_precision` must be 'float64' (NumPy) or 'float32' (MLX operations), "
+                f"got {self.oracle_precision!r}."
+            )
+        derived = self.oracle_precision == "float32" and self.oracle_vjp is None
+        if not derived and bool(self.differentiable) != (self.oracle_vjp is not None):
             raise ValueError(f"{self.name}: give `oracle_vjp` and `differentiable` together, or neither.")
         if self.rivals is not None and self.bytes_moved is None:
             raise ValueError(f"{self.name}: `rivals` needs `bytes_moved`, by which a benchmark counts.")
@@ -335,10 +358,15 @@ class OpInfo:
 
     def expected(self, sample: SampleInput) -> tuple[Any, ...]:
         """What the oracle says of a `cast` sample: a tuple of float64 (or integer) arrays."""
+        if self.oracle_precision == "float32":
+            return mlx_oracle.values(self.oracle, sample.args, sample.kwargs)
         return _as_tuple(self.oracle(*sample.args, **sample.kwargs))
 
     def expected_vjp(self, sample: SampleInput, cotangent: Float64Array) -> tuple[Any, ...]:
         """The oracle's gradients of a `cast` sample, one for each of `differentiable`."""
+        if self.oracle_precision == "float32":
+            vjp, positions = self.oracle_vjp, self.differentiable
+            return mlx_oracle.gradients(self.oracle, vjp, positions, sample.args, sample.kwargs, cotangent)
         if self.oracle_vjp is None:
             raise ValueError(f"{self.name} has no oracle_vjp.")
         return _as_tuple(self.oracle_vjp(*sample.args, cotangent, **sample.kwargs))

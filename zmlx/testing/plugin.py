@@ -56,6 +56,9 @@ __all__ = [
     "record_error",
 ]
 
+# The asserts of generated tests explain themselves as those of a test module do.
+pytest.register_assert_rewrite("zmlx.testing.generated")
+
 _MISSING: pytest.StashKey[str] = pytest.StashKey()
 _WIRE = "zmlx"
 

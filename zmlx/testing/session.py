@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from zmlx import _compat
+from zmlx._settings import GOLDEN_DIR, SettingsError, find_settings
 from zmlx.testing.ledger import LaunchKey, Ledger
 from zmlx.testing.markers import SessionBackend, missing_reason, needed_backends
 
@@ -135,7 +136,7 @@ def create(config: pytest.Config) -> Session:
     Raises
     ------
     pytest.UsageError
-        For an unknown back end name, or a golden directory that does not exist.
+        For an unknown back end name, a golden directory that does not exist, or a ``[tool.zmlx]`` that cannot be used.
     """
     option = config.getoption("zmlx_backend")
     variable = os.environ.get(_compat.TEST_BACKEND_VARIABLE)
@@ -161,7 +162,11 @@ def create(config: pytest.Config) -> Session:
 def _golden_dir(config: pytest.Config) -> Path:
     given = config.getoption("zmlx_golden_dir")
     if not given:
-        return config.rootpath / "golden_values"
+        try:
+            settings = find_settings(config.rootpath)
+        except SettingsError as error:
+            raise pytest.UsageError(str(error)) from None
+        return settings.golden_dir if settings is not None else config.rootpath / GOLDEN_DIR
     directory: Path = config.invocation_params.dir / given
     if not config.getoption("zmlx_golden_record") and not directory.is_dir():
         raise pytest.UsageError(

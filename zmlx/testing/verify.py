@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from zmlx.testing._formats import round_to
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
+from zmlx.testing.launches import not_launched
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng, case_name, to_mx
 from zmlx.testing.selection import matches, resolve
 from zmlx.testing.tolerance import Agreement, compare, dtype_name
@@ -42,7 +43,7 @@ class Row:
     """All samples of one operation in one dtype.
 
     ``forward`` and ``gradient`` are (largest, root mean square) errors in ULPs at the RMS of the result; ``gradient``
-    is None for an operation without one.
+    is None for an operation without one. ``oracle_precision`` is that of the entry.
     """
 
     op: str
@@ -51,6 +52,7 @@ class Row:
     forward: tuple[float, float]
     gradient: tuple[float, float] | None
     failures: tuple[Failure, ...]
+    oracle_precision: str = "float64"
 
 
 @dataclass(frozen=True)
@@ -76,18 +78,28 @@ class Verification:
         """0 if `ok`, else 1."""
         return 0 if self.ok else 1
 
-    def text(self) -> str:
-        """The table, then each failure with a command that reproduces it, then the verdict."""
+    def text(self, width: int | None = None) -> str:
+        """The table, then each failure with a command that reproduces it, then the verdict.
+
+        Where the table is wider than `width`, columns are left out: the RMS errors first, then the counts.
+        """
         about = self.environment
         heading = f"{self.backend}: {about['device']}, MLX {about['mlx']}, TF32 {about['tf32']}"
         head = ("operation", "dtype", "samples", "forward ULP@RMS", "rms", "gradient ULP@RMS", "rms", "")
         table = [head, *(_cells(row) for row in self.rows)]
+        shown = next(
+            (columns for columns in _LAYOUTS if width is None or _table_width(table, columns) <= width),
+            _LAYOUTS[-1],
+        )
         widths = [max(len(line[i]) for line in table) for i in range(len(head))]
         lines = [heading, ""]
         for line in table:
-            left = [line[i].ljust(widths[i]) for i in (0, 1)]
-            right = [line[i].rjust(widths[i]) for i in range(2, len(head) - 1)]
-            lines.append("  ".join([*left, *right, line[-1]]).rstrip())
+            cells = [line[i].ljust(widths[i]) if i in _LEFT else line[i].rjust(widths[i]) for i in shown]
+            lines.append("  ".join(cells).rstrip())
+        weak = [row.op for row in self.rows if row.oracle_precision != "float64"]
+        if weak:
+            names = ", ".join(dict.fromkeys(weak))
+            lines += ["", f"oracle of MLX operations in float32, whose own rounding counts too: {names}"]
         for failure in self.failures:
             op, dtype, _ = failure.case.split("/")
             command = f"python -m zmlx verify --backend {self.backend} --kernel {op} --dtype {dtype}"
@@ -109,6 +121,15 @@ class Verification:
             "rows": [asdict(row) for row in self.rows],
         }
         return json.dumps(_finite(body), indent=2, allow_nan=False)
+
+
+#: Columns of the table that are shown: the first set that fits.
+_LAYOUTS = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 7), (0, 1, 3, 5, 7), (0, 1, 7))
+_LEFT = (0, 1, 7)
+
+
+def _table_width(table: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+    return sum(max(len(line[i]) for line in table) for i in columns) + 2 * (len(columns) - 1)
 
 
 def _count(number: int, noun: str) -> str:
@@ -199,6 +220,9 @@ def _forward(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[
     something = all(np.size(value) for value in (*sample.args, *truths))
     if op.kernel and not ran and something:
         return [Agreement(False, None, f"{case}: no kernel ran on {backend}; a fallback took its place.")]
+    absent = not_launched(op.kernels, launches, backend) if something else []
+    if absent:
+        return [Agreement(False, None, f"{case}: {', '.join(absent)} was not launched on {backend}.")]
     if len(outputs) != len(truths):
         return [Agreement(False, None, f"{case}: {len(outputs)} outputs, the oracle has {len(truths)}.")]
     return [
@@ -207,8 +231,10 @@ def _forward(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[
     ]
 
 
-def _gradient(op: OpInfo, sample: SampleInput, dtype: str) -> list[Agreement]:
+def _gradient(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[Agreement]:
     """One verdict for each differentiable argument, for a random cotangent that the case's name seeds."""
+    from zmlx.launch import watch
+
     mx = _compat.import_mx()
     case = case_name(op, dtype, sample)
     arguments = list(to_mx(sample, dtype))
@@ -220,8 +246,12 @@ def _gradient(op: OpInfo, sample: SampleInput, dtype: str) -> list[Agreement]:
     shape = np.shape(op.expected(sample)[0])
     cotangent = round_to(SampleRng(f"{op.name}/{sample.name}/cotangent").normal(shape), op.out_dtype(dtype))
     given = mx.array(cotangent.astype(np.float32)).astype(getattr(mx, op.out_dtype(dtype)))
-    _, gradients = mx.vjp(call, [arguments[i] for i in op.differentiable], [given])
-    mx.eval(gradients)
+    with watch() as launches:
+        _, gradients = mx.vjp(call, [arguments[i] for i in op.differentiable], [given])
+        mx.eval(gradients)
+    absent = not_launched(op.grad_kernels, launches, backend)
+    if absent and all(np.size(value) for value in sample.args):
+        return [Agreement(False, None, f"{case}: {', '.join(absent)} was not launched for the gradient.")]
     truths = op.expected_vjp(sample, cotangent)
     return [
         compare(
@@ -245,7 +275,7 @@ def _verify_row(op: OpInfo, dtype: str, backend: str, begin: Callable[[str], Non
         steps: dict[str, Callable[[], list[Agreement]]]
         steps = {"forward": lambda rounded=rounded: _forward(op, rounded, dtype, backend)}  # type: ignore[misc]
         if op.differentiable:
-            steps["gradient"] = lambda rounded=rounded: _gradient(op, rounded, dtype)  # type: ignore[misc]
+            steps["gradient"] = lambda rounded=rounded: _gradient(op, rounded, dtype, backend)  # type: ignore[misc]
         for direction, step in steps.items():
             try:
                 verdicts = step()
@@ -256,7 +286,8 @@ def _verify_row(op: OpInfo, dtype: str, backend: str, begin: Callable[[str], Non
                 if not verdict.ok:
                     failures.append(Failure(case, direction, verdict.message))
     gradient = tallies["gradient"].figures if op.differentiable else None
-    return Row(op.name, dtype, len(samples), tallies["forward"].figures, gradient, tuple(failures))
+    figures = tallies["forward"].figures
+    return Row(op.name, dtype, len(samples), figures, gradient, tuple(failures), op.oracle_precision)
 
 
 def verify(

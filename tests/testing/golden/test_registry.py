@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from zmlx.testing.golden import registry
-from zmlx.testing.golden.file import GoldenCase, GoldenError, load
+from zmlx.testing.golden.case import GoldenCase
+from zmlx.testing.golden.file import GoldenError, load
 from zmlx.testing.golden.registry import GoldenRegistry, encode, persist, prune, registered_path, stale_names
 from zmlx.testing.ledger import Ledger
 

@@ -1,6 +1,7 @@
 """Golden values: the file's form and everything that can be wrong with it, recording, comparing."""
 
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -14,10 +15,12 @@ import pytest
 
 from zmlx import _compat
 from zmlx.launch import metal_kernel
-from zmlx.testing.golden import file as golden_file
+from zmlx.testing.golden import checksum
 from zmlx.testing.golden import run as golden
+from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import Catalogue
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile
+from zmlx.testing.golden.comparison import Pending
+from zmlx.testing.golden.file import GoldenError, GoldenFile
 from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.tolerance import Tolerance, round_to
 
@@ -80,7 +83,9 @@ def edit(path, change):
     """Change the JSON and give it a right checksum again: what a careful cheater would do."""
     raw = json.loads(path.read_text())
     change(raw)
-    raw["checksum"] = golden_file._checksum(raw["schema"], raw["backend"], raw["environment"], raw["cases"])
+    for name, case in raw["cases"].items():
+        environment = {**raw["environment"], **case.get("environment", {})}
+        case["checksum"] = checksum.of_case(raw["backend"], name, environment, case)
     path.write_text(json.dumps(raw))
 
 
@@ -105,17 +110,17 @@ def test_text_of_a_file():
     )
     assert text.dumps().splitlines() == [
         "{",
-        '  "schema": 2,',
+        '  "schema": 3,',
         '  "backend": "cpu",',
         '  "environment": {',
         '    "date": "2026-01-01",',
         '    "mlx": "1.2"',
         "  },",
-        f'  "checksum": "{text.checksum()}",',
         '  "cases": {',
         '    "a": {',
         '      "dtype": "int32",',
         '      "shape": [1],',
+        f'      "checksum": "{text.checksum("a")}",',
         '      "values": [7]',
         "    },",
         '    "b": {',
@@ -124,6 +129,7 @@ def test_text_of_a_file():
         '      "input_hash": "abc",',
         '      "source_hash": "def",',
         '      "error": {"max_ulp": 0.5123, "rms": "inf"},',
+        f'      "checksum": "{text.checksum("b")}",',
         '      "values": [0.1, -0.0, "nan", "inf", "-inf", 3.0]',
         "    }",
         "  }",
@@ -189,14 +195,14 @@ TEXT = SMALL.dumps()
         (TEXT[: TEXT.index("1e-05") + 2], "is truncated"),
         (TEXT[: TEXT.index("checksum") + 20], "is truncated"),
         ("hello", "is not JSON: Expecting value in line 1, column 1"),
-        (TEXT.replace('"shape":', '"shape"'), r"is not JSON: Expecting ':' delimiter in line 11, column"),
-        ("[]", "is not a golden file: expected schema, backend, environment, checksum, cases, got a list"),
+        (TEXT.replace('"shape":', '"shape"'), r"is not JSON: Expecting ':' delimiter in line 10, column"),
+        ("[]", "is not a golden file: expected schema, backend, environment, cases, got a list"),
         ('{"schema": 1, "a": 2}', "is not a golden file: expected .*, got schema, a"),
         (
-            TEXT.replace('"schema": 2', '"schema": 3'),
-            "has schema 3; this zmlx reads schema 1 and 2. Use the zmlx that wrote",
+            TEXT.replace('"schema": 3', '"schema": 4'),
+            "has schema 4; this zmlx reads schema 1 to 3. Use the zmlx that wrote",
         ),
-        (TEXT.replace('"schema": 2', '"schema": true'), "has schema True"),
+        (TEXT.replace('"schema": 3', '"schema": true'), "has schema True"),
         (
             TEXT.replace('"backend": "cpu"', '"backend": "cpv"'),
             "is of back end 'cpv'; expected one of metal, cuda, cpu",
@@ -207,7 +213,7 @@ TEXT = SMALL.dumps()
         ),
         (
             TEXT.replace("2.5", "2.6"),
-            r"does not match its checksum: it says \w{12}…, its contents give \w{12}…",
+            r"case a: the case does not match its checksum\. A value or where it comes from was changed by hand",
         ),
         (TEXT.replace('"src"', '"srd"'), "does not match its checksum"),
         (
@@ -459,7 +465,7 @@ SQUARE_CASE = "made.square/float32/small"
     [
         (lambda c: c.pop(CASE), ["missing"], f"cpu.json lacks case {CASE}; record it again"),
         (
-            lambda c: c.update({"stock.sin/float32/a": c[CASE]}),
+            lambda c: c.update({"stock.sin/float32/a": dict(c[CASE])}),
             ["extra"],
             "cpu.json has, and op_db has not, the case stock.sin/float32/a; record",
         ),
@@ -501,7 +507,7 @@ def test_what_is_wrong_with_a_recorded_case_is_found(values, change, expected, m
     assert kinds(comparison) == expected
     text = "\n".join(comparison.summary_lines())
     assert message in text
-    assert f"golden values do not agree: {len(comparison.findings)} findings" in text
+    assert f"golden values do not agree: {len(comparison.findings)} finding" in text
 
 
 def test_many_missing_cases_are_one_finding(values):
@@ -511,6 +517,92 @@ def test_many_missing_cases_are_one_finding(values):
         "cpu.json lacks 5 cases made.square/float32/small, stock.argmax/float32/small, "
         "stock.exp/bfloat16/small and 2 more; record it again: python -m zmlx golden record --backend cpu"
     )
+
+
+def lacking(values, backend="cuda"):
+    """Values of another back end that lack two cases."""
+    as_backend(values, backend, lambda raw: [raw["cases"].pop(name) for name in (CASE, SQUARE_CASE)])
+
+
+def test_what_nobody_with_the_hardware_has_recorded_is_pending(values):
+    lacking(values)
+    until = datetime.date(2100, 1, 1)
+    for comparison in (
+        golden.compare_recorded(values, ops=OPS, pending_until=until),
+        golden.compare_live(values, backend="cpu", ops=OPS, pending_until=until),
+    ):
+        assert comparison.ok, comparison.summary_lines()
+        assert comparison.pending == (Pending("cuda", (SQUARE_CASE, CASE), until),)
+        lines = comparison.summary_lines()
+        assert (
+            f"pending: 2 cases that no one with cuda has recorded yet (until 2100-01-01, no failure): {SQUARE_CASE}, "
+            f"{CASE}; on such a machine: python -m zmlx golden record --backend cuda"
+        ) in lines
+        assert lines[-1].endswith("; 2 cases pending")
+
+
+@pytest.mark.parametrize(("days", "overdue"), [(-1, True), (0, True), (1, False)])
+def test_pending_ends_on_its_day(values, days, overdue):
+    lacking(values)
+    until = datetime.date.today() + datetime.timedelta(days=days)
+    comparison = golden.compare_recorded(values, ops=OPS, pending_until=until)
+    assert comparison.ok is not overdue
+    if overdue:
+        assert comparison.pending == ()
+        assert comparison.findings[0].message.startswith(
+            f"cuda.json (pending until {until}, which has come) lacks 2 cases {SQUARE_CASE}, {CASE}; record it again"
+        )
+
+
+def test_without_a_date_pending_never_ends(values):
+    lacking(values)
+    assert golden.compare_recorded(values, ops=OPS).pending[0].until is None
+
+
+def test_nothing_is_pending_for_a_back_end_at_hand(values, monkeypatch):
+    lacking(values)
+    here = {name: _compat.Availability(True, "here") for name in _compat.BACKENDS}
+    monkeypatch.setattr(_compat, "availability", lambda: here)
+    comparison = golden.compare_recorded(values, ops=OPS, pending_until=datetime.date(2100, 1, 1))
+    assert comparison.pending == ()
+    assert comparison.findings[0].message == (
+        f"cuda.json lacks 2 cases {SQUARE_CASE}, {CASE}; record it again: "
+        "python -m zmlx golden record --backend cuda"
+    )
+
+
+def test_one_kernel_is_recorded_and_the_others_stay(values, monkeypatch):
+    path = values / "cpu.json"
+    edit(path, lambda raw: raw["cases"].pop(SQUARE_CASE))
+    before = golden.load(path)
+    monkeypatch.setattr(
+        golden,
+        "describe_environment",
+        lambda backend: {**before.environment, "device": "another", "os": "Plan 9"},
+    )
+    recording = golden.record("cpu", path, ops=OPS, kernel="square")
+    assert (recording.added, recording.changed, recording.removed) == ((SQUARE_CASE,), (), ())
+    after = golden.load(path)
+    assert after.environment == before.environment
+    assert after.cases[SQUARE_CASE].environment == {"device": "another", "os": "Plan 9"}
+    assert {name: case for name, case in after.cases.items() if name != SQUARE_CASE} == before.cases
+    assert golden.compare_live(values, backend="cpu", ops=OPS).ok
+    again = golden.record("cpu", path, ops=OPS)
+    assert not any(case.environment for case in again.file.cases.values())
+
+
+def test_a_kernel_that_is_not_there_is_not_recorded(values):
+    with pytest.raises(
+        ValueError,
+        match=r"^No operation with golden cases matches 'cube'\. Known: stock\.exp, stock\.argmax, made",
+    ):
+        golden.record("cpu", values, ops=OPS, kernel="cube")
+
+
+def test_one_kernel_is_not_recorded_into_a_damaged_file(values):
+    (values / "cpu.json").write_text("{")
+    with pytest.raises(GoldenError, match="is truncated"):
+        golden.record("cpu", values, ops=OPS, kernel="square")
 
 
 def test_an_edited_value_fails_the_live_comparison(values):
@@ -541,8 +633,9 @@ def test_nothing_recorded_is_a_failure(tmp_path, file):
         (tmp_path / file).write_text("{}")
     comparison = golden.compare_live(tmp_path, backend="cpu", ops=OPS)
     assert not comparison.ok
+    beside = f" ({file} holds what tests registered)" if file else ""
     assert comparison.findings[0].message.startswith(
-        f"There is no usable golden file in {tmp_path}. Record one: "
+        f"There is no usable golden file in {tmp_path}{beside}. Record one: "
     )
 
 

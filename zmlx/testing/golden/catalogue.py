@@ -1,4 +1,4 @@
-"""The golden cases as op_db has them today, and what they give on this machine."""
+"""The golden cases as the table of operations has them today, and what they give on this machine."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from zmlx import _compat
 from zmlx.testing._formats import is_float
 from zmlx.testing.environment import TF32_VARIABLE
-from zmlx.testing.golden.file import GoldenCase, GoldenError
+from zmlx.testing.golden.case import GoldenCase
+from zmlx.testing.golden.file import GoldenError
 from zmlx.testing.opinfo import OpInfo, SampleInput, case_name, cases
+from zmlx.testing.selection import project_ops
 from zmlx.testing.tolerance import Agreement, Tolerance, as_float64, compare, dtype_name
 
 STOCK_SOURCE = "mlx"
@@ -77,11 +79,7 @@ class Catalogue:
     """The golden cases of some operations; each oracle runs once, whichever back ends are compared."""
 
     def __init__(self, ops: Iterable[OpInfo] | None = None) -> None:
-        if ops is None:
-            from zmlx.testing.op_db import op_db
-
-            ops = op_db
-        self.ops = tuple(ops)
+        self.ops = project_ops(ops)
         self._made: dict[str, Expectation] = {}
 
     def on(self, backend: str) -> dict[str, Expectation]:
@@ -178,6 +176,8 @@ def measure(expected: Expectation, backend: str) -> Measured:
         values, expected.oracle, dtype, expected.tolerance, name=f"{expected.name} on {backend}"
     )
     known: dict[str, Any] = {"input_hash": expected.input_hash, "source_hash": source}
+    if expected.op.oracle_precision != "float64":
+        known["oracle"] = expected.op.oracle_precision
     if verdict.stats is not None:
         known.update(max_ulp=verdict.stats.max_ulp, rms=verdict.stats.rms)
     return Measured(GoldenCase.from_array(values, dtype, **known), verdict)

@@ -9,7 +9,9 @@ of the MLX that recorded only: another version is another implementation, which 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,18 @@ from numpy.typing import NDArray
 
 from zmlx import _compat
 from zmlx.testing._formats import is_float, round_to
+from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import STOCK_SOURCE, Catalogue, Expectation, measure
-from zmlx.testing.golden.comparison import LIVE, ORACLE, CaseResult, Finding, Progress
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, check_directory, load
+from zmlx.testing.golden.comparison import (
+    LIVE,
+    ORACLE,
+    CaseResult,
+    Finding,
+    Pending,
+    Progress,
+    name_some,
+)
+from zmlx.testing.golden.file import GoldenError, GoldenFile, check_directory, load
 from zmlx.testing.tolerance import Tolerance, compare
 
 RATCHET = 2.0
@@ -30,13 +41,46 @@ FLOOR_OTHER_DEVICE = {"max_ulp": 2.0, "rms": 2.0}
 _RECORD = "python -m zmlx golden record"
 
 
+@dataclass(frozen=True)
+class Deadline:
+    """When a case that a recorded file lacks is a failure: at once for a back end that is available here, else from
+    `until` on, else never.
+
+    Attributes
+    ----------
+    at_hand : collection of str
+        Back ends that can record here.
+    until : datetime.date or None
+        The day from which a missing case of any back end is a failure.
+    today : datetime.date
+        The day that it is.
+    """
+
+    at_hand: Collection[str] = ()
+    until: datetime.date | None = None
+    today: datetime.date = field(default_factory=datetime.date.today)
+
+    @classmethod
+    def here(cls, until: datetime.date | None, *more: str) -> Deadline:
+        """With the back ends of this machine, and `more`."""
+        available = (name for name, state in _compat.availability().items() if state.available)
+        return cls(frozenset((*available, *more)), until)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether nothing is pending any more."""
+        return self.until is not None and self.today >= self.until
+
+
 class Checker:
     """Collects results and findings of one comparison."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, deadline: Deadline | None = None) -> None:
         self.catalogue = catalogue
+        self.deadline = deadline or Deadline()
         self.results: list[CaseResult] = []
         self.findings: list[Finding] = []
+        self.pending: list[Pending] = []
 
     def fail(self, kind: str, message: str, subject: str = "", case: str = "") -> None:
         """Keep a finding."""
@@ -59,7 +103,11 @@ class Checker:
             except GoldenError as error:
                 self.fail("file", str(error), backend)
         if not files:
-            self.fail("nothing", f"There is no usable golden file in {directory}. Record one: {_RECORD}")
+            registered = sorted(path.name for path in directory.glob("registered-*.json"))
+            beside = f" ({', '.join(registered)} holds what tests registered)" if registered else ""
+            self.fail(
+                "nothing", f"There is no usable golden file in {directory}{beside}. Record one: {_RECORD}"
+            )
         return files
 
     def judge(
@@ -100,7 +148,7 @@ class Checker:
         """Complete, current and true; needs no hardware."""
         backend, file = golden.backend, f"{golden.backend}.json"
         expectations = self.catalogue.on(backend)
-        self._fail_cases("missing", "lacks", backend, expectations.keys() - golden.cases.keys())
+        self._check_missing(backend, sorted(expectations.keys() - golden.cases.keys()))
         self._fail_cases(
             "extra", "has, and op_db has not, the", backend, golden.cases.keys() - expectations.keys()
         )
@@ -120,14 +168,21 @@ class Checker:
         what = "was recorded from another kernel source than today's:"
         self._fail_cases("stale source", what, backend, stale_sources)
 
+    def _check_missing(self, backend: str, missing: Sequence[str]) -> None:
+        deadline = self.deadline
+        if missing and backend not in deadline.at_hand and not deadline.is_past:
+            self.pending.append(Pending(backend, tuple(missing), deadline.until))
+            return
+        late = f"(pending until {deadline.until}, which has come) " if backend not in deadline.at_hand else ""
+        self._fail_cases("missing", f"{late}lacks", backend, missing)
+
     def _fail_cases(self, kind: str, what: str, backend: str, names: Iterable[str]) -> None:
         """One finding for all cases of a file that have the same trouble: it is cured for all at once."""
         ordered = sorted(names)
         if not ordered:
             return
-        shown = ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
         noun = "case" if len(ordered) == 1 else f"{len(ordered)} cases"
-        message = f"{backend}.json {what} {noun} {shown}; record it again: {_RECORD} --backend {backend}"
+        message = f"{backend}.json {what} {noun} {name_some(ordered)}; record it again: {_RECORD} --backend {backend}"
         self.fail(kind, message, backend, ordered[0])
 
     def _has_form(self, subject: str, expected: Expectation, case: GoldenCase) -> bool:
@@ -193,14 +248,16 @@ class Checker:
     ) -> None:
         """The error must not have grown beyond twice what this back end recorded."""
 
-        def same(*facts: str) -> bool:
-            return all(environment.get(fact) == recorded.environment.get(fact) for fact in facts)
-
-        floors = FLOOR_SAME_DEVICE if same("device", "architecture") else FLOOR_OTHER_DEVICE
         for name, case in live.items():
             before = recorded.cases.get(name)
             if before is None or before.input_hash != case.input_hash:
                 continue
+            then = recorded.environment_of(name)
+
+            def same(*facts: str, then: Mapping[str, str] = then) -> bool:
+                return all(environment.get(fact) == then.get(fact) for fact in facts)
+
+            floors = FLOOR_SAME_DEVICE if same("device", "architecture") else FLOOR_OTHER_DEVICE
             if case.source_hash == STOCK_SOURCE and not same("mlx"):
                 continue
             for figure, floor in floors.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import datetime
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zmlx.testing.golden.file import GoldenFile
@@ -63,6 +64,40 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Pending:
+    """Cases that a recorded file lacks, for no one with its hardware has recorded them yet: no failure.
+
+    Attributes
+    ----------
+    backend : str
+        Whose file it is; never one that is available here.
+    cases : tuple of str
+        In order of their names.
+    until : datetime.date or None
+        From then on it is a failure; None for never.
+    """
+
+    backend: str
+    cases: tuple[str, ...]
+    until: datetime.date | None = None
+
+    def message(self) -> str:
+        """One sentence: how many, until when, which, what to do."""
+        count = f"{len(self.cases)} {'case' if len(self.cases) == 1 else 'cases'}"
+        until = f"until {self.until}, " if self.until else ""
+        return (
+            f"{count} that no one with {self.backend} has recorded yet ({until}no failure): {name_some(self.cases)}; "
+            f"on such a machine: python -m zmlx golden record --backend {self.backend}"
+        )
+
+
+def name_some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+@dataclass(frozen=True)
 class PairSummary:
     """All cases of one pair: how many, how many identical, and the worst."""
 
@@ -89,6 +124,8 @@ class Comparison:
         Every pair of values that was compared.
     findings : tuple of Finding
         Everything that is wrong.
+    pending : tuple of Pending
+        What nobody with the hardware has recorded yet.
     """
 
     live_backend: str
@@ -96,6 +133,7 @@ class Comparison:
     environment: Mapping[str, str]
     results: tuple[CaseResult, ...]
     findings: tuple[Finding, ...]
+    pending: tuple[Pending, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -155,13 +193,17 @@ class Comparison:
             name, *figures, case = row
             padded = [text.rjust(width) for text, width in zip(figures, widths[1:4], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *padded, case]))
+        lines += [f"pending: {pending.message()}" for pending in self.pending]
         lines += [f"FAIL {finding.kind}: {finding.message}" for finding in self.findings]
         if self.ok:
+            waiting = sum(len(pending.cases) for pending in self.pending)
             lines.append(
                 f"golden values agree: {len(self.results)} comparisons, nothing outside its tolerance"
+                + (f"; {waiting} cases pending" if waiting else "")
             )
         elif self.findings:
-            lines.append(f"golden values do not agree: {len(self.findings)} findings")
+            count = len(self.findings)
+            lines.append(f"golden values do not agree: {count} {'finding' if count == 1 else 'findings'}")
         else:
             lines.append("nothing was compared, which is a failure: op_db has no golden case here")
         return lines

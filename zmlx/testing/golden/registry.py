@@ -10,12 +10,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zmlx import _compat
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, check_directory, load, save
+from zmlx._settings import did_you_mean
+from zmlx.testing.golden.case import GoldenCase
+from zmlx.testing.golden.file import GoldenError, GoldenFile, check_directory, load, save
 from zmlx.testing.ledger import Ledger
 from zmlx.testing.tolerance import as_float64, dtype_name, is_complex, is_float
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def registered_path(directory: Path, backend: str) -> Path:
@@ -109,6 +114,27 @@ class GoldenRegistry:
         _compat.check_backend_name(backend, "golden_registry")
         case = self._merged(backend).get(name)
         return None if case is None else _plain(case)
+
+    def recorded(self, name: str) -> dict[str, NDArray[Any]]:
+        """What the files have for `name`, by back end; values of this session do not count.
+
+        Raises
+        ------
+        zmlx.testing.golden.file.GoldenError
+            If a recorded file cannot be used.
+        """
+        cases = {backend: self._recorded(backend).get(name) for backend in _compat.BACKENDS}
+        return {backend: case.array() for backend, case in cases.items() if case is not None}
+
+    def nothing_recorded(self, name: str, backend: str) -> str:
+        """What to say where `name` has no recorded value on `backend`."""
+        known = self._recorded(backend)
+        there = f"; {len(known)} other names are" if known else f", nor anything else, in {self._directory}"
+        return (
+            f"golden value {name!r}: nothing is recorded for it on {backend}{there}."
+            f"{did_you_mean(name, known)} If the name is right, record it: python -m pytest --golden-record "
+            f"--backend {backend}"
+        )
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Every value that `get` would find, as {back end: {name: value}}."""

@@ -1,7 +1,8 @@
 """Recording golden values and comparing them: live against recorded, recorded against each other.
 
 ========  ================================================================================================
-complete  a file has exactly the golden cases that op_db gives its back end
+complete  a file has exactly the golden cases that the operations give its back end; what it lacks is pending while no
+          machine of that kind is at hand, until the project's date
 current   the input hash and the kernel source hash of every case are those of today
 true      recorded values are within the tolerance of the float64 oracle, and the recorded error is theirs
 live      the values of this machine are within the tolerance of the oracle and of every recorded file
@@ -15,17 +16,20 @@ Metal is the reference. Until a Mac has recorded ``metal.json``, the oracle is, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zmlx import _compat
 from zmlx.testing.environment import describe_environment
+from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import Catalogue, measure, working_on
-from zmlx.testing.golden.checks import Checker
+from zmlx.testing.golden.checks import Checker, Deadline
 from zmlx.testing.golden.comparison import LIVE, CaseResult, Comparison, Progress
-from zmlx.testing.golden.file import GoldenCase, GoldenError, GoldenFile, load, save
+from zmlx.testing.golden.file import GoldenError, GoldenFile, load, save
 from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.selection import matches
 
 __all__ = [
     "CaseResult",
@@ -80,9 +84,10 @@ def record(
     path: str | Path,
     *,
     ops: Iterable[OpInfo] | None = None,
+    kernel: str = "*",
     progress: Progress | None = None,
 ) -> Recording:
-    """Compute every golden case on `backend` and write its golden file.
+    """Compute golden cases on `backend` and write its golden file.
 
     Nothing is written unless all cases ran and are within the tolerance of the oracle.
 
@@ -93,7 +98,10 @@ def record(
     path : path-like
         The file, or a directory for ``<backend>.json`` in it.
     ops : iterable of OpInfo, optional
-        Instead of op_db.
+        Instead of the project's.
+    kernel : str
+        A shell pattern for operations, with or without their family. What is recorded of the others stays as it is,
+        and each new case says where it comes from as far as that differs from the file's environment.
     progress : callable, optional
         Called as ``progress(done, total, name)`` before each case.
 
@@ -114,9 +122,13 @@ def record(
     if target.suffix != ".json":
         target = target / f"{backend}.json"
     with working_on(backend):
-        expectations = Catalogue(ops).on(backend)
-        if not expectations:
+        every = Catalogue(ops).on(backend)
+        if not every:
             raise GoldenError(f"There is no golden case for {backend}: no OpInfo names golden_samples.")
+        expectations = {name: case for name, case in every.items() if matches(case.op.name, kernel)}
+        if not expectations:
+            known = ", ".join(dict.fromkeys(case.op.name for case in every.values()))
+            raise ValueError(f"No operation with golden cases matches {kernel!r}. Known: {known}.")
         recorded = {}
         for done, expected in enumerate(expectations.values()):
             if progress is not None:
@@ -126,9 +138,14 @@ def record(
                 raise GoldenError(f"Not recorded, for it is wrong. {measured.verdict.message}")
             recorded[expected.name] = measured.case
         golden = GoldenFile(backend, describe_environment(backend), recorded)
-    before: Mapping[str, GoldenCase] = {}
-    with contextlib.suppress(GoldenError):  # absent or damaged: recording again is the advice for both
-        before = load(target, backend=backend).cases
+    old = GoldenFile(backend)
+    if kernel == "*":
+        with contextlib.suppress(GoldenError):  # absent or damaged: recording again is the advice for both
+            old = load(target, backend=backend)
+    elif target.exists():
+        old = load(target, backend=backend)
+        golden = _with_others(golden, old, kernel)
+    before, recorded = old.cases, dict(golden.cases)
     save(golden, target)
     both = sorted(before.keys() & recorded.keys())
     return Recording(
@@ -140,8 +157,33 @@ def record(
     )
 
 
-def compare_recorded(directory: str | Path, *, ops: Iterable[OpInfo] | None = None) -> Comparison:
-    """Check the recorded files of a directory against op_db, the oracle and each other; nothing is run.
+def _with_others(new: GoldenFile, old: GoldenFile, kernel: str) -> GoldenFile:
+    """The cases of `old` that `kernel` does not mean, with those of `new`."""
+    others = {name: case for name, case in old.cases.items() if not matches(name.partition("/")[0], kernel)}
+    names = {*new.environment, *old.environment}
+    own = {key: new.environment.get(key, "") for key in names}
+    differs = {key: value for key, value in own.items() if value != old.environment.get(key, "")}
+    added = {name: replace(case, environment=differs) for name, case in new.cases.items()}
+    return GoldenFile(new.backend, old.environment, {**others, **added})
+
+
+def compare_recorded(
+    directory: str | Path,
+    *,
+    ops: Iterable[OpInfo] | None = None,
+    pending_until: datetime.date | None = None,
+) -> Comparison:
+    """Check the recorded files of a directory against the operations, the oracle and each other; nothing is run.
+
+    Parameters
+    ----------
+    directory : path-like
+        Where ``<backend>.json`` are.
+    ops : iterable of OpInfo, optional
+        Instead of the project's.
+    pending_until : datetime.date, optional
+        The day from which a case that no one with the hardware has recorded is a failure. For a back end that is
+        available here it always is.
 
     Returns
     -------
@@ -153,12 +195,12 @@ def compare_recorded(directory: str | Path, *, ops: Iterable[OpInfo] | None = No
     GoldenError
         If the directory cannot be read. A damaged file in it is a finding of the comparison.
     """
-    checker = Checker(Catalogue(ops))
+    checker = Checker(Catalogue(ops), Deadline.here(pending_until))
     files = checker.load_directory(Path(directory))
     for golden in files.values():
         checker.check_file(golden)
     checker.check_pairs(files)
-    return Comparison("", files, {}, tuple(checker.results), tuple(checker.findings))
+    return Comparison("", files, {}, tuple(checker.results), tuple(checker.findings), tuple(checker.pending))
 
 
 def compare_live(
@@ -166,6 +208,7 @@ def compare_live(
     *,
     backend: str | None = None,
     ops: Iterable[OpInfo] | None = None,
+    pending_until: datetime.date | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run every golden case here; compare with the oracle and with every recorded file. The files themselves
@@ -178,7 +221,9 @@ def compare_live(
     backend : str, optional
         The back end to run on; that of `zmlx._compat.detect_backend` unless given.
     ops : iterable of OpInfo, optional
-        Instead of op_db.
+        Instead of the project's.
+    pending_until : datetime.date, optional
+        As for `compare_recorded`.
     progress : callable, optional
         Called as ``progress(done, total, name)`` before each case.
 
@@ -197,7 +242,7 @@ def compare_live(
     name = backend or _compat.detect_backend()
     if name == "unknown":
         _compat.import_mx()  # raises, and says what to install
-    checker = Checker(Catalogue(ops))
+    checker = Checker(Catalogue(ops), Deadline.here(pending_until, name))
     files = checker.load_directory(Path(directory))
     for golden in files.values():
         checker.check_file(golden)
@@ -216,7 +261,9 @@ def compare_live(
             f"python -m zmlx golden record --backend {name}",
             name,
         )
-    return Comparison(name, files, environment, tuple(checker.results), tuple(checker.findings))
+    return Comparison(
+        name, files, environment, tuple(checker.results), tuple(checker.findings), tuple(checker.pending)
+    )
 
 
 def compare_files(

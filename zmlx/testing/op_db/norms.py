@@ -116,6 +116,8 @@ OPS = (
     OpInfo(
         name="norms.rmsnorm",
         op=kernel("norms", "rmsnorm"),
+        kernels=("zmlx_rmsnorm",),
+        grad_kernels=("zmlx_rmsnorm_vjp", "zmlx_column_sum"),
         oracle=_rmsnorm,
         oracle_vjp=_rmsnorm_vjp,
         differentiable=(0, 1),
@@ -140,6 +142,8 @@ OPS = (
     OpInfo(
         name="norms.layernorm",
         op=kernel("norms", "layernorm"),
+        kernels=("zmlx_layernorm",),
+        grad_kernels=("zmlx_layernorm_vjp", "zmlx_column_sum"),
         oracle=_layernorm,
         oracle_vjp=_layernorm_vjp,
         differentiable=(0, 1, 2),

@@ -59,6 +59,7 @@ OPS = (
     OpInfo(
         name="reductions.sum_lastdim",
         op=kernel("reductions", "sum_lastdim"),
+        kernels=("zmlx_sum",),
         oracle=_sum,
         oracle_vjp=_sum_vjp,
         differentiable=(0,),

@@ -56,6 +56,8 @@ OPS = (
     OpInfo(
         name="softmax.softmax_lastdim",
         op=kernel("softmax", "softmax_lastdim"),
+        kernels=("zmlx_softmax",),
+        grad_kernels=("zmlx_softmax_vjp",),
         oracle=softmax,
         oracle_vjp=_softmax_vjp,
         differentiable=(0,),

@@ -148,6 +148,8 @@ def _entry(name: str, **fields: Any) -> OpInfo:
     return OpInfo(
         name=f"transformer.{name}",
         op=kernel("transformer", name),
+        kernels=(f"zmlx_{name}*",),  # geglu has a kernel for each form
+        grad_kernels=(f"zmlx_{name}*_vjp",),
         differentiable=(0,),
         bytes_moved=_bytes_moved,
         **fields,

@@ -1,0 +1,71 @@
+"""The tables of the documentation, between their comments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from zmlx.scaffold import tables
+from zmlx.scaffold.render import ScaffoldError
+
+pytestmark = pytest.mark.cpu
+
+BEGIN, END = "<!-- zmlx one: begin -->", "<!-- zmlx one: end -->"
+
+
+def test_what_stands_between_the_comments_is_replaced() -> None:
+    text = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert tables.replaced(text, "one", "| new |", "x.md") == f"before\n{BEGIN}\n| new |\n{END}\nafter\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"], ids=range(5)
+)
+def test_comments_that_do_not_pair(text: str) -> None:
+    with pytest.raises(
+        ScaffoldError, match=r"^x\.md needs one line '<!-- zmlx one: begin -->' and after it one line"
+    ):
+        tables.replaced(text, "one", "new", "x.md")
+
+
+def test_only_stale_files_are_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text(f"{BEGIN}\nold\n{END}\n")
+    made = {("a.md", "one"): lambda root: "new", ("b.md", "one"): lambda root: "old"}
+    monkeypatch.setattr(tables, "TABLES", made)
+    assert tables.rewrite(tmp_path) == ["a.md"]
+    assert (tmp_path / "a.md").read_text() == f"{BEGIN}\nnew\n{END}\n"
+    assert tables.rewrite(tmp_path) == []
+
+
+def test_a_kernel_s_row_comes_from_its_signature_and_docstring(tmp_path: Path) -> None:
+    folder = tmp_path / "zmlx" / "kernels"
+    folder.mkdir(parents=True)
+    source = '''
+def rmsnorm(x, weight, eps=1e-3):
+    """The ``x`` over | its size. More.
+
+    Parameters
+    ----------
+    x
+        Shape (..., 2 * D), any.
+    weight
+        Shape (D,).
+
+    Returns
+    -------
+    Of x's shape.
+    """
+'''
+    (folder / "norms.py").write_text(source)
+    from zmlx.testing import op_db
+
+    only = tuple(op for op in op_db.op_db if op.name == "norms.rmsnorm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(op_db, "op_db", only)
+        row = tables.kernels(tmp_path).splitlines()[-1]
+    assert row.startswith(
+        "| `norms.rmsnorm(x, weight, eps=1e-3)` | (…, 2D), (D) → (…, 2D) | The `x` over \\| its size | Zhang and "
+    )
+    assert "[arXiv:1910.07467](https://arxiv.org/abs/1910.07467)" in row

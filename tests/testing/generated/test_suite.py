@@ -1,0 +1,266 @@
+"""`opinfo_tests` in a project of one's own: what it writes, and that each subject notices what it is there for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from zmlx.testing import opinfo_tests
+from zmlx.testing.op_db import op_db
+
+pytestmark = pytest.mark.cpu
+
+#: A table of one kernel, and of faults that can be planted into it by the name of a function.
+TABLE = """
+import mlx.core as mx
+import numpy as np
+import zmlx
+from zmlx.testing import ErrorInput, OpInfo, SampleInput
+
+SOURCE = "uint i = thread_position_in_grid.x; out[i] = x[i] * x[i];"
+BACKWARD = "uint i = thread_position_in_grid.x; dx[i] = 2 * x[i] * dy[i];"
+ONE_WRONG = BACKWARD.replace("2 *", "3 *")
+
+
+def run(name, inputs, source):
+    x = inputs[0]
+    if x.size == 0:
+        return mx.zeros_like(x)
+    kernel = zmlx.metal_kernel(name, ["x", "dy"][: len(inputs)], ["dx" if len(inputs) > 1 else "out"], source)
+    return kernel(
+        inputs=inputs, grid=(x.size, 1, 1), threadgroup=(64, 1, 1), output_shapes=[x.shape], output_dtypes=[x.dtype]
+    )[0]
+
+
+def square(x, source=SOURCE, backward=BACKWARD, check=True, scale=1.0):
+    if check and x.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+        raise TypeError(f"square takes floats, got {x.dtype}")
+
+    @mx.custom_function
+    def call(x):
+        return run("square", [x], source) * scale
+
+    @call.vjp
+    def call_vjp(primals, cotangent, _):
+        return run("square_vjp", [primals, cotangent], backward)
+
+    return call(x)
+
+
+def in_memory_order(x):
+    # A fault: strides are not looked at.
+    return mx.array(np.asarray(x.astype(mx.float32)).ravel("K").reshape(x.shape)).astype(x.dtype)
+
+
+def by_operations(x):
+    # A fault: the forward is the kernel, the gradient is MLX's.
+    @mx.custom_function
+    def call(x):
+        return run("square", [x], SOURCE)
+
+    @call.vjp
+    def call_vjp(primals, cotangent, _):
+        return 2 * primals * cotangent
+
+    return call(x)
+
+
+def samples(rng):
+    yield SampleInput("small", (rng("small").normal((4, 8)),))
+    yield SampleInput("special", (np.array([[np.nan, np.inf], [-0.0, 1.0]]),))
+    yield SampleInput("empty", (np.zeros((0, 8)),))
+
+
+def table(op=square, **more):
+    return (
+        OpInfo(
+            **{
+                **dict(
+                    name="mine.square",
+                    op=op,
+                    oracle=np.square,
+                    oracle_vjp=lambda x, dy: (2 * x * dy,),
+                    differentiable=(0,),
+                    samples=samples,
+                    source="the definition",
+                    error_inputs=(
+                        ErrorInput("integer", lambda: (mx.ones(3, mx.int32),), TypeError,
+                                   "square takes floats, got mlx.core.int32"),
+                    ),
+                    supports_vmap=False,
+                    supports_compile=False,
+                ),
+                **more,
+            }
+        ),
+    )
+"""
+
+EVERYTHING = {
+    *(
+        "test_forward",
+        "test_gradient",
+        "test_layouts",
+        "test_runs_repeat",
+        "test_joint_evaluation",
+        "test_vmap",
+    ),
+    *("test_compile", "test_errors", "test_other_dtypes_are_refused"),
+}
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
+    """``project("table(...)")`` runs the tests of that table."""
+
+    def run(table: str, only: str = "mine") -> pytest.RunResult:
+        pytester.makepyfile(mine=TABLE)
+        pytester.makepyfile(
+            f"from mine import *\nfrom zmlx.testing import opinfo_tests\nopinfo_tests({table})\n"
+        )
+        options = (
+            "-p",
+            "zmlx.testing.plugin",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--backend=cpu",
+            "-rA",
+        )
+        # Not in this process: the launchers would be imported a second time beside the first.
+        return pytester.runpytest_subprocess(*options, "-k", only)
+
+    return run
+
+
+def test_everything_is_generated_for_a_table_of_ones_own(project: Callable[..., pytest.RunResult]) -> None:
+    found = project("table()")
+    found.assert_outcomes(passed=9 + 9 + 12 + 3 + 3 + 1 + 1 + 1)
+    for name in EVERYTHING - {"test_vmap"}:
+        assert f"::{name}[mine.square" in found.stdout.str()
+    assert "test_vmap" not in found.stdout.str()
+
+
+def test_names_are_those_that_ops_db_has() -> None:
+    namespace: dict[str, object] = {}
+    opinfo_tests(op_db, namespace)
+    assert set(namespace) == {*EVERYTHING, "zmlx_claimed"}
+
+
+def test_a_second_call_is_refused() -> None:
+    namespace: dict[str, object] = {}
+    opinfo_tests(op_db, namespace)
+    with pytest.raises(
+        ValueError, match=r"^opinfo_tests: the module has a test_forward already\. .*\(\*OPS, \*MORE\)"
+    ):
+        opinfo_tests(op_db, namespace)
+
+
+def test_an_empty_table_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected at least one OpInfo, got an empty table"):
+        opinfo_tests((), {})
+
+
+@pytest.mark.parametrize(
+    ("table", "failed", "complaint"),
+    [
+        pytest.param(
+            "table(lambda x: square(x, scale=1.01))", "test_forward", "outside the tolerance", id="value"
+        ),
+        pytest.param(
+            "table(lambda x: mx.square(x))", "test_forward", "no kernel was launched", id="fallback"
+        ),
+        pytest.param(
+            "table(lambda x: square(x, SOURCE.replace('out[i]', 'if (i % 2) out[i]')))",
+            "test_forward",
+            "got nan",
+            id="unwritten",
+        ),
+        pytest.param(
+            "table(lambda x: square(x).astype(mx.float32))",
+            "test_forward",
+            "the entry promises float16",
+            id="dtype",
+        ),
+        pytest.param(
+            "table(lambda x: square(x, backward=ONE_WRONG))",
+            "test_gradient",
+            "are outside the tolerance",
+            id="gradient",
+        ),
+        pytest.param(
+            "table(kernels=('cube',))",
+            "test_forward",
+            "mine.square/float32/small: cube was not launched",
+            id="kernel",
+        ),
+        pytest.param(
+            "table(kernels=('square_*',))", "test_forward", "square_* was not launched", id="pattern"
+        ),
+        pytest.param(
+            "table(by_operations, grad_kernels=('square_vjp',))",
+            "test_gradient",
+            "square_vjp was not launched for the gradient",
+            id="backward",
+        ),
+        pytest.param(
+            "table(lambda x: square(x, check=False))",
+            "test_other_dtypes_are_refused",
+            "raise TypeError for it, claim it, or say refuses_other_dtypes=False",
+            id="claim",
+        ),
+        pytest.param("table(supports_compile=True)", "test_compile", "reference", id="compile"),
+        pytest.param("table(supports_vmap=True)", "test_vmap", "reference", id="vmap"),
+        pytest.param(
+            "table(lambda x: square(x) + mx.random.uniform(0, 1e-6))",
+            "test_runs_repeat",
+            "two runs",
+            id="repeat",
+        ),
+        pytest.param(
+            "table(lambda x: square(in_memory_order(x)), differentiable=(), oracle_vjp=None)",
+            "test_layouts",
+            "against row",
+            id="layout",
+        ),
+    ],
+)
+def test_a_fault_is_noticed(
+    table: str, failed: str, complaint: str, project: Callable[..., pytest.RunResult]
+) -> None:
+    found = project(table, failed)
+    text = found.stdout.str()
+    assert f"FAILED test_a_fault_is_noticed.py::{failed}[mine.square" in text
+    assert complaint in text
+
+
+def test_a_dtype_that_is_not_claimed_here_is_skipped_with_the_reason(
+    project: Callable[..., pytest.RunResult],
+) -> None:
+    found = project(
+        "table(dtypes={'cpu': ('float32',), 'metal': ('float32', 'float16')}, refuses_other_dtypes=False)"
+    )
+    assert "mine.square does not claim float16 on cpu" in found.stdout.str()
+    assert found.ret == 0
+
+
+def test_an_oracle_of_mlx_operations(project: Callable[..., pytest.RunResult]) -> None:
+    """Its gradient is MLX's own, and a wrong one is noticed."""
+    oracle = "oracle_vjp=None, oracle_precision='float32'"
+    project(f"table(oracle=mx.square, {oracle})").assert_outcomes(passed=39)
+    found = project(f"table(oracle=lambda x: x * mx.abs(x), {oracle})")
+    assert "::test_gradient[mine.square-float32-small]" in found.stdout.str()
+    assert found.parseoutcomes()["failed"] >= 6
+
+
+def test_tolerances_of_the_project_count(
+    project: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    wrong = "table(lambda x: square(x, scale=1.0001), dtypes=('float32',))"
+    assert "are outside the tolerance" in project(wrong, "test_forward").stdout.str()
+    pytester.makepyprojecttoml(
+        '[tool.zmlx.tolerances]\n"mine.*" = { float32 = { rtol = 1e-3, atol = 1e-5, reason = "a fast square" } }\n'
+    )
+    assert "are outside the tolerance" not in project(wrong, "test_forward").stdout.str()

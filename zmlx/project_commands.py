@@ -1,0 +1,160 @@
+"""The commands for a project of one's own: ``python -m zmlx init | new-kernel | show | cuda-compile``.
+
+Each calls the module that does the work. `zmlx.__main__` puts them beside the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from zmlx import _compat
+
+if TYPE_CHECKING:
+    from zmlx.testing.project import Project
+
+Run = Callable[[argparse.Namespace], int]
+
+INIT = """\
+Make this folder a project whose kernels are tested on Metal, CUDA and CPU: a package with one kernel and its OpInfo,
+a test module, a noxfile, a folder for golden values, a GitHub workflow, and [tool.zmlx] in pyproject.toml. A file that
+is there already is kept as it is.
+
+examples:
+  python -m zmlx init                                the package is named after the folder
+  python -m zmlx init --name mykernels
+
+Exit status 0: written, or kept. 1: a file cannot be written. 2: the name is none that Python can import.
+"""
+
+NEW_KERNEL = """\
+Write a kernel and its OpInfo from a template that passes its tests. In zmlx's checkout they go to
+zmlx/kernels/FAMILY.py and zmlx/testing/op_db/FAMILY.py; in a project of one's own to the module of its table. Then
+change the formula, in kernel, oracle and gradient. A family that is there already is added to.
+
+examples:
+  python -m zmlx new-kernel activations relu2
+
+Exit status 0: written. 1: a file cannot be written. 2: a name is taken, or none that Python can import.
+"""
+
+SHOW = """\
+Print the text of kernels, as Metal, as the C++ that runs on the CPU and as the CUDA that NVRTC compiles. KERNEL is an
+operation of the table, or module:attribute of a zmlx.metal_kernel, an OpInfo or a table of them. Nothing is run or
+compiled, and no GPU is needed.
+
+examples:
+  python -m zmlx show swiglu                         all three, forward and backward
+  python -m zmlx show norms.rmsnorm --backend cuda --dtype bfloat16
+  python -m zmlx show mypackage.ops:OPS
+
+Exit status 0: printed. 1: MLX does not import. 2: there is no such kernel.
+"""
+
+CUDA_COMPILE = """\
+Compile the CUDA text of every kernel and its gradient with NVRTC, for all supported architectures. Needs neither a GPU
+nor a driver: pip install nvidia-cuda-nvrtc
+
+examples:
+  python -m zmlx cuda-compile
+  python -m zmlx cuda-compile --kernel swiglu --arch sm_90
+
+Exit status 0: all compiled. 1: something was refused, or there is no NVRTC. 2: nothing matches.
+"""
+
+
+class Add(Protocol):
+    """Adds a command's parser."""
+
+    def __call__(self, name: str, brief: str, text: str, run: Run) -> argparse.ArgumentParser: ...
+
+
+def find_and_say(options: argparse.Namespace) -> Project:
+    """The project of the working directory. The first line of output says which; with --json, stderr does."""
+    from zmlx.testing.project import find_project
+
+    project = find_project(tables=options.ops)
+    print(project.heading(), file=sys.stderr if getattr(options, "json", False) else sys.stdout, flush=True)
+    return project
+
+
+def ops_option(parser: argparse.ArgumentParser) -> None:
+    """--ops, for commands that work on a table of operations."""
+    parser.add_argument(
+        "--ops",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="the table of operations (default: that of the project here, by [tool.zmlx] in its pyproject.toml)",
+    )
+
+
+def _run_init(options: argparse.Namespace) -> int:
+    from zmlx.scaffold.init import init
+
+    print(init(Path.cwd(), options.name).text())
+    return 0
+
+
+def _run_new_kernel(options: argparse.Namespace) -> int:
+    from zmlx.scaffold.new_kernel import new_kernel
+
+    print(new_kernel(Path.cwd(), options.family, options.name))
+    return 0
+
+
+def _run_show(options: argparse.Namespace) -> int:
+    from zmlx.testing.opinfo import OpInfo
+    from zmlx.testing.project import find_project, load_attribute, load_ops
+    from zmlx.testing.show import show_kernel, show_operations
+
+    project = find_project(tables=options.ops)
+    if ":" not in options.kernel:
+        print(show_operations(project.ops, options.kernel, options.dtype, options.backend))
+        return 0
+    value = load_attribute(options.kernel, project.root)
+    if isinstance(value, (OpInfo, tuple, list)):
+        ops = load_ops([options.kernel], project.root)
+        print(show_operations(ops, "*", options.dtype, options.backend))
+    else:
+        print(show_kernel(value, options.kernel))
+    return 0
+
+
+def _run_cuda_compile(options: argparse.Namespace) -> int:
+    from zmlx.testing.cuda_compile import cuda_compile
+
+    found = cuda_compile(find_and_say(options).ops, options.kernel, options.dtype, options.arch)
+    print(found.text())
+    return found.exit_code
+
+
+def add_project_commands(add: Add) -> None:
+    """Add the parsers of these commands."""
+    init = add("init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init)
+    init.add_argument("--name", metavar="PACKAGE", help="of the package (default: that of the folder)")
+
+    new = add("new-kernel", "write a kernel and its OpInfo from a template", NEW_KERNEL, _run_new_kernel)
+    new.add_argument("family", metavar="FAMILY", help="the module that it goes to")
+    new.add_argument("name", metavar="NAME", help="of the function")
+
+    show = add("show", "the Metal, C++ and CUDA text of a kernel", SHOW, _run_show)
+    show.add_argument("kernel", metavar="KERNEL", help="a name or pattern, or module:attribute")
+    show.add_argument("--backend", choices=_compat.BACKENDS, help="only this one's text")
+    show.add_argument("--dtype", metavar="NAME", help="such as bfloat16 (default: the first it supports)")
+    ops_option(show)
+
+    compile_ = add(
+        "cuda-compile", "compile every kernel's CUDA text, without a GPU", CUDA_COMPILE, _run_cuda_compile
+    )
+    compile_.add_argument(
+        "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
+    )
+    compile_.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
+    compile_.add_argument(
+        "--arch", action="append", default=[], metavar="SM", help="only this one, such as sm_90"
+    )
+    ops_option(compile_)

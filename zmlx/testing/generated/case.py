@@ -1,0 +1,169 @@
+"""One case of a generated test, and what several subjects do with cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from zmlx.testing._formats import round_to
+from zmlx.testing.opinfo import OpInfo, SampleInput, case_rng, to_mx
+from zmlx.testing.tolerance import Tolerance, compare, dtype_name
+
+Ops = tuple[OpInfo, ...]
+Record = Callable[..., None]
+
+
+class Case(NamedTuple):
+    """One operation, one dtype, one sample rounded to it."""
+
+    op: OpInfo
+    dtype: str
+    sample: SampleInput
+
+    def __str__(self) -> str:
+        return f"{self.op.name}/{self.dtype}/{self.sample.name}"
+
+    @property
+    def has_values(self) -> bool:
+        """Whether there is anything to launch a kernel for."""
+        return all(np.size(a) for a in self.sample.args)
+
+    def arguments(self, layout: Any = None) -> list[Any]:
+        """The positional arguments, as MLX arrays."""
+        return list(to_mx(self.sample, self.dtype, layout))
+
+    def call(self, *arguments: Any) -> Any:
+        """The operation's result, not yet evaluated."""
+        return self.op.op(*arguments, **self.sample.kwargs)
+
+    def cotangent(self) -> Any:
+        """A random cotangent of the result, as float64 and as MLX array."""
+        import mlx.core as mx
+
+        dtype = self.op.out_dtype(self.dtype)
+        values = case_rng(self.op.name)(f"{self.sample.name}/cotangent").normal(
+            np.shape(self.op.expected(self.sample)[0])
+        )
+        rounded = round_to(values, dtype)
+        return rounded, mx.array(rounded.astype(np.float32)).astype(getattr(mx, dtype))
+
+    def gradients(self, arguments: list[Any]) -> list[Any]:
+        """The gradients of the differentiable arguments, not yet evaluated."""
+        import mlx.core as mx
+
+        def varied(*values: Any) -> Any:
+            changed = dict(zip(self.op.differentiable, values, strict=True))
+            return self.call(*(changed.get(i, a) for i, a in enumerate(arguments)))
+
+        primals = [arguments[i] for i in self.op.differentiable]
+        return list(mx.vjp(varied, primals, [self.cotangent()[1]])[1])
+
+    def check(self, result: Any, truth: Any, record: Record, grad: int | None = None) -> None:
+        """Compare one result with the oracle."""
+        __tracebackhide__ = True
+        what = "" if grad is None else f" gradient of argument {grad}"
+        tolerance = self.op.tolerance(self.dtype, grad=grad is not None)
+        verdict = compare(result, truth, dtype_name(result), tolerance, name=f"{self}{what}")
+        if verdict.stats is not None and verdict.stats.count:
+            record(self.op.name + what, self.dtype, verdict.stats, f"{self.sample.name}")
+        if not verdict:
+            pytest.fail(verdict.message, pytrace=False)
+
+    def check_gradients(self, gradients: Iterable[Any], record: Record) -> None:
+        """Compare the gradients with the oracle's."""
+        __tracebackhide__ = True
+        if self.op.differentiable:
+            truths = self.op.expected_vjp(self.sample, self.cotangent()[0])
+            for position, gradient, truth in zip(self.op.differentiable, gradients, truths, strict=True):
+                self.check(gradient, truth, record, grad=position)
+
+
+def claimed_dtypes(op: OpInfo) -> tuple[str, ...]:
+    """The dtypes that an operation claims on any back end."""
+    if isinstance(op.dtypes, tuple):
+        return op.dtypes
+    return tuple(dict.fromkeys(dtype for claimed in op.dtypes.values() for dtype in claimed))
+
+
+def all_cases(op: OpInfo, dtype: str) -> list[Case]:
+    """The cases of one operation in one dtype."""
+    return [Case(op, dtype, sample.cast(dtype)) for sample in op.sample_inputs()]
+
+
+def first_case(op: OpInfo, dtype: str | None = None) -> Case:
+    """The first sample, in the first dtype that the operation claims unless one is given."""
+    return all_cases(op, dtype if dtype is not None else claimed_dtypes(op)[0])[0]
+
+
+def cases_of(ops: Iterable[OpInfo]) -> list[Any]:
+    """Parameters ``case``: every operation x dtype x sample."""
+    return [
+        pytest.param(case, id=f"{op.name}-{dtype}-{case.sample.name}")
+        for op in ops
+        for dtype in claimed_dtypes(op)
+        for case in all_cases(op, dtype)
+    ]
+
+
+def typed(ops: Iterable[OpInfo]) -> list[Any]:
+    """Parameters ``op, dtype``: every operation x dtype."""
+    return [pytest.param(op, dtype, id=f"{op.name}-{dtype}") for op in ops for dtype in claimed_dtypes(op)]
+
+
+def kernels_of(ops: Iterable[OpInfo]) -> Ops:
+    """Those whose launches are counted."""
+    return tuple(op for op in ops if op.kernel)
+
+
+def differentiable_of(ops: Iterable[OpInfo]) -> Ops:
+    """Those with gradients."""
+    return tuple(op for op in ops if op.differentiable)
+
+
+def bits(array: Any) -> bytes:
+    """The exact contents of an array, for comparisons that know no tolerance."""
+    import mlx.core as mx
+
+    unsigned = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}[array.dtype.size]
+    return np.asarray(mx.contiguous(array).view(unsigned)).tobytes()
+
+
+def same_bits(actual: list[Any], desired: list[Any], what: str) -> None:
+    """Fail unless two lists of arrays agree to the bit."""
+    __tracebackhide__ = True
+    import mlx.core as mx
+
+    mx.eval(actual, desired)
+    assert [a.shape for a in actual] == [d.shape for d in desired], f"{what}: shapes differ"
+    for index, (a, d) in enumerate(zip(actual, desired, strict=True)):
+        if a.size and bits(a) != bits(d):
+            verdict = compare(a, np.asarray(d.astype(mx.float32)), name=f"{what}, result {index}")
+            pytest.fail(verdict.message or f"{what}, result {index}: not the same bits", pytrace=False)
+
+
+def within_tolerance(actual: list[Any], desired: list[Any], tolerance: Tolerance, what: str) -> None:
+    """Fail unless two lists of arrays agree as an array and its oracle must."""
+    __tracebackhide__ = True
+    import mlx.core as mx
+
+    for index, (a, d) in enumerate(zip(actual, desired, strict=True)):
+        verdict = compare(
+            a, np.asarray(d.astype(mx.float32)), tolerance=tolerance, name=f"{what}, result {index}"
+        )
+        if verdict.message:
+            pytest.fail(verdict.message, pytrace=False)
+
+
+def results(case: Case, layout: Any = None) -> list[Any]:
+    """The result, and the gradients where there are any, evaluated."""
+    import mlx.core as mx
+
+    arguments = case.arguments(layout)
+    made = [case.call(*arguments)]
+    if case.op.differentiable:
+        made += case.gradients(arguments)
+    mx.eval(made)
+    return made

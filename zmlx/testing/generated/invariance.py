@@ -1,0 +1,107 @@
+"""What may not change a result: how arrays lie in memory, another run, what is evaluated together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zmlx.testing.generated.case import (
+    Ops,
+    all_cases,
+    differentiable_of,
+    kernels_of,
+    results,
+    same_bits,
+    typed,
+    within_tolerance,
+)
+from zmlx.testing.layouts import LAYOUTS
+from zmlx.testing.opinfo import OpInfo
+
+#: Larger samples than this are left out: another layout of them would show nothing more.
+_MOST_VALUES = 4096
+
+
+def check_layout(op: OpInfo, dtype: str, layout: Any) -> None:
+    """Fail unless values and gradients in `layout` are those of row-contiguous arrays, and a sample can show it."""
+    __tracebackhide__ = True
+    tried = 0
+    for case in all_cases(op, dtype):
+        if layout not in case.sample.layouts() or max(map(np.size, case.sample.args)) > _MOST_VALUES:
+            continue
+        laid_out = case._replace(sample=case.sample.laid_out(layout))
+        actual, desired = results(laid_out, layout), results(laid_out, "row")
+        what = f"{case}, {layout} against row"
+        if op.kernel and op.deterministic:
+            same_bits(actual, desired, what)
+        else:  # MLX has other kernels for other layouts, which add up in another order
+            within_tolerance(actual, desired, op.tolerance(dtype), what)
+        tried += 1
+    assert tried, f"{op.name} has no sample that can be laid out as {layout!r}"
+
+
+def check_repeats(op: OpInfo, dtype: str) -> None:
+    """Fail unless two runs agree to the bit."""
+    __tracebackhide__ = True
+    for case in all_cases(op, dtype):
+        same_bits(results(case), results(case), f"{case}, two runs")
+
+
+def check_joint_evaluation(op: OpInfo, dtype: str) -> None:
+    """Fail unless results and gradients of all cases are the same evaluated together and one by one."""
+    __tracebackhide__ = True
+    import mlx.core as mx
+
+    def lazy() -> list[Any]:
+        made = []
+        for case in all_cases(op, dtype):
+            arguments = case.arguments()
+            made += [case.call(*arguments), *case.gradients(arguments)]
+        return made
+
+    together, separate = lazy(), lazy()
+    mx.eval(together)
+    for array in separate:
+        mx.eval(array)
+    what = f"{op.name}/{dtype}, joint against separate evaluation"
+    if op.deterministic:
+        same_bits(together, separate, what)
+    else:
+        within_tolerance(together, separate, op.tolerance(dtype, grad=True), what)
+
+
+def tests(ops: Ops) -> Iterator[Callable[..., None]]:
+    """test_layouts; test_runs_repeat for deterministic kernels; test_joint_evaluation where there are gradients."""
+
+    @pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "row"])
+    @pytest.mark.parametrize(("op", "dtype"), typed(ops))
+    def test_layouts(op: OpInfo, dtype: str, layout: Any) -> None:
+        """Values and gradients do not depend on how the arrays lie in memory."""
+        if layout not in op.layouts:
+            pytest.skip(f"{op.name} does not claim the layout {layout!r}")
+        check_layout(op, dtype, layout)
+
+    yield test_layouts
+
+    repeatable = tuple(op for op in kernels_of(ops) if op.deterministic)
+    if repeatable:
+
+        @pytest.mark.parametrize(("op", "dtype"), typed(repeatable))
+        def test_runs_repeat(op: OpInfo, dtype: str) -> None:
+            """Two runs agree to the bit."""
+            check_repeats(op, dtype)
+
+        yield test_runs_repeat
+
+    differentiable = differentiable_of(ops)
+    if differentiable:
+
+        @pytest.mark.parametrize(("op", "dtype"), typed(differentiable))
+        def test_joint_evaluation(op: OpInfo, dtype: str) -> None:
+            """Evaluating results and gradients of several calls together gives what evaluating them alone gives."""
+            check_joint_evaluation(op, dtype)
+
+        yield test_joint_evaluation

@@ -1,0 +1,89 @@
+"""MLX's transformations of a kernel: mx.vmap and mx.compile, gradients included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from zmlx.testing.generated.case import Ops, Record, first_case, kernels_of, same_bits, typed
+from zmlx.testing.opinfo import OpInfo
+
+
+def check_vmap(op: OpInfo, dtype: str, axis: int, backend: str) -> None:
+    """Fail unless mapping over the first argument gives what a loop gives; on a GPU, MLX says that it cannot."""
+    __tracebackhide__ = True
+    import mlx.core as mx
+
+    case = first_case(op, dtype)
+    x, *weights = case.arguments()
+    stacked = mx.stack([x, 2 * x, x - 1], axis=axis)
+    if backend != "cpu":
+        with pytest.raises(ValueError, match="Not implemented for CustomKernel"):
+            mx.vmap(lambda x: case.call(x, *weights), in_axes=axis)(stacked)
+        return
+
+    entries = [mx.take(stacked, mx.array(i), axis=axis) for i in range(3)]
+    mapped = mx.vmap(lambda x: case.call(x, *weights), in_axes=axis)(stacked)
+    same_bits([mapped], [mx.stack([case.call(entry, *weights) for entry in entries])], f"{case}, vmap")
+    if not op.differentiable:
+        return
+
+    def gradients(x: Any) -> list[Any]:
+        return case.gradients([x, *weights])
+
+    mapped_gradients = mx.vmap(gradients, in_axes=axis)(stacked)
+    loop = [gradients(entry) for entry in entries]
+    expected = [mx.stack(list(column)) for column in zip(*loop, strict=True)]
+    same_bits(mapped_gradients, expected, f"{case}, vmap of the gradient")
+
+
+def check_compile(op: OpInfo, backend: str, record: Record) -> None:
+    """Fail unless mx.compile takes the kernel on a GPU and its reference on the CPU, and the oracle's values come out;
+    for an entry that says ``supports_compile=False``, unless the CPU refuses."""
+    __tracebackhide__ = True
+    import mlx.core as mx
+
+    from zmlx.launch import watch
+
+    case = first_case(op)
+    arguments = case.arguments()
+    by_reference = backend == "cpu"
+    if by_reference and not op.supports_compile:
+        with pytest.raises(ValueError, match="reference="):
+            mx.eval(mx.compile(case.call)(*arguments))
+        return
+    with watch() as launches:
+        result = mx.compile(case.call)(*arguments)
+        gradients = mx.compile(lambda *a: case.gradients(list(a)))(*arguments) if op.differentiable else []
+        mx.eval(result, gradients)
+    assert {r.path for r in launches} == {"reference" if by_reference else backend}
+    # The summary's errors are those of kernels.
+    keep = (lambda *_: None) if by_reference else record
+    case.check(result, op.expected(case.sample)[0], keep)
+    case.check_gradients(gradients, keep)
+
+
+def tests(ops: Ops) -> Iterator[Callable[..., None]]:
+    """test_vmap for kernels that claim it, test_compile for all kernels."""
+    kernels = kernels_of(ops)
+    mapped = tuple(op for op in kernels if op.supports_vmap)
+    if mapped:
+
+        @pytest.mark.parametrize("axis", [0, 1])
+        @pytest.mark.parametrize(("op", "dtype"), typed(mapped))
+        def test_vmap(op: OpInfo, dtype: str, axis: int, backend: str) -> None:
+            """Mapping over x gives what a loop gives, gradients included."""
+            check_vmap(op, dtype, axis, backend)
+
+        yield test_vmap
+
+    if kernels:
+
+        @pytest.mark.parametrize("op", kernels, ids=str)
+        def test_compile(op: OpInfo, backend: str, record_error: Record) -> None:
+            """mx.compile takes the kernel on a GPU, its reference on the CPU, and the oracle's values come out."""
+            check_compile(op, backend, record_error)
+
+        yield test_compile
