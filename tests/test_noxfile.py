@@ -177,11 +177,11 @@ def test_bench_writes_its_table_and_passes_what_follows_on(
     assert session.commands[-1][4:] == ["--backend", "cpu", *place]
 
 
-def probe(backend: str, **environment: str) -> str:
+def probe(backend: str, **variables: str) -> str:
     """What the session's first command finds, here with other environment variables."""
-    command = [sys.executable, "-c", noxfile.PROBE, backend]
+    command = [sys.executable, "-c", environment.PROBE, backend]
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=True
     )
     return done.stdout.strip().splitlines()[-1]
 
@@ -216,7 +216,7 @@ class FailingSession(FakeSession):
 def test_no_compiler_ends_a_session_before_its_tests(
     monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
 ) -> None:
-    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
     monkeypatch.delenv("ZMLX_REQUIRE_BACKEND", raising=False)
     session = FailingSession("broken: [metal_kernel] No C++ compiler: apt install g++\n")
     with pytest.raises(RuntimeError) as ended:
@@ -231,7 +231,7 @@ def test_no_compiler_ends_a_session_before_its_tests(
 def test_check_says_that_arguments_leave_the_clients_out(
     posargs: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
 ) -> None:
-    monkeypatch.setattr(noxfile, "this_host", lambda: LAPTOP)
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
     session = FakeSession(*posargs)
     noxfile.check.func(session)
     _, first, *more = session.commands
