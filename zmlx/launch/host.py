@@ -87,14 +87,13 @@ def load(signature: Signature, single: bool, large: bool = False) -> Program:
 @cache
 def _load(signature: Signature, single: bool, large: bool) -> Program:
     defines = (*(["-DZMLX_SINGLE_THREAD"] if single else []), *(["-DZMLX_LARGE_GRID"] if large else []))
-    told = (*defines, *host_flags(signature))
-    if single or not _meets(signature):
-        return _compiled(signature, host_text(signature, single), "loop", told)
-    if not os.environ.get(FIBERS_VARIABLE):
+    meets = not single and _meets(signature)
+    if meets and not os.environ.get(FIBERS_VARIABLE):
         # What is wrong with the author's text, the compiler says of the text below, line by line.
         with contextlib.suppress(Unclear, KernelCompileError):
             return _compiled(signature, region_text(signature), "regions", defines)
-    return _compiled(signature, host_text(signature, single), "fibers", told)
+    path = "fibers" if meets else "loop"
+    return _compiled(signature, host_text(signature, single), path, (*defines, *host_flags(signature)))
 
 
 def _meets(signature: Signature) -> bool:

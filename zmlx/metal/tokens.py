@@ -88,7 +88,7 @@ def line_end(tokens: Sequence[Token], index: int) -> int:
 
 def join(tokens: Iterable[Token]) -> str:
     """The text of the tokens as translated so far."""
-    return "".join(f"{t.before}{t.text}{t.after}" for t in tokens)
+    return "".join([f"{t.before}{t.text}{t.after}" if t.before or t.after else t.text for t in tokens])
 
 
 def one_line(tokens: Iterable[Token]) -> str:
