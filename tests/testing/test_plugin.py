@@ -792,22 +792,17 @@ def recorded(run, pytester):
     return names
 
 
-#: Those that are tried with two workers too, each of which collects everything and runs a half.
-PARTIAL_IN_PARALLEL = (
-    "test_first.py",
-    "test_first.py::test_value",
-    "--deselect test_first.py::test_value",
-    "--lf",
-)
+#: Those that are tried with xdist too, whose controller collects nothing itself.
+PARTIAL_IN_PARALLEL = ("test_first.py::test_value", "--deselect test_first.py::test_value")
 
 
-@pytest.fixture(params=["0", "2"])
+@pytest.fixture(params=["0", "1"])
 def run_with(request, run):
-    """As `run`, without xdist or with two workers."""
+    """As `run`, without xdist or with one worker."""
     if request.param == "0":
         return lambda *more: run("--backend", "cpu", *more)
     pytest.importorskip("xdist")
-    return lambda *more: run("--backend", "cpu", "-p", "xdist.plugin", "-n", "2", *more, how="subprocess")
+    return lambda *more: run("--backend", "cpu", "-p", "xdist.plugin", "-n", "1", *more, how="subprocess")
 
 
 def check_partial(run, recorded, given):
@@ -826,7 +821,7 @@ def test_a_part_of_the_suite_prunes_nothing(run, recorded, given):
 @pytest.mark.parametrize("given", PARTIAL_IN_PARALLEL)
 def test_a_part_of_the_suite_prunes_nothing_with_workers(run, recorded, given):
     pytest.importorskip("xdist")
-    options = ["--backend", "cpu", "-p", "xdist.plugin", "-n", "2"]
+    options = ["--backend", "cpu", "-p", "xdist.plugin", "-n", "1"]
     check_partial(lambda *more: run(*options, *more, how="subprocess"), recorded, given)
 
 
