@@ -31,6 +31,31 @@ def _rmw(operation: str, kind: str, space: str = "device", order: str = R) -> st
 
 
 REFUSED = [
+    # ---- vectors that would have to become something else by themselves
+    Program("float4 of an int4", "int4 v = int4(1); float4 f = v; out[0] = f.x;", "MSL 2.2"),
+    Program("half4 of a float4", "float4 v = float4(1); half4 h = v; out[0] = h.x;", "MSL 2.2"),
+    Program("float4 of a half4", "half4 v = half4(1); float4 f = v; out[0] = f.x;", "MSL 2.2"),
+    Program("uint4 of an int4", "uint4 u = int4(1); out[0] = u.x;", "MSL 2.2"),
+    Program("float4 of a comparison", "float4 a = float4(1); float4 f = a < a; out[0] = f.x;", "MSL 2.2"),
+    Program("float3 of a float4", "float3 f = float4(1); out[0] = f.x;", "MSL 2.2"),
+    Program("float of a float4", "float s = float4(1); out[0] = s;", "MSL 2.2"),
+    Program("int4 assigned to a float4", "float4 f = float4(1); f = int4(2); out[0] = f.x;", "MSL 2.2"),
+    Program("float4 plus int4", "float4 f = float4(1) + int4(2); out[0] = f.x;", "MSL 2.2"),
+    Program("float4 plus half4", "auto f = float4(1) + half4(2); out[0] = f.x;", "MSL 2.2"),
+    Program("uint4 times float4", "uint4 u = uint4(1); auto f = u * float4(2); out[0] = f.x;", "MSL 2.2"),
+    Program("a vector as a condition", "float4 f = float4(1); if (f) out[0] = 1;", "MSL 2.2"),
+    Program(
+        "half4 returned as float4",
+        "out[0] = widened(half4(1)).x;",
+        "MSL 2.2",
+        "float4 widened(half4 h) { return h; }",
+    ),
+    Program(
+        "float2 in a template",
+        "out[0] = copied<half2>(float2(1)).x;",
+        "MSL 2.2",
+        "template <class T> T copied(float2 v) { T t = v; return t; }",
+    ),
     # ---- address spaces of pointers
     Program("device pointer to a constant input", "const device float* p = w; out[0] = p[0];", "MSL 4"),
     Program("constant pointer to a device input", "const constant float* p = x; out[0] = p[0];", "MSL 4"),
@@ -199,6 +224,17 @@ REFUSED = [
 ]
 
 ACCEPTED = [
+    # ---- vectors
+    Program(
+        "scalars become vectors", "float4 f = 1; half4 h = 2; f = f * 2 + 1; out[0] = f.x + h.x;", "MSL 2.2"
+    ),
+    Program(
+        "explicit conversions", "float4 f = float4(int4(1)); half4 h = half4(f); out[0] = h.x;", "MSL 2.2"
+    ),
+    Program("comparisons are bools", "bool4 m = float4(1) < float4(2); out[0] = m.x;", "MSL 3.1"),
+    Program("a selection", "float4 a = float4(1), b = float4(2); out[0] = select(a, b, a < b).x;", "MSL 6.6"),
+    Program("vectors of parts", "float2 a = float2(1); float4 f = float4(a, a.yx); out[0] = f.w;", "MSL 2.2"),
+    Program("packed vectors", "packed_float3 p = float3(1); float3 q = p; out[0] = q.x;", "MSL 2.2.3"),
     Program("device pointer to an input", "const device float* p = x + 1; out[0] = p[0];", "MSL 4.1"),
     Program("constant pointer to a small input", "const constant float* p = w; out[0] = p[0];", "MSL 4.4"),
     Program("auto pointer", "auto p = w; auto q = x; out[0] = p[0] + q[0];", "MSL 4"),

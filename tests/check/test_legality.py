@@ -51,6 +51,32 @@ def test_accepted_and_understood(program):
     assert not judgement.unclear
 
 
+#: What Metal accepts, or may accept, and the front end does not understand: nothing is said of it.
+UNCLEAR = {
+    "direct initialisation": "float4 f = float4(1); half4 h(f); out[0] = h.x;",
+    "a static_cast of a vector": "auto h = static_cast<half4>(float4(1)); out[0] = h.x;",
+    "comparisons of all widths": "bool4 m = (half4(1) < half4(2)) & (float4(1) < float4(2)); out[0] = any(m);",
+    "a comparison kept": "auto m = half4(1) < half4(2); m = float4(1) < float4(2); out[0] = any(m);",
+    "half4 times float": "float4 f = float4(half4(1) * 2.0f); out[0] = f.x;",
+    "bfloat of a half": "bfloat b = half(1); out[0] = b;",
+}
+
+
+@pytest.mark.parametrize("source", UNCLEAR.values(), ids=UNCLEAR)
+def test_nothing_is_said_of_what_is_not_known(source):
+    assert judge(signature(Program("", source, ""))).findings == ()
+
+
+def test_vectors_are_named_as_metal_names_them():
+    (finding,) = judge(signature(Program("", "half4 v = half4(1); float4 f = v; out[0] = f.x;", ""))).findings
+    assert finding.message == (
+        "cannot initialize a variable of type 'vec<float, 4>' with an lvalue of type 'vec<half, 4>': vectors do not "
+        "become another type by themselves (MSL 2.2)"
+    )
+    (finding,) = judge(signature(Program("", "out[0] = float4(1) + int4(2);", ""))).findings
+    assert "('float4' and 'int4') are not permitted" in finding.message
+
+
 def test_a_metal_file_is_linted(tmp_path, capsys):
     path = tmp_path / "k.metal"
     path.write_text(

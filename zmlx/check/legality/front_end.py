@@ -34,17 +34,19 @@ _ARGUMENTS = (
     "-ferror-limit=0",
     "-ftemplate-backtrace-limit=0",
     "-fno-spell-checking",
+    "-fno-elide-type",
     "-Wno-everything",
 )
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """An error of the front end: what, where, and the notes on it."""
+    """An error of the front end: what, where, the author's text from there to the end of the line, and notes on it."""
 
     message: str
     file: str
     line: int
+    text: str = ""
     notes: tuple[Complaint, ...] = ()
 
 
@@ -87,10 +89,13 @@ def parse(texts: Mapping[str, str]) -> list[Complaint]:
         raise RuntimeError(f"[metal_kernel] {MISSING}")
     files = [(PRELUDE, _prelude()), *texts.items()]
     unit = index.parse(MAIN, args=list(_ARGUMENTS), unsaved_files=files)
-    return [_complaint(d) for d in unit.diagnostics if d.severity >= 3]
+    return [_complaint(d, texts) for d in unit.diagnostics if d.severity >= 3]
 
 
-def _complaint(diagnostic: Any) -> Complaint:
+def _complaint(diagnostic: Any, texts: Mapping[str, str]) -> Complaint:
     place = diagnostic.location
     file = place.file.name if place.file is not None else ""
-    return Complaint(diagnostic.spelling, file, place.line, tuple(map(_complaint, diagnostic.children)))
+    # Offsets count bytes.
+    rest = texts.get(file, "").encode()[place.offset :].partition(b"\n")[0].decode(errors="replace")
+    notes = tuple(_complaint(note, texts) for note in diagnostic.children)
+    return Complaint(diagnostic.spelling, file, place.line, rest, notes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from zmlx.check.legality import vectors
 from zmlx.check.legality.front_end import Complaint
 from zmlx.check.legality.text import HEADER, PRELUDE, SOURCE
 
@@ -26,6 +27,8 @@ class Rule:
     header_only: bool = False
     #: The complaint has two types with different address spaces, and both are said.
     spaces: bool = False
+    #: The complaint is of a vector that would have to become another type by itself; see vectors.py.
+    vectors: bool = False
 
 
 _SPACES_ADVICE = (
@@ -35,6 +38,9 @@ _SPACES_ADVICE = (
 _LOCALS = (
     "declare it at program scope (`constant`), in the kernel (`threadgroup`), or without an address space."
 )
+
+_VECTORS = "{0}: vectors do not become another type by themselves"
+_VECTORS_ADVICE = "convert it where it is used: `float4(v)`, `v.x`, `any(v)`."
 
 #: Complaints by their text. Groups of a pattern are put into the message.
 RULES = (
@@ -46,6 +52,20 @@ RULES = (
     Rule(r"(binding reference of type .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
     Rule(r"(reference of type .* cannot bind .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
     Rule(r"(.*reference to type .* could not bind to .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
+    Rule(
+        r"(cannot initialize .*|assigning to .*|implicit conversions between .*)",
+        _VECTORS,
+        _VECTORS_ADVICE,
+        "MSL 2.2",
+        vectors=True,
+    ),
+    Rule(
+        r"(value of type .* is not contextually convertible to 'bool')",
+        _VECTORS,
+        _VECTORS_ADVICE,
+        "MSL 2.2",
+        vectors=True,
+    ),
     Rule(
         r"program scope variable must reside in constant address space",
         "a variable at program scope that is not `constant`",
@@ -193,6 +213,8 @@ def verdict(complaint: Complaint) -> Verdict | None:
             continue
         if rule.spaces and not _differ(complaint.message):
             continue
+        if rule.vectors and not vectors.are_refused(complaint):
+            continue
         words = rule.message.format(*(_in_metal(g) for g in found.groups()))
         return Verdict(part, line, words, rule.advice.replace("{{", "{").replace("}}", "}"), rule.paragraph)
     return None
@@ -209,8 +231,9 @@ def _place(complaint: Complaint) -> tuple[str, int] | None:
 
 
 def _in_metal(text: str) -> str:
-    """A message with Metal's words for address spaces."""
-    text = _AKA.sub("", text).replace(" *__private", " *").replace("metal::", "")
+    """A message with Metal's words for types and address spaces."""
+    text = vectors.in_metal(_AKA.sub("", text)).replace(" *__private", " *").replace("'__private ", "'")
+    text = text.replace("metal::", "")
     for theirs, ours in _OURS.items():
         text = text.replace(theirs, ours)
     return text
