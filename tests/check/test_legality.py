@@ -71,7 +71,7 @@ def test_vectors_are_named_as_metal_names_them():
     (finding,) = judge(signature(Program("", "half4 v = half4(1); float4 f = v; out[0] = f.x;", ""))).findings
     assert finding.message == (
         "cannot initialize a variable of type 'vec<float, 4>' with an lvalue of type 'vec<half, 4>': vectors do not "
-        "become another type by themselves (MSL 2.2)"
+        "become another type by themselves (MSL, Vector Data Types)"
     )
     (finding,) = judge(signature(Program("", "out[0] = float4(1) + int4(2);", ""))).findings
     assert "('float4' and 'int4') are not permitted" in finding.message

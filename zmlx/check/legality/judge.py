@@ -38,7 +38,7 @@ def judge(signature: Signature) -> Judgement:
     unclear: set[tuple[str, int]] = set()
     for part, text in (("header", kernel.header), ("source", kernel.source)):
         for token in reserved_names(tokenize(text)):
-            message = f"a variable named `{token.text}`, which is a word of Metal (MSL 2.1)"
+            message = f"a variable named `{token.text}`, which is a word of Metal (MSL, Scalar Data Types)"
             found.append(_finding(kernel, part, token.line, message, "give it another name."))
     for complaint in front_end.parse(written(signature)):
         verdict = rules.verdict(complaint)
@@ -48,7 +48,7 @@ def judge(signature: Signature) -> Judgement:
         # What a failed constant makes of an array is no array of a variable length.
         if "whose size is not" in verdict.message and unclear:
             continue
-        message = f"{verdict.message} ({verdict.paragraph})"
+        message = f"{verdict.message} ({verdict.section})"
         finding = _finding(kernel, verdict.part, verdict.line, message, verdict.advice)
         if all((f.part, f.line) != (verdict.part, verdict.line) for f in found):
             found.append(finding)

@@ -1,5 +1,5 @@
-"""Which complaints of the front end are Metal's too, and the paragraph of the Metal Shading Language Specification
-("MSL", version 3.2) that says so.
+"""Which complaints of the front end are Metal's too, and the section of the Metal Shading Language Specification
+("MSL") that says so: by its title, since its number changes from version to version.
 
 Anything that is not in these tables is not reported: the front end is of another language, and what it does not know
 is no fault of the kernel.
@@ -22,7 +22,7 @@ class Rule:
     pattern: str
     message: str
     advice: str
-    paragraph: str
+    section: str
     #: Only in the header, where the front end sees functions that are no kernels.
     header_only: bool = False
     #: The complaint has two types with different address spaces, and both are said.
@@ -44,64 +44,76 @@ _VECTORS_ADVICE = "convert it where it is used: `float4(v)`, `v.x`, `any(v)`."
 
 #: Complaints by their text. Groups of a pattern are put into the message.
 RULES = (
-    Rule(r"(cannot (?:initialize|pass|return|convert).*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(assigning .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(.*(?:cast from|initializing) .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(passing .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(returning .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(binding reference of type .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(reference of type .* cannot bind .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
-    Rule(r"(.*reference to type .* could not bind to .*)", "{0}", _SPACES_ADVICE, "MSL 4", spaces=True),
+    Rule(
+        r"(cannot (?:initialize|pass|return|convert).*)",
+        "{0}",
+        _SPACES_ADVICE,
+        "MSL, Address Spaces",
+        spaces=True,
+    ),
+    Rule(r"(assigning .*)", "{0}", _SPACES_ADVICE, "MSL, Address Spaces", spaces=True),
+    Rule(r"(.*(?:cast from|initializing) .*)", "{0}", _SPACES_ADVICE, "MSL, Address Spaces", spaces=True),
+    Rule(r"(passing .*)", "{0}", _SPACES_ADVICE, "MSL, Address Spaces", spaces=True),
+    Rule(r"(returning .*)", "{0}", _SPACES_ADVICE, "MSL, Address Spaces", spaces=True),
+    Rule(r"(binding reference of type .*)", "{0}", _SPACES_ADVICE, "MSL, Address Spaces", spaces=True),
+    Rule(r"(reference of type .* cannot bind .*)", "{0}", _SPACES_ADVICE, "MSL, Address Spaces", spaces=True),
+    Rule(
+        r"(.*reference to type .* could not bind to .*)",
+        "{0}",
+        _SPACES_ADVICE,
+        "MSL, Address Spaces",
+        spaces=True,
+    ),
     Rule(
         r"(cannot initialize .*|assigning to .*|implicit conversions between .*)",
         _VECTORS,
         _VECTORS_ADVICE,
-        "MSL 2.2",
+        "MSL, Vector Data Types",
         vectors=True,
     ),
     Rule(
         r"(value of type .* is not contextually convertible to 'bool')",
         _VECTORS,
         _VECTORS_ADVICE,
-        "MSL 2.2",
+        "MSL, Vector Data Types",
         vectors=True,
     ),
     Rule(
         r"program scope variable must reside in constant address space",
         "a variable at program scope that is not `constant`",
         "write `constant` in front of its type: `constant float table[4] = {{…}};`",
-        "MSL 4.4",
+        "MSL, Constant Address Space",
     ),
     Rule(
         r"static local variable must reside in constant address space",
         "a static variable in a function that is not `constant`",
         "leave out `static`, or declare it at program scope as `constant`.",
-        "MSL 4.4",
+        "MSL, Constant Address Space",
     ),
     Rule(
         r"non-kernel function variable cannot be declared in (constant) address space",
         "a local variable with the address space `{0}`",
         _LOCALS,
-        "MSL 4.4",
+        "MSL, Constant Address Space",
     ),
     Rule(
         r"function scope variable cannot be declared in (global) address space",
         "a local variable with the address space `device`",
         _LOCALS,
-        "MSL 4.1",
+        "MSL, Device Address Space",
     ),
     Rule(
         r"non-kernel function variable cannot be declared in local address space",
         "a `threadgroup` variable in a function that is not a kernel",
         "declare it in the kernel, and give the function a `threadgroup` pointer.",
-        "MSL 4.5",
+        "MSL, Threadgroup Address Space",
         header_only=True,
     ),
     Rule(
         r"(?:array size is not a constant expression|variable length arrays? .*)",
         "an array whose size is not a constant",
         "use a template argument or a constexpr for the size.",
-        "MSL 1.5.1",
+        "MSL, Restrictions",
     ),
     Rule(
         r"redefinition of '(\w+)'.*",
@@ -113,13 +125,13 @@ RULES = (
         r"(taking the address of|pointers? to) function.*",
         "a pointer to a function",
         "use a template, or a switch.",
-        "MSL 1.5.4",
+        "MSL, Restrictions",
     ),
     Rule(
         r"(?:virtual functions|virtual base) .*|'virtual' .*",
         "a virtual function",
         "use a template.",
-        "MSL 1.5.4",
+        "MSL, Restrictions",
     ),
 )
 
@@ -128,27 +140,27 @@ ASSERTIONS = {
     "simd-64": (
         "a simdgroup reduction of a 64-bit integer, which Metal does not have",
         "reduce the two halves, or shuffle: MLX has simd_shuffle_down and kin for 64 bits.",
-        "MSL 6.9.2",
+        "MSL, SIMD-group Functions",
     ),
     "atomic-type": (
         "an atomic of a type that Metal does not have",
         "use int, uint, float (in device memory) or bool.",
-        "MSL 2.6",
+        "MSL, Atomic Data Types",
     ),
     "atomic-order": (
         "a memory order other than memory_order_relaxed on an atomic operation",
         "use memory_order_relaxed, and a fence or barrier for the order.",
-        "MSL 6.15.1",
+        "MSL, Atomic Functions",
     ),
     "atomic-space": (
         "an atomic operation on memory that is neither device nor threadgroup",
         "keep atomics in device or threadgroup memory.",
-        "MSL 6.15",
+        "MSL, Atomic Functions",
     ),
     "atomic-float-threadgroup": (
         "a float atomic in threadgroup memory",
         "reduce with simd_sum, or use an atomic_uint and as_type.",
-        "MSL 6.15.4",
+        "MSL, Atomic Functions",
     ),
     "atomic-operation": (
         "an atomic operation that Metal does not have for this type",
@@ -156,7 +168,7 @@ ASSERTIONS = {
             "int and uint have all of them, float has load, store, exchange, compare, add and sub, bool has load, "
             "store, exchange and compare, ulong has atomic_min_explicit and atomic_max_explicit in device memory."
         ),
-        "MSL 6.15.4",
+        "MSL, Atomic Functions",
     ),
 }
 
@@ -185,7 +197,7 @@ class Verdict:
     line: int
     message: str
     advice: str
-    paragraph: str
+    section: str
 
 
 def verdict(complaint: Complaint) -> Verdict | None:
@@ -206,7 +218,7 @@ def verdict(complaint: Complaint) -> Verdict | None:
             return None
         given, wanted = (_OURS[s] for s in spaces)
         message = f"`{call[1]}` is given {given} memory and takes {wanted} memory"
-        return Verdict(part, line, message, _SPACES_ADVICE, "MSL 4")
+        return Verdict(part, line, message, _SPACES_ADVICE, "MSL, Address Spaces")
     for rule in RULES:
         found = re.fullmatch(rule.pattern, complaint.message)
         if found is None or (rule.header_only and complaint.file != HEADER):
@@ -216,7 +228,7 @@ def verdict(complaint: Complaint) -> Verdict | None:
         if rule.vectors and not vectors.are_refused(complaint):
             continue
         words = rule.message.format(*(_in_metal(g) for g in found.groups()))
-        return Verdict(part, line, words, rule.advice.replace("{{", "{").replace("}}", "}"), rule.paragraph)
+        return Verdict(part, line, words, rule.advice.replace("{{", "{").replace("}}", "}"), rule.section)
     return None
 
 
