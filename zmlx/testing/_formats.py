@@ -1,7 +1,8 @@
 """Floating-point formats: rounding to them, the size of their ULP, and their shortest decimal text.
 
 NumPy has no bfloat16, so nothing here relies on a NumPy dtype of that name: values travel as float64
-arrays that hold exactly representable numbers of the format.
+arrays that hold exactly representable numbers of the format. What works on single numbers needs no NumPy, so that
+golden files can be read where there is none.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 import decimal
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
-Float64Array = NDArray[np.float64]
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Float64Array: TypeAlias = NDArray[np.float64]
+else:
+    Float64Array = Any
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,9 @@ FLOAT_FORMATS: dict[str, FloatFormat] = {
     )
 }
 
+#: The dtype of the parts of complex numbers.
+COMPONENTS = {"complex64": "float32", "complex128": "float64"}
+
 INTEGER_DTYPES = frozenset({"bool"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)})
 
 
@@ -93,8 +102,28 @@ def float_format(dtype: str) -> FloatFormat:
     return FLOAT_FORMATS[dtype]
 
 
+def ulp_at(value: float, dtype: str) -> float:
+    """Size of one unit in the last place of `dtype` at one number; `ulp` without NumPy."""
+    fmt = float_format(dtype)
+    exponent = math.frexp(value)[1] - 1 if math.isfinite(value) and value != 0 else fmt.min_exponent
+    return math.ldexp(1.0, min(max(exponent, fmt.min_exponent), fmt.max_exponent) - (fmt.precision - 1))
+
+
+def round_one(value: float, dtype: str) -> float:
+    """One number rounded to `dtype`, ties to even; `round_to` without NumPy."""
+    fmt = float_format(dtype)
+    if fmt.name == "float64" or not math.isfinite(value) or value == 0:
+        return value
+    place = ulp_at(value, dtype)
+    # Exact (a power of two), so round() makes the only rounding, to even.
+    rounded = round(value / place) * place
+    return math.copysign(rounded if abs(rounded) <= fmt.max else math.inf, value)
+
+
 def _exponents(values: Float64Array, fmt: FloatFormat) -> NDArray[np.int32]:
     """Exponent of the last place of every value (of the smallest numbers for 0, inf and NaN)."""
+    import numpy as np
+
     _, exponent = np.frexp(values)
     exponent = np.where(np.isfinite(values) & (values != 0), exponent - 1, fmt.min_exponent)
     clipped = np.clip(exponent, fmt.min_exponent, fmt.max_exponent)
@@ -107,6 +136,8 @@ def ulp(values: Any, dtype: str) -> Float64Array:
     It is the spacing of the representable numbers in the binade that holds the value, never less than
     the spacing of the subnormals and never more than that of the largest binade.
     """
+    import numpy as np
+
     fmt = float_format(dtype)
     return np.asarray(np.ldexp(1.0, _exponents(np.asarray(values, dtype=np.float64), fmt)))
 
@@ -124,6 +155,8 @@ def round_to(values: Any, dtype: str) -> Float64Array:
     dtype : str
         "float32", "float16", "bfloat16" or "float64".
     """
+    import numpy as np
+
     exact = np.asarray(values, dtype=np.float64)
     fmt = float_format(dtype)
     if fmt.name == "float64":
@@ -136,6 +169,8 @@ def round_to(values: Any, dtype: str) -> Float64Array:
 
 
 def _shortest_text(value: float, dtype: str) -> str:
+    import numpy as np
+
     if dtype == "float64":
         return repr(value)
     if dtype == "float32":

@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+from zmlx.testing._formats import COMPONENTS, FLOAT_FORMATS, INTEGER_DTYPES, Float64Array, is_float
 
-from zmlx.testing._formats import FLOAT_FORMATS, INTEGER_DTYPES, Float64Array, is_float
-from zmlx.testing._values import as_float64, dtype_name, is_complex, is_number
+__all__ = [
+    "COMPONENTS",
+    "DEFAULT_TOLERANCES",
+    "Tolerance",
+    "coarser_dtype",
+    "default_tolerance",
+    "judged_by",
+    "widened_for",
+]
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,8 @@ class Tolerance:
 
     def ulp_floor(self, desired: Float64Array) -> float:
         """The magnitude at which, at least, ULPs are taken when comparing with `desired`."""
+        import numpy as np
+
         finite = desired[np.isfinite(desired)]
         if not self.rms_floor or not finite.size:
             return self.atol
@@ -70,9 +79,6 @@ class Tolerance:
             text += f", RMS at most {self.max_rms:g} ULP"
         return text
 
-
-#: The dtype of the parts of complex numbers.
-COMPONENTS = {"complex64": "float32", "complex128": "float64"}
 
 DEFAULT_TOLERANCES: dict[str, Tolerance] = {
     "float64": Tolerance(rtol=1e-7, atol=1e-7),
@@ -111,6 +117,10 @@ def widened_for(dtype: str, asked: Tolerance) -> Tolerance:
 
 def _integral(value: Any) -> bool:
     """Whether an array, list or number holds whole numbers only, whatever its dtype."""
+    import numpy as np
+
+    from zmlx.testing._values import as_float64
+
     array = as_float64(value)
     return bool(np.all(array == np.trunc(array)))
 
@@ -123,6 +133,10 @@ def judged_by(
     Whole numbers are compared exactly unless a tolerance is given: integers and bools with each other or with a list
     or float array of whole numbers. Everything else has 1e-4 for what is not given.
     """
+    import numpy as np
+
+    from zmlx.testing._values import dtype_name, is_complex, is_number
+
     # A NumPy number stands for a value, not for a precision: it does not make an array coarser.
     wanted = None if is_number(desired) and not is_number(actual) else dtype_name(desired)
     have = dtype_name(actual)
