@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from zmlx import _compat
-from zmlx.testing._formats import round_to
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
+from zmlx.testing.gradients import run_gradients
 from zmlx.testing.launches import not_launched
-from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng, case_name, to_mx
+from zmlx.testing.opinfo import OpInfo, SampleInput, case_name
 from zmlx.testing.selection import matches, resolve
 from zmlx.testing.tolerance import Agreement, compare, dtype_name
 
@@ -232,36 +231,20 @@ def _forward(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[
 
 
 def _gradient(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[Agreement]:
-    """One verdict for each differentiable argument, for a random cotangent that the case's name seeds."""
-    from zmlx.launch import watch
-
-    mx = _compat.import_mx()
+    """One verdict for each differentiable argument."""
     case = case_name(op, dtype, sample)
-    arguments = list(to_mx(sample, dtype))
-
-    def call(*varied: Any) -> Any:
-        changed = dict(zip(op.differentiable, varied, strict=True))
-        return op.op(*(changed.get(i, value) for i, value in enumerate(arguments)), **sample.kwargs)
-
-    shape = np.shape(op.expected(sample)[0])
-    cotangent = round_to(SampleRng(f"{op.name}/{sample.name}/cotangent").normal(shape), op.out_dtype(dtype))
-    given = mx.array(cotangent.astype(np.float32)).astype(getattr(mx, op.out_dtype(dtype)))
-    with watch() as launches:
-        _, gradients = mx.vjp(call, [arguments[i] for i in op.differentiable], [given])
-        mx.eval(gradients)
-    absent = not_launched(op.grad_kernels, launches, backend)
-    if absent and all(np.size(value) for value in sample.args):
-        return [Agreement(False, None, f"{case}: {', '.join(absent)} was not launched for the gradient.")]
-    truths = op.expected_vjp(sample, cotangent)
+    ran = run_gradients(op, sample, dtype, backend)
+    if ran.absent:
+        return [Agreement(False, None, f"{case}: {', '.join(ran.absent)} was not launched for the gradient.")]
     return [
         compare(
-            gradient,
-            truth,
-            dtype_name(gradient),
+            gradient.value,
+            gradient.truth,
+            dtype_name(gradient.value),
             op.tolerance(dtype, grad=True),
-            name=f"{case}, gradient of argument {position}",
+            name=f"{case}, gradient of argument {gradient.position}",
         )
-        for position, gradient, truth in zip(op.differentiable, gradients, truths, strict=True)
+        for gradient in ran.each
     ]
 
 

@@ -20,6 +20,9 @@ from zmlx.testing._formats import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: The source hash of cases that are MLX's own operations.
+STOCK_SOURCE = "mlx"
+
 _CASE_KEYS = {
     *("dtype", "shape", "input_hash", "source_hash", "error", "environment", "oracle", "checksum", "values"),
 }

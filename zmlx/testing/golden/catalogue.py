@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from zmlx import _compat
 from zmlx.testing._formats import is_float
 from zmlx.testing.environment import TF32_VARIABLE
-from zmlx.testing.golden.case import GoldenCase
+from zmlx.testing.golden.case import STOCK_SOURCE, GoldenCase
 from zmlx.testing.golden.file import GoldenError
 from zmlx.testing.opinfo import OpInfo, SampleInput, case_name, cases
 from zmlx.testing.selection import project_ops
 from zmlx.testing.tolerance import Agreement, Tolerance, as_float64, compare, dtype_name
-
-STOCK_SOURCE = "mlx"
 
 
 @dataclass(frozen=True)

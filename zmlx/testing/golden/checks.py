@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zmlx import _compat
-from zmlx.testing._formats import is_float, round_to
-from zmlx.testing.golden.case import GoldenCase
-from zmlx.testing.golden.catalogue import STOCK_SOURCE, Catalogue, Expectation, measure
+from zmlx.testing._formats import FLOAT_FORMATS, round_to
+from zmlx.testing.golden.case import STOCK_SOURCE, GoldenCase
+from zmlx.testing.golden.catalogue import Catalogue, Expectation, measure
 from zmlx.testing.golden.comparison import (
     LIVE,
     ORACLE,
@@ -29,10 +29,13 @@ from zmlx.testing.golden.comparison import (
     Finding,
     Pending,
     Progress,
+    figure_text,
     name_some,
 )
-from zmlx.testing.golden.file import GoldenError, GoldenFile, check_directory, load
-from zmlx.testing.tolerance import Tolerance, compare
+from zmlx.testing.golden.detail import details
+from zmlx.testing.golden.directory import load_files
+from zmlx.testing.golden.file import GoldenError, GoldenFile
+from zmlx.testing.tolerance import Agreement, Tolerance, compare
 
 RATCHET = 2.0
 FLOOR_SAME_DEVICE = {"max_ulp": 0.5, "rms": 0.29}
@@ -81,33 +84,16 @@ class Checker:
         self.results: list[CaseResult] = []
         self.findings: list[Finding] = []
         self.pending: list[Pending] = []
+        self.notes: list[str] = []
 
-    def fail(self, kind: str, message: str, subject: str = "", case: str = "") -> None:
+    def fail(self, kind: str, message: str, subject: str = "", case: str = "", cases: int = 1) -> None:
         """Keep a finding."""
-        self.findings.append(Finding(kind, subject, case, message))
+        self.findings.append(Finding(kind, subject, case, message, cases))
 
     def load_directory(self, directory: Path) -> dict[str, GoldenFile]:
         """The usable golden files of a directory by back end; each other is a finding, and so is none."""
-        check_directory(directory)
-        files: dict[str, GoldenFile] = {}
-        known = ", ".join(f"{name}.json" for name in _compat.BACKENDS)
-        for path in sorted(directory.glob("*.json")):
-            backend = path.stem
-            if backend.startswith("registered-"):
-                continue  # values that tests registered; see registry.py
-            if backend not in _compat.BACKENDS:
-                self.fail("file", f"{path}: golden files are named {known}; rename or remove it.", backend)
-                continue
-            try:
-                files[backend] = load(path)
-            except GoldenError as error:
-                self.fail("file", str(error), backend)
-        if not files:
-            registered = sorted(path.name for path in directory.glob("registered-*.json"))
-            beside = f" ({', '.join(registered)} holds what tests registered)" if registered else ""
-            self.fail(
-                "nothing", f"There is no usable golden file in {directory}{beside}. Record one: {_RECORD}"
-            )
+        files, findings = load_files(directory)
+        self.findings += findings
         return files
 
     def judge(
@@ -126,21 +112,10 @@ class Checker:
         if verdict.stats is None:
             self.fail("shape", verdict.message, subject, expected.name)
             return
-        rounded = round_to(desired, actual.dtype) if is_float(actual.dtype) else desired
-        self.results.append(
-            CaseResult(
-                subject=subject,
-                against=against,
-                case=expected.name,
-                op=expected.op.name,
-                dtype=expected.dtype,
-                max_ulp=verdict.stats.max_ulp,
-                rms=verdict.stats.rms,
-                count=verdict.stats.count,
-                identical=_identical(values, rounded),
-                ok=verdict.ok,
-            )
-        )
+        sample = expected.sample if against == ORACLE else None
+        result = result_of(names, expected, actual.dtype, verdict, values, desired)
+        known = details(values, desired, actual.dtype, tolerance, expected.op, sample)
+        self.results.append(replace(result, **known))
         if not verdict.ok:
             self.fail("values", verdict.message, subject, expected.name)
 
@@ -152,6 +127,7 @@ class Checker:
         self._fail_cases(
             "extra", "has, and op_db has not, the", backend, golden.cases.keys() - expectations.keys()
         )
+        sources = self._knows_sources()
         stale_inputs, stale_sources = [], []
         for name, expected in expectations.items():
             case = golden.cases.get(name)
@@ -159,14 +135,26 @@ class Checker:
                 continue
             if case.input_hash != expected.input_hash:
                 stale_inputs.append(name)
-            elif case.source_hash != expected.source_hash(backend):
+            elif sources and case.source_hash != expected.source_hash(backend):
                 stale_sources.append(name)
             elif self._has_form(backend, expected, case):
                 self.judge((backend, ORACLE), expected, case, expected.oracle, expected.tolerance)
                 self._check_recorded_error(file, case, self.results[-1])
-        self._fail_cases("stale input", "was recorded from other inputs than today's:", backend, stale_inputs)
-        what = "was recorded from another kernel source than today's:"
-        self._fail_cases("stale source", what, backend, stale_sources)
+        self._fail_stale("other inputs", backend, stale_inputs)
+        self._fail_stale("another kernel source", backend, stale_sources)
+
+    def _knows_sources(self) -> bool:
+        """Whether a kernel's source can be had here: a call makes it, from MLX's arrays."""
+        try:
+            _compat.import_mx()
+        except ImportError:
+            note = (
+                "not checked: whether the kernels' sources are still those that were recorded; that needs MLX"
+            )
+            if note not in self.notes:
+                self.notes.append(note)
+            return False
+        return True
 
     def _check_missing(self, backend: str, missing: Sequence[str]) -> None:
         deadline = self.deadline
@@ -179,11 +167,24 @@ class Checker:
     def _fail_cases(self, kind: str, what: str, backend: str, names: Iterable[str]) -> None:
         """One finding for all cases of a file that have the same trouble: it is cured for all at once."""
         ordered = sorted(names)
-        if not ordered:
-            return
-        noun = "case" if len(ordered) == 1 else f"{len(ordered)} cases"
-        message = f"{backend}.json {what} {noun} {name_some(ordered)}; record it again: {_RECORD} --backend {backend}"
-        self.fail(kind, message, backend, ordered[0])
+        if ordered:
+            message = (
+                f"{backend}.json {what} {_cases(ordered)}; record it again: {_RECORD} --backend {backend}"
+            )
+            self.fail(kind, message, backend, ordered[0], len(ordered))
+
+    def _fail_stale(self, what: str, backend: str, names: Iterable[str]) -> None:
+        """One finding for each operation: what was changed is its file."""
+        by_op: dict[str, list[str]] = {}
+        for name in sorted(names):
+            by_op.setdefault(name.partition("/")[0], []).append(name)
+        for op, ordered in by_op.items():
+            message = (
+                f"{backend}.json was recorded from {what} than today's: {_cases(ordered)}; did you mean to change it? "
+                f"If so, record it again: {_RECORD} --backend {backend} --kernel {op}"
+            )
+            kind = "stale input" if "input" in what else "stale source"
+            self.fail(kind, message, backend, ordered[0], len(ordered))
 
     def _has_form(self, subject: str, expected: Expectation, case: GoldenCase) -> bool:
         dtype, shape = expected.op.out_dtype(expected.dtype), expected.oracle.shape
@@ -203,7 +204,8 @@ class Checker:
             if recorded is None or not np.isclose(recorded, real, rtol=0.01, atol=0.01):
                 self.fail(
                     "error figure",
-                    f"{file}: {result.case} says its {figure} is {recorded}, but its values have {real:.4g}; "
+                    f"{file}: {result.case} says its {figure} is {figure_text(recorded)}, but its values have "
+                    f"{figure_text(real)}; "
                     "the file was edited. Restore it from version control.",
                     result.subject,
                     result.case,
@@ -266,10 +268,41 @@ class Checker:
                     self.fail(
                         "ratchet",
                         f"{name}: the error ({figure}) grew from {was:.4g} to {now:.4g} ULP, more than twice "
-                        f"what {recorded.backend}.json has. If that is intended, record it again: {_RECORD}",
+                        f"what {recorded.backend}.json has. "
+                        f"Did you mean to change it? If so, record it again: {_RECORD}",
                         LIVE,
                         name,
                     )
+
+
+def _cases(ordered: Sequence[str]) -> str:
+    return f"{'case' if len(ordered) == 1 else f'{len(ordered)} cases'} {name_some(ordered)}"
+
+
+def result_of(
+    names: tuple[str, str],
+    expected: Expectation,
+    dtype: str,
+    verdict: Agreement,
+    values: NDArray[Any],
+    desired: NDArray[Any],
+) -> CaseResult:
+    """A verdict as a result; it must have measured something."""
+    assert verdict.stats is not None
+    rounded = round_to(desired, dtype) if dtype in FLOAT_FORMATS else desired
+    return CaseResult(
+        subject=names[0],
+        against=names[1],
+        case=expected.name,
+        op=expected.op.name,
+        dtype=expected.dtype,
+        max_ulp=verdict.stats.max_ulp,
+        rms=verdict.stats.rms,
+        count=verdict.stats.count,
+        identical=_identical(values, rounded),
+        ok=verdict.ok,
+        stock=not expected.op.kernel,
+    )
 
 
 def _identical(a: NDArray[Any], b: NDArray[Any]) -> bool:

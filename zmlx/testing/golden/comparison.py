@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from zmlx.testing.golden.file import GoldenFile
 
@@ -13,6 +14,37 @@ ORACLE = "oracle"
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of cases done, their total, and the name of the next."""
+
+#: Upper bounds, in ULPs, of the bins that errors are counted in; one more bin has what is beyond.
+BINS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0)
+
+
+def count_in_bins(distances: Iterable[float]) -> tuple[int, ...]:
+    """How many distances are in each bin of `BINS`, and beyond."""
+    counts = [0] * (len(BINS) + 1)
+    for distance in distances:
+        counts[bisect_left(BINS, distance)] += 1
+    return tuple(counts)
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The element that is farthest off.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Where it is; of a complex array with 0 or 1, for its real or imaginary part, behind.
+    actual, desired : float or int
+        What was computed there, and what it is measured by.
+    inputs : tuple of (str, str)
+        Name and text of each argument of the call, as far as it goes into the element; empty if they are not known.
+    """
+
+    index: tuple[int, ...]
+    actual: float
+    desired: float
+    inputs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,6 +67,16 @@ class CaseResult:
         Bit for bit the same (against the oracle: its correctly rounded value).
     ok : bool
         Within the tolerance.
+    share : float or None
+        How much of its tolerance the element takes that takes most of it; None where that is not known.
+    bins : tuple of int
+        Number of elements by distance, as `count_in_bins` has them; empty where only figures are known.
+    worst : Worst or None
+        None if there is no element, or only figures are known.
+    stock : bool
+        Whether it is an operation of MLX itself and no kernel.
+    part : str
+        "" for the result of the call, "gradient of x" for that of an argument.
     """
 
     subject: str
@@ -47,20 +89,40 @@ class CaseResult:
     count: int
     identical: bool
     ok: bool
+    share: float | None = None
+    bins: tuple[int, ...] = ()
+    worst: Worst | None = None
+    stock: bool = False
+    part: str = ""
 
 
 @dataclass(frozen=True)
 class Finding:
     """Something wrong.
 
-    `kind` is one of file, nothing, missing, extra, stale input, stale source, dtype, shape, values, error
-    figure, fallback, ratchet.
+    Attributes
+    ----------
+    kind : str
+        One of file, nothing, missing, extra, stale input, stale source, dtype, shape, values, error figure, fallback,
+        ratchet, not judged.
+    subject, case : str
+        Whose values, and of which case; of several cases with the same trouble the first. Both may be empty.
+    message : str
+        What is wrong and what to do.
+    cases : int
+        How many cases have the trouble.
     """
 
     kind: str
     subject: str
     case: str
     message: str
+    cases: int = 1
+
+    @property
+    def op(self) -> str:
+        """The operation, or "" for a finding on a file."""
+        return self.case.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -91,6 +153,13 @@ class Pending:
         )
 
 
+def figure_text(value: float | None) -> str:
+    """A number of ULPs for people: four digits, but none below a thousandth, which no result can show."""
+    if value is None:
+        return "None"
+    return "below 0.001" if 0 < value < 0.001 else f"{value:.4g}"
+
+
 def name_some(names: Sequence[str], most: int = 3) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -106,6 +175,26 @@ class PairSummary:
     cases: int
     identical: int
     worst: CaseResult
+    gradients: bool = False
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says of an operation besides its numbers.
+
+    Attributes
+    ----------
+    source : str
+        Where the formula comes from.
+    file : str
+        The file that the kernel is in; "" for operations of MLX.
+    tolerances : mapping of str to str
+        By dtype, with the reason where it is looser than the default.
+    """
+
+    source: str
+    file: str = ""
+    tolerances: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +215,10 @@ class Comparison:
         Everything that is wrong.
     pending : tuple of Pending
         What nobody with the hardware has recorded yet.
+    notes : tuple of str
+        What could not be checked here, and why.
+    about : mapping of str to About
+        What is known of each operation; empty where the table of operations could not be loaded.
     """
 
     live_backend: str
@@ -134,6 +227,8 @@ class Comparison:
     results: tuple[CaseResult, ...]
     findings: tuple[Finding, ...]
     pending: tuple[Pending, ...] = ()
+    notes: tuple[str, ...] = ()
+    about: Mapping[str, About] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -153,9 +248,9 @@ class Comparison:
 
     def pairs(self) -> tuple[PairSummary, ...]:
         """One summary for each pair that was compared, in the order of comparison, live ones first."""
-        groups: dict[tuple[str, str], list[CaseResult]] = {}
+        groups: dict[tuple[str, str, bool], list[CaseResult]] = {}
         for result in self.results:
-            groups.setdefault((result.subject, result.against), []).append(result)
+            groups.setdefault((result.subject, result.against, bool(result.part)), []).append(result)
         made = [
             PairSummary(
                 subject,
@@ -163,8 +258,9 @@ class Comparison:
                 len(group),
                 sum(r.identical for r in group),
                 max(group, key=lambda r: r.max_ulp),
+                gradients,
             )
-            for (subject, against), group in groups.items()
+            for (subject, against, gradients), group in groups.items()
         ]
         return tuple(sorted(made, key=lambda pair: pair.subject != LIVE))
 
@@ -173,37 +269,3 @@ class Comparison:
         if self.reference == "metal":
             return "reference: metal.json, and the float64 oracle for each file's own error"
         return "reference: the float64 oracle, until a Mac has recorded metal.json"
-
-    def summary_lines(self) -> list[str]:
-        """The comparison for a terminal: a line for each pair, then what is wrong, then the verdict."""
-        lines = [self.reference_note()]
-        rows = [("compared", "cases", "identical", "max ULP", "worst case")]
-        rows += [
-            (
-                f"{self.label(p.subject)} with {self.label(p.against)}",
-                str(p.cases),
-                str(p.identical),
-                f"{p.worst.max_ulp:.3g}",
-                p.worst.case,
-            )
-            for p in self.pairs()
-        ]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        for row in rows:
-            name, *figures, case = row
-            padded = [text.rjust(width) for text, width in zip(figures, widths[1:4], strict=True)]
-            lines.append("  ".join([name.ljust(widths[0]), *padded, case]))
-        lines += [f"pending: {pending.message()}" for pending in self.pending]
-        lines += [f"FAIL {finding.kind}: {finding.message}" for finding in self.findings]
-        if self.ok:
-            waiting = sum(len(pending.cases) for pending in self.pending)
-            lines.append(
-                f"golden values agree: {len(self.results)} comparisons, nothing outside its tolerance"
-                + (f"; {waiting} cases pending" if waiting else "")
-            )
-        elif self.findings:
-            count = len(self.findings)
-            lines.append(f"golden values do not agree: {count} {'finding' if count == 1 else 'findings'}")
-        else:
-            lines.append("nothing was compared, which is a failure: op_db has no golden case here")
-        return lines

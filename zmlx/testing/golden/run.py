@@ -5,7 +5,8 @@ complete  a file has exactly the golden cases that the operations give its back 
           machine of that kind is at hand, until the project's date
 current   the input hash and the kernel source hash of every case are those of today
 true      recorded values are within the tolerance of the float64 oracle, and the recorded error is theirs
-live      the values of this machine are within the tolerance of the oracle and of every recorded file
+live      the values of this machine are within the tolerance of the oracle and of every recorded file, and its
+          gradients within that of the oracle
 ratchet   the live error is at most twice the one recorded for the same back end (checks.py)
 not void  nothing recorded, or nothing compared, is a failure
 ========  ================================================================================================
@@ -17,17 +18,20 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from zmlx import _compat
 from zmlx.testing.environment import describe_environment
+from zmlx.testing.golden.about import about
 from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.catalogue import Catalogue, measure, working_on
 from zmlx.testing.golden.checks import Checker, Deadline
 from zmlx.testing.golden.comparison import LIVE, CaseResult, Comparison, Progress
 from zmlx.testing.golden.file import GoldenError, GoldenFile, load, save
+from zmlx.testing.golden.live_gradients import check_gradients
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.selection import matches
 
@@ -200,7 +204,7 @@ def compare_recorded(
     for golden in files.values():
         checker.check_file(golden)
     checker.check_pairs(files)
-    return Comparison("", files, {}, tuple(checker.results), tuple(checker.findings), tuple(checker.pending))
+    return _comparison(checker, files)
 
 
 def compare_live(
@@ -250,6 +254,7 @@ def compare_live(
     with working_on(name):
         environment = describe_environment(name)
         live = checker.check_live(name, progress)
+        check_gradients(checker, name)
     for golden in files.values():
         checker.check_pair(LIVE, live, golden)
     if name in files:
@@ -261,8 +266,24 @@ def compare_live(
             f"python -m zmlx golden record --backend {name}",
             name,
         )
+    return _comparison(checker, files, name, environment)
+
+
+def _comparison(
+    checker: Checker,
+    files: Mapping[str, GoldenFile],
+    live: str = "",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Comparison:
     return Comparison(
-        name, files, environment, tuple(checker.results), tuple(checker.findings), tuple(checker.pending)
+        live,
+        files,
+        environment,
+        tuple(checker.results),
+        tuple(checker.findings),
+        tuple(checker.pending),
+        tuple(checker.notes),
+        about(checker.catalogue.ops),
     )
 
 

@@ -29,6 +29,8 @@ def kernel(family: str, function: str) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         return getattr(importlib.import_module(f"zmlx.kernels.{family}"), function)(*args, **kwargs)
 
+    # It stands for that function: findings name its file.
+    call.__module__, call.__name__ = f"zmlx.kernels.{family}", function
     return call
 
 

@@ -1,0 +1,49 @@
+"""The gradients of the golden cases on this machine, judged by the oracle. They are not recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from zmlx.testing._formats import is_float
+from zmlx.testing.golden.checks import Checker, result_of
+from zmlx.testing.golden.comparison import LIVE, ORACLE
+from zmlx.testing.golden.detail import argument_names, details
+from zmlx.testing.gradients import run_gradients
+from zmlx.testing.tolerance import as_float64, compare, dtype_name
+
+
+def check_gradients(checker: Checker, backend: str) -> None:
+    """Run the gradient of every golden case that has one and add a result for each argument."""
+    for name, expected in checker.catalogue.on(backend).items():
+        op = expected.op
+        if not op.differentiable:
+            continue
+        ran = run_gradients(op, expected.sample, expected.dtype, backend)
+        if ran.absent:
+            checker.fail(
+                "fallback",
+                f"{name}: {', '.join(ran.absent)} was not launched on {backend} for the gradient; something else "
+                "took its place.",
+                LIVE,
+                name,
+            )
+            continue
+        names = argument_names(op, len(expected.sample.args))
+        for gradient in ran.each:
+            dtype = dtype_name(gradient.value) or "float64"
+            part = f"gradient of {names[gradient.position]}"
+            tolerance = op.tolerance(expected.dtype, grad=True)
+            values: Any = as_float64(gradient.value) if is_float(dtype) else np.asarray(gradient.value)
+            truth = np.asarray(gradient.truth)
+            verdict = compare(values, truth, dtype, tolerance, name=f"live against oracle: {name}, {part}")
+            if verdict.stats is None:
+                checker.fail("shape", verdict.message, LIVE, name)
+                continue
+            result = result_of((LIVE, ORACLE), expected, dtype, verdict, values, truth)
+            known = details(values, truth, dtype, tolerance, op, expected.sample)
+            checker.results.append(replace(result, part=part, **known))
+            if not verdict.ok:
+                checker.fail("values", verdict.message, LIVE, name)
