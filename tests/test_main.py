@@ -12,7 +12,8 @@ import pytest
 import zmlx
 from zmlx import __main__ as command_line
 from zmlx import _compat, doctor, project_commands
-from zmlx.__main__ import README_BEGIN, README_END, main, update_readme
+from zmlx.__main__ import main
+from zmlx.golden_commands import README_BEGIN, README_END, update_readme
 from zmlx.testing import verify
 from zmlx.testing.bench import run as bench
 from zmlx.testing.bench import table as bench_table

@@ -1,5 +1,5 @@
 """``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, golden record, golden compare, report, bench, cache,
-and those for a project of one's own (`zmlx.project_commands`).
+those on golden values (`zmlx.golden_commands`) and those for a project of one's own (`zmlx.project_commands`).
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -18,6 +18,14 @@ from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
+from zmlx.golden_commands import (
+    add_golden,
+    add_report,
+    backend_option,
+    clear_progress,
+    golden_dir_option,
+    show_progress,
+)
 from zmlx.project_commands import add_project_commands, find_and_say, ops_option
 
 EXAMPLES = """\
@@ -86,33 +94,6 @@ examples:
 Exit status 0: nothing found. 1: there are findings, or no libclang. 2: a file that cannot be read.
 """
 
-GOLDEN = """\
-Golden values are what each back end computed, recorded in golden_values/BACKEND.json with the device, the MLX
-version and the hash of every kernel's source. They show drift between back ends without their hardware. A case that
-nobody with a back end's hardware has recorded yet is pending: listed, and no failure until the project's date.
-
-examples:
-  python -m zmlx golden compare                      run every case here; compare with oracle and files
-  python -m zmlx golden compare --report-dir build   ... and write report.html and report.md there
-  python -m zmlx golden record                       record this machine's default back end
-  python -m zmlx golden record --kernel swiglu       ... of one kernel, and leave the others as they are
-  python -m zmlx golden migrate                      rewrite files of an older zmlx; values stay
-
-Exit status 0: done, or everything agrees. 1: something does not, or a file cannot be used. 2: nothing matches.
-"""
-
-REPORT = """\
-Compare the recorded golden files with the oracle and with each other. Nothing is run on a GPU, so a laptop
-can show how Metal, CUDA and CPU agree.
-
-examples:
-  python -m zmlx report                              print the tables
-  python -m zmlx report --html report.html --markdown report.md
-  python -m zmlx report --update-readme README.md    between its two `zmlx report` comments
-
-Exit status 0: everything agrees. 1: something does not, or a file cannot be used. 2: a request that makes no sense.
-"""
-
 BENCH = """\
 Time every kernel of the catalogue, in every dtype, against MLX's own operation, mx.compile of the formula and a copy
 of as many bytes; then what is under the kernels: copying, barriers, launching, compiling (engine.*). What is compared
@@ -148,31 +129,11 @@ README_BEGIN = "<!-- zmlx report: begin -->"
 README_END = "<!-- zmlx report: end -->"
 
 
-def show_progress(done: int, total: int, name: str) -> None:
-    """One line that rewrites itself, for people only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K[{done + 1}/{total}] {name}")
-        sys.stderr.flush()
-
-
 def terminal_width() -> int | None:
     """The columns that a table may take: those of the terminal, or of $COLUMNS; None where neither says."""
     if sys.stdout.isatty() or os.environ.get("COLUMNS"):
         return shutil.get_terminal_size().columns
     return None
-
-
-def _clear_progress() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
-        sys.stderr.flush()
-
-
-def _golden_dir(options: argparse.Namespace) -> Path:
-    from zmlx.testing.project import find_project
-
-    given: Path | None = options.golden_dir
-    return given if given is not None else find_project().golden_dir
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -188,7 +149,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
     ops = find_and_say(options).ops
     found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
-    _clear_progress()
+    clear_progress()
     print(found.to_json() if options.json else found.text(terminal_width()))
     return found.exit_code
 
@@ -205,7 +166,7 @@ def run_bench(options: argparse.Namespace) -> int:
         ops=find_and_say(options).ops,
         progress=show_progress,
     )
-    _clear_progress()
+    clear_progress()
     # Numbers that took minutes are shown before anything is written, which can fail.
     print(to_json(found) if options.json else render_terminal(found), flush=True)
     if options.output_dir is not None:
@@ -249,7 +210,7 @@ def run_check(options: argparse.Namespace) -> int:
 
         with intercepting(check):
             found = verify("cpu", options.kernel, ops=ops, progress=show_progress)
-        _clear_progress()
+        clear_progress()
         print(found.text(terminal_width()))
         return found.exit_code
 
@@ -260,114 +221,6 @@ def run_lint(options: argparse.Namespace) -> int:
     from zmlx.check.legality.command import lint_files
 
     return lint_files(options.files, options.body)
-
-
-def run_golden_record(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden.run import record
-
-    _compat.import_mx()
-    backend = options.backend or _compat.detect_backend()
-    ops = find_and_say(options).ops
-    recording = record(backend, _golden_dir(options), ops=ops, kernel=options.kernel, progress=show_progress)
-    _clear_progress()
-    print(recording.summary())
-    return 0
-
-
-def run_golden_migrate(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden.file import migrate
-
-    paths = sorted(_golden_dir(options).glob("*.json"))
-    if not paths:
-        raise ValueError(f"There is no golden file in {_golden_dir(options)}.")
-    for path in paths:
-        print(f"{path}: {'rewritten, values as before' if migrate(path) else 'has the schema of today'}")
-    return 0
-
-
-def run_golden_compare(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden.run import compare_live
-    from zmlx.testing.report.model import build_report
-    from zmlx.testing.report.text import render_terminal
-    from zmlx.testing.report.write import write_report
-
-    project = find_and_say(options)
-    comparison = compare_live(
-        _golden_dir(options),
-        backend=options.backend,
-        ops=project.ops,
-        pending_until=project.pending_until,
-        progress=show_progress,
-    )
-    _clear_progress()
-    report = build_report(comparison)
-    sys.stdout.write(render_terminal(report))
-    if options.report_dir is not None:
-        for name in ("report.html", "report.md"):
-            print(f"wrote {write_report(report, options.report_dir / name)}")
-    return 0 if comparison.ok else 1
-
-
-def run_report(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden.run import compare_recorded
-    from zmlx.testing.report.model import build_report, kernels_only
-    from zmlx.testing.report.text import render_markdown, render_terminal
-    from zmlx.testing.report.write import write_report
-
-    project = find_and_say(options)
-    comparison = compare_recorded(_golden_dir(options), ops=project.ops, pending_until=project.pending_until)
-    report = build_report(comparison)
-    sys.stdout.write(render_terminal(report))
-    for path in filter(None, (options.html, options.markdown)):
-        print(f"wrote {write_report(report, path)}")
-    if options.update_readme is not None:
-        if not comparison.ok:
-            print(f"zmlx: {options.update_readme} is left as it was, for the report fails", file=sys.stderr)
-        else:
-            # Without the title: the text around the markers has its own.
-            _, _, tables = render_markdown(kernels_only(report)).partition("\n")
-            changed = update_readme(options.update_readme, tables.strip())
-            print(f"{options.update_readme}: {'updated' if changed else 'up to date'}")
-    return 0 if comparison.ok else 1
-
-
-def update_readme(path: Path, text: str) -> bool:
-    """Put `text` between the two markers of a file; returns whether that changed it.
-
-    Raises
-    ------
-    ValueError
-        The markers are not there, once each and in this order.
-    """
-    before = path.read_text(encoding="utf-8")
-    head, begin, rest = before.partition(README_BEGIN)
-    _, end, tail = rest.partition(README_END)
-    if not begin or not end or README_BEGIN in rest or README_END in head + tail:
-        raise ValueError(
-            f"{path} needs one line {README_BEGIN!r} and after it one line {README_END!r}; what is between "
-            "them is replaced."
-        )
-    after = f"{head}{README_BEGIN}\n{text}\n{README_END}{tail}"
-    if after != before:
-        path.write_text(after, encoding="utf-8")
-    return after != before
-
-
-def _backend_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--backend",
-        choices=_compat.BACKENDS,
-        help="where to run (default: ZMLX_TEST_BACKEND, or that of MLX's default device)",
-    )
-
-
-def _golden_dir_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--golden-dir",
-        type=Path,
-        metavar="DIR",
-        help="where the golden files are (default: those of the project here: golden_values)",
-    )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -397,10 +250,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     doctor = add(commands, "doctor", "what runs on this machine, what does not, and why", DOCTOR, run_doctor)
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    _golden_dir_option(doctor)
+    golden_dir_option(doctor)
 
     verify = add(commands, "verify", "every operation against its oracle, here", VERIFY, run_verify)
-    _backend_option(verify)
+    backend_option(verify)
     verify.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
     )
@@ -439,24 +292,7 @@ def build_parser() -> argparse.ArgumentParser:
     lint.add_argument("--body", action="store_true", help="the files are bodies of kernels")
     lint.add_argument("files", type=Path, nargs="+", metavar="FILE", help="Metal source")
 
-    golden = add(commands, "golden", "record or compare golden values", GOLDEN)
-    actions = golden.add_subparsers(metavar="ACTION", required=True)
-    record = add(actions, "record", "compute every case and write BACKEND.json", GOLDEN, run_golden_record)
-    compare = add(
-        actions, "compare", "compute every case and compare with the files", GOLDEN, run_golden_compare
-    )
-    for action in (record, compare):
-        _backend_option(action)
-        ops_option(action)
-        _golden_dir_option(action)
-    record.add_argument(
-        "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern; others stay"
-    )
-    brief = "rewrite files of an older schema in today's; values stay"
-    _golden_dir_option(add(actions, "migrate", brief, GOLDEN, run_golden_migrate))
-    compare.add_argument(
-        "--report-dir", type=Path, metavar="DIR", help="write report.html and report.md there"
-    )
+    add_golden(commands, add)
 
     cache = add(commands, "cache", "what compiled kernels take on the disk; prune, clear", CACHE, run_cache)
     cache.set_defaults(action="show")
@@ -482,20 +318,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="then remove the oldest until this many megabytes are left",
     )
 
-    report = add(commands, "report", "how well the recorded back ends agree", REPORT, run_report)
-    ops_option(report)
-    _golden_dir_option(report)
-    report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
-    report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
-    report.add_argument(
-        "--update-readme",
-        type=Path,
-        metavar="FILE",
-        help=f"replace what is between {README_BEGIN!r} and {README_END!r}",
-    )
+    add_report(commands, add)
 
     bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
-    _backend_option(bench)
+    backend_option(bench)
     ops_option(bench)
     bench.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
@@ -517,11 +343,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except KeyboardInterrupt:
-        _clear_progress()
+        clear_progress()
         return 130
     # What a user can run into; anything else is a mistake of ours and keeps its traceback.
     except (ImportError, OSError, RuntimeError, ValueError) as error:
-        _clear_progress()
+        clear_progress()
         if isinstance(error, ImportError) and (error.name or "").startswith("zmlx"):
             raise
         if options.traceback:

@@ -3,46 +3,129 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from zmlx.testing.golden.comparison import LIVE, ORACLE, CaseResult, Comparison, Finding
+from zmlx._compat import BACKENDS
+from zmlx.testing.golden.against import Change
+from zmlx.testing.golden.comparison import LIVE, ORACLE, About, CaseResult, Comparison, Finding, Pending
+from zmlx.testing.golden.explain import share_text
+from zmlx.testing.golden.grouping import Group, count, group_findings
+from zmlx.testing.golden.revisions import Point
 
 NONE = "-"
 DTYPE_ORDER = ("float64", "float32", "float16", "bfloat16")
 
+Pair = tuple[str, str]
+
 
 @dataclass(frozen=True)
 class Cell:
-    """The worst of some results.
+    """Some results together.
 
     Attributes
     ----------
     max_ulp, rms : float
         The largest of each, in ULPs of the output dtype.
-    worst : str
-        The case of the largest `max_ulp`.
+    worst : CaseResult
+        That of the largest `max_ulp`.
     cases, identical : int
         How many, and how many of them bit for bit the same.
     ok : bool
         Whether all are within their tolerance.
+    share : float or None
+        The largest part of a tolerance that is used; None where only figures are known.
+    bins : tuple of int
+        Elements by distance (`zmlx.testing.golden.comparison.BINS`); empty where only figures are known.
     """
 
     max_ulp: float
     rms: float
-    worst: str
+    worst: CaseResult
     cases: int
     identical: int
     ok: bool
+    share: float | None
+    bins: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """Where one set of values comes from."""
+class Column:
+    """A set of values: "live cpu", or a back end for its recorded file.
 
-    label: str
-    environment: Mapping[str, str]
+    Attributes
+    ----------
+    name : str
+        How it is called.
+    cases : int
+        How many cases it has; 0 for a back end that no one has recorded.
+    environment : mapping
+        Where it comes from.
+    note : str
+        What a reader should know of it: that it was computed just now, or how to record it.
+    """
+
+    name: str
     cases: int
+    environment: Mapping[str, str]
+    note: str
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there are values."""
+        return self.cases > 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation.
+
+    Attributes
+    ----------
+    op : str
+        Its name.
+    stock : bool
+        Whether it is one of MLX's own.
+    about : About or None
+        None where the table of operations could not be loaded.
+    dtypes : tuple of str
+        In order.
+    errors : mapping of column to Cell
+        Error against the oracle, of all dtypes.
+    by_dtype : mapping of (dtype, column) to Cell
+        The same by dtype.
+    drift : mapping of (column, column) to Cell
+        Difference between two sets of values.
+    gradients : mapping of (part, dtype) to Cell
+        Error of the gradients of this machine.
+    history : tuple of Point
+        Those that have an error of this operation.
+    """
+
+    op: str
+    stock: bool
+    about: About | None
+    dtypes: tuple[str, ...]
+    errors: Mapping[str, Cell]
+    by_dtype: Mapping[Pair, Cell]
+    drift: Mapping[Pair, Cell]
+    gradients: Mapping[Pair, Cell]
+    history: tuple[Point, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All that is judged."""
+        return (*self.errors.values(), *self.drift.values(), *self.gradients.values())
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is within its tolerance."""
+        return all(cell.ok for cell in self.cells)
+
+    @property
+    def share(self) -> float:
+        """The largest part of a tolerance that is used."""
+        return max((cell.share for cell in self.cells if cell.share is not None), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -55,104 +138,184 @@ class Report:
         The comparison's verdict.
     reference_note : str
         What everything is measured by.
-    subjects : tuple of str
-        Labels of the sets of values: "live cpu", "metal", "cuda", "cpu" (recorded), in that order.
-    dtypes, ops : tuple of str
-        Rows and column groups of the error table.
-    errors : mapping of (op, dtype, subject) to Cell
-        Error against the oracle.
-    drift : mapping of (subject, against) to Cell
-        Difference between two sets of values; each pair once.
-    provenance : tuple of Provenance
-        One for each subject.
-    results : tuple of CaseResult
-        All single comparisons.
-    findings : tuple of Finding
-        What is wrong.
+    notes : tuple of str
+        What could not be checked.
+    columns : tuple of Column
+        This machine's values if there are any, then every back end, recorded or not.
+    kernels, stock : tuple of Row
+        Kernels, and MLX's own operations, in the order of the table.
+    drift : mapping of (column, column) to Cell
+        Over all operations; each pair once.
+    groups : tuple of Group
+        What is wrong, by operation.
     """
 
     ok: bool
     reference_note: str
-    subjects: tuple[str, ...]
-    dtypes: tuple[str, ...]
-    ops: tuple[str, ...]
-    errors: Mapping[tuple[str, str, str], Cell]
-    drift: Mapping[tuple[str, str], Cell]
-    provenance: tuple[Provenance, ...]
-    results: tuple[CaseResult, ...]
+    notes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    kernels: tuple[Row, ...]
+    stock: tuple[Row, ...]
+    drift: Mapping[Pair, Cell]
+    groups: tuple[Group, ...]
     findings: tuple[Finding, ...]
+    pending: tuple[Pending, ...]
+    results: tuple[CaseResult, ...]
+    history: tuple[Point, ...] = ()
+    changes: tuple[Change, ...] = ()
+    revision: str = ""
+    live: str = ""
+    rows: Mapping[str, Row] = field(default_factory=dict)
 
-    def drift_between(self, one: str, other: str) -> Cell | None:
-        """The drift of a pair in either order; None if the two have not been compared."""
-        return self.drift.get((one, other)) or self.drift.get((other, one))
+    @property
+    def recorded(self) -> tuple[Column, ...]:
+        """The columns with values that are recorded."""
+        return tuple(c for c in self.columns if c.is_recorded and c.name != self.live)
+
+    @property
+    def absent(self) -> tuple[Column, ...]:
+        """The back ends that no one has recorded."""
+        return tuple(c for c in self.columns if not c.is_recorded)
 
     @property
     def headline(self) -> str:
         """The verdict in a sentence."""
         if not self.ok:
-            count = len(self.findings)
-            return f"{count} finding{'s' if count != 1 else ''}" if count else "Nothing was compared"
-        recorded = [s for s in self.subjects if not s.startswith(LIVE)]
-        cases = len({result.case for result in self.results})
-        if len(recorded) > 1:
-            return f"{cases} cases agree on {', '.join(recorded[:-1])} and {recorded[-1]}"
-        return f"{cases} cases on {recorded[0]} are within tolerance of the oracle"
+            return _verdict_of_failure(self)
+        rows = self.kernels or self.stock
+        noun = "kernel" if self.kernels else "operation"
+        names = [c.name for c in self.recorded] or [c.name for c in self.columns if c.is_recorded]
+        shares = [share for row in rows for share in [row.share] if share]
+        used = f", using at most {share_text(max(shares))} of a tolerance" if shares else ""
+        verb = "agrees" if len(rows) == 1 else "agree"
+        if len(names) > 1:
+            return f"{count(len(rows), noun)} {verb} on {', '.join(names[:-1])} and {names[-1]}{used}"
+        verb = "is" if len(rows) == 1 else "are"
+        return f"{count(len(rows), noun)} on {names[0]} {verb} within tolerance of the oracle{used}"
+
+    def drift_between(self, one: str, other: str) -> Cell | None:
+        """The drift of a pair in either order; None if the two have not been compared."""
+        return self.drift.get((one, other)) or self.drift.get((other, one))
 
 
-def _cell(results: Iterable[CaseResult]) -> Cell:
-    group = list(results)
-    worst = max(group, key=lambda r: r.max_ulp)
+def _verdict_of_failure(report: Report) -> str:
+    if not report.findings:
+        return "Nothing was compared"
+    said = count(len(report.findings), "finding")
+    ops = [group for group in report.groups if group.op]
+    if not ops:
+        return said
+    where = f" ({ops[0].file})" if ops[0].file else ""
+    if len(ops) == 1:
+        return f"{said} on {ops[0].op}{where}"
+    return f"{said} on {count(len(ops), 'operation')}, {ops[0].op}{where} the worst"
+
+
+def _cell(group: Sequence[CaseResult]) -> Cell:
+    worst = max(group, key=lambda r: (not r.ok, r.max_ulp))
+    shares = [r.share for r in group if r.share is not None]
+    binned = [r.bins for r in group if r.bins]
     return Cell(
-        max_ulp=worst.max_ulp,
+        max_ulp=max(r.max_ulp for r in group),
         rms=max(r.rms for r in group),
-        worst=worst.case,
+        worst=worst,
         cases=len(group),
         identical=sum(r.identical for r in group),
         ok=all(r.ok for r in group),
+        share=max(shares, default=None),
+        bins=tuple(sum(column) for column in zip(*binned, strict=True)),
     )
 
 
-def build_report(comparison: Comparison) -> Report:
+def _cells(results: Iterable[CaseResult], key: Callable[[CaseResult], Pair]) -> dict[Pair, Cell]:
+    groups: dict[Pair, list[CaseResult]] = {}
+    for result in results:
+        groups.setdefault(key(result), []).append(result)
+    return {name: _cell(group) for name, group in groups.items()}
+
+
+def _dtype_key(dtype: str) -> tuple[int, str]:
+    return (DTYPE_ORDER.index(dtype) if dtype in DTYPE_ORDER else len(DTYPE_ORDER), dtype)
+
+
+def build_report(
+    comparison: Comparison,
+    *,
+    history: tuple[Point, ...] = (),
+    changes: tuple[Change, ...] = (),
+    revision: str = "",
+) -> Report:
     """Arrange a comparison for reading.
 
     Parameters
     ----------
     comparison : Comparison
-        From `zmlx.testing.golden.run.compare_live` or `compare_recorded`.
+        From `zmlx.testing.golden.run` or `zmlx.testing.golden.offline`.
+    history : tuple of Point, optional
+        From `zmlx.testing.golden.revisions.history`.
+    changes : tuple of Change, optional
+        From `zmlx.testing.golden.against.compare_with`, and `revision`, with what.
     """
+    live = comparison.label(LIVE) if comparison.live_backend else ""
 
     def label(subject: str) -> str:
-        return comparison.label(LIVE) if subject == LIVE else subject
+        return live if subject == LIVE else subject
 
-    errors: dict[tuple[str, str, str], list[CaseResult]] = {}
-    drift: dict[tuple[str, str], list[CaseResult]] = {}
+    def pair(result: CaseResult) -> Pair:
+        return label(result.subject), result.against
+
+    by_op: dict[str, list[CaseResult]] = {}
     for result in comparison.results:
-        if result.against == ORACLE:
-            errors.setdefault((result.op, result.dtype, label(result.subject)), []).append(result)
-        else:
-            drift.setdefault((label(result.subject), result.against), []).append(result)
-    recorded = [name for name in ("metal", "cuda", "cpu") if name in comparison.files]
-    live = [label(LIVE)] if comparison.live_backend else []
-    seen = {dtype for _, dtype, _ in errors}
-    provenance = [
-        Provenance(name, comparison.files[name].environment, len(comparison.files[name].cases))
-        for name in recorded
-    ]
-    for name in live:
-        cases = sum(r.subject == LIVE and r.against == ORACLE for r in comparison.results)
-        provenance.insert(0, Provenance(name, comparison.environment, cases))
+        by_op.setdefault(result.op, []).append(result)
+    rows = {}
+    for op, results in by_op.items():
+        truths = [r for r in results if r.against == ORACLE and not r.part]
+        errors = _cells(truths, lambda r: (label(r.subject), ""))
+        rows[op] = Row(
+            op=op,
+            stock=any(r.stock for r in results),
+            about=comparison.about.get(op),
+            dtypes=tuple(sorted({r.dtype for r in results}, key=_dtype_key)),
+            errors={name: cell for (name, _), cell in errors.items()},
+            by_dtype=_cells(truths, lambda r: (r.dtype, label(r.subject))),
+            drift=_cells((r for r in results if r.against != ORACLE), pair),
+            gradients=_cells((r for r in results if r.part), lambda r: (r.part, r.dtype)),
+            history=tuple(point for point in history if op in point.errors),
+        )
     return Report(
         ok=comparison.ok,
         reference_note=comparison.reference_note(),
-        subjects=(*live, *recorded),
-        dtypes=tuple(sorted(seen, key=lambda d: (DTYPE_ORDER.index(d) if d in DTYPE_ORDER else 9, d))),
-        ops=tuple(dict.fromkeys(op for op, _, _ in errors)),
-        errors={key: _cell(group) for key, group in errors.items()},
-        drift={key: _cell(group) for key, group in drift.items()},
-        provenance=tuple(provenance),
-        results=comparison.results,
+        notes=comparison.notes,
+        columns=_columns(comparison, live),
+        kernels=tuple(row for row in rows.values() if not row.stock),
+        stock=tuple(row for row in rows.values() if row.stock),
+        drift=_cells((r for r in comparison.results if r.against != ORACLE), pair),
+        groups=group_findings(comparison),
         findings=comparison.findings,
+        pending=comparison.pending,
+        results=comparison.results,
+        history=history,
+        changes=changes,
+        revision=revision,
+        live=live,
+        rows=rows,
     )
+
+
+def _columns(comparison: Comparison, live: str) -> tuple[Column, ...]:
+    columns = []
+    if live:
+        cases = sum(r.subject == LIVE and r.against == ORACLE and not r.part for r in comparison.results)
+        note = f"computed just now, on this machine; {comparison.live_backend} is what its file has recorded"
+        columns.append(Column(live, cases, comparison.environment, note))
+    for name in BACKENDS:
+        file = comparison.files.get(name)
+        if file is not None:
+            columns.append(Column(name, len(file.cases), file.environment, f"recorded in {name}.json"))
+        else:
+            how = f"not recorded; on such a machine: python -m zmlx golden record --backend {name}"
+            columns.append(Column(name, 0, {}, how))
+    return tuple(columns)
 
 
 def figure(value: float) -> str:
@@ -161,9 +324,6 @@ def figure(value: float) -> str:
         return "inf"
     if value == 0:
         return "0"
+    if value < 0.005:
+        return "<0.01"
     return f"{value:.2f}" if value < 100 else f"{value:.0f}" if value < 1e5 else f"{value:.0e}"
-
-
-def kernels_only(report: Report) -> Report:
-    """The report without the rows of stock MLX operations, for a page that has no room for them."""
-    return replace(report, ops=tuple(op for op in report.ops if not op.startswith("stock.")))
