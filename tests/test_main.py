@@ -11,9 +11,9 @@ import pytest
 
 import zmlx
 from zmlx import __main__ as command_line
-from zmlx import _compat, doctor, project_commands
+from zmlx import _compat, doctor, golden_commands, project_commands
 from zmlx.__main__ import main
-from zmlx.golden_commands import README_BEGIN, README_END, update_readme
+from zmlx.golden_commands import README_BEGIN, README_END, clear_progress, show_progress, update_readme
 from zmlx.testing import verify
 from zmlx.testing.bench import run as bench
 from zmlx.testing.bench import table as bench_table
@@ -95,8 +95,8 @@ def test_the_examples_of_the_help_parse() -> None:
     texts = (
         command_line.EXAMPLES,
         command_line.VERIFY,
-        command_line.GOLDEN,
-        command_line.REPORT,
+        golden_commands.GOLDEN,
+        golden_commands.REPORT,
         command_line.BENCH,
         command_line.CHECK,
         *(
@@ -428,6 +428,6 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     for is_terminal, expected in ((True, "\r\033[K[1/3] f.g\r\033[K"), (False, "")):
         stream = Terminal(is_terminal)
         monkeypatch.setattr(sys, "stderr", stream)
-        command_line.show_progress(0, 3, "f.g")
-        command_line._clear_progress()
+        show_progress(0, 3, "f.g")
+        clear_progress()
         assert stream.text == expected

@@ -268,8 +268,7 @@ class Checker:
                     self.fail(
                         "ratchet",
                         f"{name}: the error ({figure}) grew from {was:.4g} to {now:.4g} ULP, more than twice "
-                        f"what {recorded.backend}.json has. "
-                        f"Did you mean to change it? If so, record it again: {_RECORD}",
+                        f"what {recorded.backend}.json has.",
                         LIVE,
                         name,
                     )

@@ -104,7 +104,7 @@ class Finding:
     ----------
     kind : str
         One of file, nothing, missing, extra, stale input, stale source, dtype, shape, values, error figure, fallback,
-        ratchet, not judged.
+        ratchet.
     subject, case : str
         Whose values, and of which case; of several cases with the same trouble the first. Both may be empty.
     message : str

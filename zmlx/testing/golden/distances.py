@@ -67,7 +67,8 @@ def drift(mine: GoldenCase, theirs: GoldenCase, tolerance: Tolerance | None = No
     dtype = COMPONENTS.get(mine.dtype, mine.dtype)
     allowed = tolerance or default_tolerance(dtype)
     actual, desired = mine.numbers(), theirs.numbers()
-    far = [distance(a, d, dtype, allowed.atol) for a, d in zip(actual, desired, strict=True)]
+    floor = max(allowed.atol, allowed.rms_floor * _root_mean_square([d for d in desired if math.isfinite(d)]))
+    far = [distance(a, d, dtype, floor) for a, d in zip(actual, desired, strict=True)]
     shares = [_share(a, d, ulps, allowed) for a, d, ulps in zip(actual, desired, far, strict=True)]
     worst = None
     if far:

@@ -61,7 +61,8 @@ class Group:
         for kind, some in groupby(sorted(self.findings, key=lambda f: f.kind), key=lambda f: f.kind):
             of_kind = list(some)
             summary = _SUMMARIES.get(kind)
-            if summary is not None:
+            # A value outside its tolerance is told by its worst element, below.
+            if summary is not None and (kind != "ratchet" or len(of_kind) > _FEW):
                 lines.append(f"{kind}: {summary(of_kind, self.live)}")
                 continue
             lines += [f"{kind}: {finding.message}" for finding in of_kind[:_FEW]]

@@ -63,17 +63,15 @@ class Column:
         Where it comes from.
     note : str
         What a reader should know of it: that it was computed just now, or how to record it.
+    is_recorded : bool
+        Whether there are values.
     """
 
     name: str
     cases: int
     environment: Mapping[str, str]
     note: str
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether there are values."""
-        return self.cases > 0
+    is_recorded: bool = True
 
 
 @dataclass(frozen=True)
@@ -184,9 +182,11 @@ class Report:
             return _verdict_of_failure(self)
         rows = self.kernels or self.stock
         noun = "kernel" if self.kernels else "operation"
-        names = [c.name for c in self.recorded] or [c.name for c in self.columns if c.is_recorded]
+        names = [c.name for c in self.recorded] or list(rows[0].errors) or [self.live]
         shares = [share for row in rows for share in [row.share] if share]
-        used = f", using at most {share_text(max(shares))} of a tolerance" if shares else ""
+        most = max(shares, default=0.0)
+        how = "less than 1 %" if most < 0.01 else f"at most {share_text(most)}"
+        used = f", using {how} of a tolerance" if most else ""
         verb = "agrees" if len(rows) == 1 else "agree"
         if len(names) > 1:
             return f"{count(len(rows), noun)} {verb} on {', '.join(names[:-1])} and {names[-1]}{used}"
@@ -314,7 +314,7 @@ def _columns(comparison: Comparison, live: str) -> tuple[Column, ...]:
             columns.append(Column(name, len(file.cases), file.environment, f"recorded in {name}.json"))
         else:
             how = f"not recorded; on such a machine: python -m zmlx golden record --backend {name}"
-            columns.append(Column(name, 0, {}, how))
+            columns.append(Column(name, 0, {}, how, False))
     return tuple(columns)
 
 

@@ -65,7 +65,7 @@ def value_cell(cell: Cell | None, *, plain: bool = False, detail: str = "", abse
         bar = f'<span class="bar"><i style="--w:{width}"></i></span>'
         mark = "" if kind == "plain" else f"{_MARKS[kind]} "
         small = f"{mark}{share_text(cell.share)}" + (f"<br>{detail}" if detail else "")
-    elif not detail:
+    elif not detail and not cell.bins:
         small = "as recorded"
     return (
         f'<td class="{kind}" data-v="{number(cell.max_ulp)}" title="{title}"><b>{figure(cell.max_ulp)}</b>{bar}'
@@ -91,8 +91,8 @@ def matrix(report: Report, rows: Sequence[Row], *, plain: bool = False) -> str:
     pairs = list(report.drift)
     graded = not plain and any(row.gradients for row in rows)
     heads = ["kernel" if not plain else "operation", *(escape(c.name) for c in report.columns)]
-    heads += [f"{escape(one)} &ndash; {escape(other)}" for one, other in pairs]
     heads += ["gradients"] if graded else []
+    heads += [f"{escape(one)} &ndash; {escape(other)}" for one, other in pairs]
     lines = []
     for row in rows:
         name = escape(row.op) if plain else f'<a href="#{anchor(row.op)}">{escape(row.op)}</a>'
@@ -102,13 +102,13 @@ def matrix(report: Report, rows: Sequence[Row], *, plain: bool = False) -> str:
             )
             for c in report.columns
         ]
+        if graded:
+            worst = max(row.gradients.values(), key=lambda c: (not c.ok, c.share or 0), default=None)
+            cells.append(value_cell(worst))
         cells += [
             value_cell(row.drift.get(pair), plain=plain, detail=_identical(row.drift.get(pair)))
             for pair in pairs
         ]
-        if graded:
-            worst = max(row.gradients.values(), key=lambda c: (not c.ok, c.share or 0), default=None)
-            cells.append(value_cell(worst))
         close = "1" if not row.ok or row.share > CLOSE else "0"
         lines.append(
             f'<tr data-name="{escape(row.op)}" data-close="{close}"><th scope="row">{name}</th>{"".join(cells)}</tr>'
