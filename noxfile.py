@@ -15,6 +15,7 @@ What sessions have in common is in zmlx/sessions, for the noxfiles of other proj
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,15 @@ CHECKED_TESTS = ("tests/check", "tests/kernels", "tests/test_ops.py")
 
 # import-linter brings a command and no module to run with -m. The contracts are in pyproject.toml.
 LINT_IMPORTS = "import importlinter.cli as c; raise SystemExit(c.lint_imports(no_logo=True, no_cache=True))"
+
+
+# What opens the report's page, the first that there is.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def find_browser() -> str | None:
+    """The path of a browser of `BROWSERS`, or None."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def group(name: str) -> list[str]:
@@ -139,6 +149,19 @@ def check(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Time the kernels against MLX's own operations and the memory's bandwidth; write build/bench."""
     MATRIX.bench(session, BENCH_DIR)
+
+
+@nox.session(name="report-browser", venv_backend=None if find_browser() else "none")
+def report_browser(session: nox.Session) -> None:
+    """Open the report's page in headless Chromium: sorting, filtering, a phone's width; screenshots in build."""
+    browser = find_browser()
+    if browser is None:
+        missing(session, f"No browser: none of {', '.join(BROWSERS)} is on the PATH")
+        return
+    MATRIX.set_up(session, "cpu")
+    session.env["ZMLX_TEST_BROWSER"] = browser
+    session.env["ZMLX_TEST_SCREENSHOTS"] = str(ROOT / "build" / "report-browser")
+    MATRIX.pytest(session, "cpu", session.posargs, "tests/testing/report/test_browser.py")
 
 
 @nox.session

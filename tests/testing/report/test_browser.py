@@ -149,7 +149,8 @@ def test_the_filter_hides_rows_sections_and_comparisons(in_browser):
         const type = (text) => { box.value = text; box.dispatchEvent(new Event("input")); };
         const all = { tools: page.getElementById("tools").hidden };
         type("NORMS layer");
-        all.names = names(); all.sections = visible("section.kernel"); all.said = page.getElementById("shown").textContent;
+        all.names = names(); all.sections = visible("section.kernel");
+        all.said = page.getElementById("shown").textContent;
         type("no such kernel");
         all.none = names().length;
         type("");
