@@ -338,3 +338,32 @@ def test_a_session_in_which_no_test_executed_fails() -> None:
     )
     assert result.returncode == 1
     assert "no test executed" in result.stdout
+
+
+def test_report_browser_gives_its_browser_to_the_tests(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "google-chrome" else None)
+    session = FakeSession()
+    noxfile.report_browser.func(session)
+    assert session.env["ZMLX_TEST_BROWSER"] == "/usr/bin/google-chrome"
+    assert session.env["ZMLX_TEST_SCREENSHOTS"].endswith("report-browser")
+    assert "tests/testing/report/test_browser.py" in session.commands[-1]
+
+
+def test_report_browser_is_skipped_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    class Skipped(Exception):
+        pass
+
+    def skip(reason: str) -> None:
+        raise Skipped(reason)
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    session = FakeSession()
+    session.skip = skip
+    with pytest.raises(Skipped, match="No browser: none of chromium, chromium-browser, google-chrome"):
+        noxfile.report_browser.func(session)
+    assert session.commands == []
