@@ -48,17 +48,30 @@ def comparison(results, findings):
 def test_one_broken_constant_is_one_group_of_few_lines():
     results, findings = broken_constant()
     assert len(findings) == 33
+    both = "12 comparisons of live cpu against oracle; 12 comparisons of live cpu against cuda"
     assert finding_lines(group_findings(comparison(results, findings))) == [
         "FAIL norms.rmsnorm (zmlx/kernels/norms.py): 33 findings, worst 1.01e+03 ULP",
         "  ratchet: the error is more than twice the recorded one in 7 cases",
         "  stale source: another kernel source than that of cpu.json and cuda.json",
-        "  values: outside the tolerance in 12 cases of live cpu against oracle; 12 cases of live cpu against cuda",
+        f"  values: outside the tolerance in {both}",
         "  live against oracle: norms.rmsnorm/float32/s11: 4 of 4 elements are outside",
         "    worst element [1011]",
         "  Did you mean to change zmlx/kernels/norms.py? If not, undo the change.",
         "  If you did, record it again, on cpu and on cuda: python -m zmlx golden record --kernel norms.rmsnorm",
         "  More: python -m zmlx golden compare --explain norms.rmsnorm/float32/s11",
     ]
+
+
+def test_of_a_case_the_message_on_its_worst_part_is_shown():
+    value, gradient = result("a.b", "s", 20.0), replace(result("a.b", "s", 90.0), part="gradient of x")
+    said = replace(values(gradient), message="live against oracle: a.b/float32/s, gradient of x: wrong")
+    for results, message in (
+        ([value, gradient], said.message),
+        ([replace(value, max_ulp=99.0), gradient], None),
+    ):
+        (group,) = group_findings(comparison(results, [values(value), said]))
+        assert group.worst == (message or values(value).message)
+    assert "1 comparison of live cpu against oracle (gradients)" in "\n".join(group.lines())
 
 
 def test_the_worst_comes_first_and_files_before_all():

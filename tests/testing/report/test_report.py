@@ -269,7 +269,7 @@ def test_html_shows_every_figure_and_source():
         "[1, 2]",
         "row [1]: <0.5>",
         "✓ 25 %",
-        "▲ close: 90 %",
+        "▲ 90 %",
         "2026-01-30 abc1234",
         "Cases by their recorded error",
     ):
@@ -281,6 +281,13 @@ def test_the_distribution_is_drawn_and_told():
     labels = [value for name, value in parsed.attributes if name == "aria-label"]
     assert any("50% 0 ULP, 25% to 0.5 ULP, 25% over 16 ULP" in label for label in labels)
     assert any("cpu 2026-01-30 abc1234: 1.50 ULP" in label for label in labels)
+
+
+def test_what_is_wrong_stands_first():
+    bad = result("cpu", "oracle", "transformer.last", "float32", 50.0, ok=False)
+    report = build_report(comparison(results=[*RESULTS, replace(bad, share=3.0)]))
+    assert [row.op for row in report.kernels] == ["transformer.last", "norms.rmsnorm"]
+    assert "✗ 300 %" in render_html(report)
 
 
 def test_stock_operations_are_never_in_alarm_colour_for_being_imprecise():

@@ -11,6 +11,8 @@ from zmlx.testing.golden.comparison import LIVE, Comparison, Finding
 _FEW = 2
 _OF_A_FILE = ("file", "nothing", "missing", "extra")
 """Kinds that are not an operation's."""
+_GRADIENT = ", gradient of "
+"""What the message on a gradient has behind the case's name."""
 _BY_A_CHANGE = ("stale input", "stale source", "values", "ratchet")
 """Kinds that a change of the kernel causes."""
 
@@ -93,12 +95,14 @@ def _files(findings: list[Finding]) -> str:
 
 
 def _against(findings: list[Finding], live: str) -> str:
-    """ "12 cases: live cpu against oracle; 3 cases: …": from the messages, which begin with the two sides."""
+    """ "12 comparisons of live cpu against oracle; …": from the messages, which begin with the two sides."""
     sides: dict[str, int] = {}
     for finding in findings:
         pair = finding.message.partition(":")[0].replace(f"{LIVE} ", f"{live} ", 1)
+        if _GRADIENT in finding.message.partition("\n")[0]:
+            pair += " (gradients)"
         sides[pair] = sides.get(pair, 0) + 1
-    return "; ".join(f"{count(number, 'case')} of {pair}" for pair, number in sides.items())
+    return "; ".join(f"{count(number, 'comparison')} of {pair}" for pair, number in sides.items())
 
 
 _SUMMARIES: dict[str, Callable[[list[Finding], str], str]] = {
@@ -122,7 +126,10 @@ def group_findings(comparison: Comparison) -> tuple[Group, ...]:
     for op, findings in by_op.items():
         bad = [r for r in comparison.results if r.op == op and not r.ok]
         worst = max(bad, key=lambda r: r.max_ulp, default=None)
-        said = [f for f in findings if worst is not None and f.kind == "values" and f.case == worst.case]
+        said = [f.message for f in findings if worst and f.kind == "values" and f.case == worst.case]
+        if worst is not None:
+            # A case has several messages: the values', and those of its gradients.
+            said.sort(key=lambda message, part=worst.part: not _is_about(message, part))  # type: ignore[misc]
         about = comparison.about.get(op)
         groups.append(
             Group(
@@ -130,12 +137,17 @@ def group_findings(comparison: Comparison) -> tuple[Group, ...]:
                 about.file if about else "",
                 tuple(findings),
                 worst.max_ulp if worst else 0.0,
-                said[0].message if said else "",
+                said[0] if said else "",
                 worst.case if worst else "",
                 live,
             )
         )
     return tuple(sorted(groups, key=lambda g: (g.op != "", -g.max_ulp, g.op)))
+
+
+def _is_about(message: str, part: str) -> bool:
+    first = message.partition("\n")[0]
+    return part in first if part else _GRADIENT not in first
 
 
 def finding_lines(groups: Iterable[Group]) -> list[str]:

@@ -35,7 +35,13 @@ def _group(group: Group) -> str:
     if not group.op:
         items = "".join(f"<li><b>{escape(f.kind)}</b> {escape(f.message)}</li>" for f in group.findings)
         return f'<div class="group"><h3>Golden files</h3><ul>{items}</ul></div>'
-    items = "".join(f"<li>{escape(line)}</li>" for line in group.lines())
+    lines: list[str] = []
+    for line in group.lines():
+        if line.startswith("  ") and lines:
+            lines[-1] += f"\n{line}"
+        else:
+            lines.append(line)
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     advice = "".join(f'<p class="ask">{escape(line)}</p>' for line in group.advice())
     return f'<div class="group"><h3>{escape(group.headline)}</h3><ul>{items}</ul>{advice}</div>'
 

@@ -141,7 +141,7 @@ class Report:
     columns : tuple of Column
         This machine's values if there are any, then every back end, recorded or not.
     kernels, stock : tuple of Row
-        Kernels, and MLX's own operations, in the order of the table.
+        Kernels, those first that have something wrong, and MLX's own operations; else in the order of the table.
     drift : mapping of (column, column) to Cell
         Over all operations; each pair once.
     groups : tuple of Group
@@ -287,7 +287,7 @@ def build_report(
         reference_note=comparison.reference_note(),
         notes=comparison.notes,
         columns=_columns(comparison, live),
-        kernels=tuple(row for row in rows.values() if not row.stock),
+        kernels=tuple(sorted((row for row in rows.values() if not row.stock), key=lambda row: row.ok)),
         stock=tuple(row for row in rows.values() if row.stock),
         drift=_cells((r for r in comparison.results if r.against != ORACLE), pair),
         groups=group_findings(comparison),

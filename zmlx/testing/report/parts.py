@@ -35,7 +35,7 @@ def level(cell: Cell) -> str:
     return "near" if cell.share is not None and cell.share > CLOSE else "fine"
 
 
-_MARKS = {"over": "✗ over:", "near": "▲ close:", "fine": "✓"}
+_MARKS = {"over": "✗", "near": "▲", "fine": "✓"}
 
 
 def value_cell(cell: Cell | None, *, plain: bool = False, detail: str = "", absent: str = "&ndash;") -> str:
