@@ -206,7 +206,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.update_readme is not None:
         if not comparison.ok:
             print(f"zmlx: {options.update_readme} is left as it was, for the report fails", file=sys.stderr)
-        elif comparison.notes and not comparison.about:
+        elif not comparison.judged:
             raise RuntimeError(f"{options.update_readme} is left as it was: its tables need NumPy and MLX.")
         else:
             changed = update_readme(options.update_readme, render_readme(report))

@@ -236,6 +236,11 @@ class Comparison:
         return not self.findings and any(result.count for result in self.results)
 
     @property
+    def judged(self) -> bool:
+        """Whether results were held to tolerances; not where the table of operations could not be loaded."""
+        return bool(self.about) or not self.notes
+
+    @property
     def reference(self) -> str:
         """ "metal" once metal.json is there, else "oracle"."""
         return "metal" if "metal" in self.files else ORACLE

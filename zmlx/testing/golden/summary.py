@@ -29,7 +29,8 @@ def summary_lines(comparison: Comparison) -> list[str]:
     lines += finding_lines(group_findings(comparison))
     if comparison.ok:
         waiting = sum(len(pending.cases) for pending in comparison.pending)
-        verdict = f"golden values agree: {count(len(comparison.results), 'comparison')}, nothing outside its tolerance"
+        judged = "nothing outside its tolerance" if comparison.judged else "tolerances were not judged here"
+        verdict = f"golden values agree: {count(len(comparison.results), 'comparison')}, {judged}"
         lines.append(verdict + (f"; {count(waiting, 'case')} pending" if waiting else ""))
     elif comparison.findings:
         lines.append(f"golden values do not agree: {count(len(comparison.findings), 'finding')}")

@@ -84,6 +84,8 @@ def _changes(report: Report) -> str:
 
 def _body(report: Report) -> list[str]:
     mark, verdict = ("✓", "The back ends agree") if report.ok else ("✗", "Not in agreement")
+    if report.ok and not report.judged:
+        verdict = "The files are whole"
     note = report.reference_note[0].upper() + report.reference_note[1:]
     parts = [
         f'<main class="{"good" if report.ok else "bad"}">',

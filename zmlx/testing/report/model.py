@@ -146,6 +146,8 @@ class Report:
         Over all operations; each pair once.
     groups : tuple of Group
         What is wrong, by operation.
+    judged : bool
+        Whether results were held to tolerances.
     """
 
     ok: bool
@@ -163,6 +165,7 @@ class Report:
     changes: tuple[Change, ...] = ()
     revision: str = ""
     live: str = ""
+    judged: bool = True
     rows: Mapping[str, Row] = field(default_factory=dict)
 
     @property
@@ -183,6 +186,11 @@ class Report:
         rows = self.kernels or self.stock
         noun = "kernel" if self.kernels else "operation"
         names = [c.name for c in self.recorded] or list(rows[0].errors) or [self.live]
+        if not self.judged:
+            files = f"{', '.join(names)}: the files are whole" + (
+                " and fit together" if len(names) > 1 else ""
+            )
+            return f"{count(len(rows), noun)} on {files}; tolerances were not judged here"
         shares = [share for row in rows for share in [row.share] if share]
         most = max(shares, default=0.0)
         how = "less than 1 %" if most < 0.01 else f"at most {share_text(most)}"
@@ -298,6 +306,7 @@ def build_report(
         changes=changes,
         revision=revision,
         live=live,
+        judged=comparison.judged,
         rows=rows,
     )
 
