@@ -40,7 +40,11 @@ def run(*arguments: str, cwd: Path = CHECKOUT, **environ: str) -> subprocess.Com
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environ},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+            **environ,
+        },
         check=False,
     )
 
