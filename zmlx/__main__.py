@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zmlx import _compat
 from zmlx._version import __version__
@@ -286,20 +286,20 @@ def run_golden_migrate(options: argparse.Namespace) -> int:
 
 
 def run_golden_compare(options: argparse.Namespace) -> int:
-    from zmlx.testing.golden.run import compare_live
+    from zmlx.testing.golden.run import compare_live, compare_recorded
     from zmlx.testing.report.model import build_report
     from zmlx.testing.report.text import render_terminal
     from zmlx.testing.report.write import write_report
 
     project = find_and_say(options)
-    comparison = compare_live(
-        _golden_dir(options),
-        backend=options.backend,
-        ops=project.ops,
-        pending_until=project.pending_until,
-        progress=show_progress,
-    )
-    _clear_progress()
+    rules: dict[str, Any] = {"ops": project.ops, "pending_until": project.pending_until}
+    if options.offline:
+        comparison = compare_recorded(_golden_dir(options), **rules)
+    else:
+        comparison = compare_live(
+            _golden_dir(options), backend=options.backend, progress=show_progress, **rules
+        )
+        _clear_progress()
     report = build_report(comparison)
     sys.stdout.write(render_terminal(report))
     if options.report_dir is not None:
@@ -454,6 +454,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     brief = "rewrite files of an older schema in today's; values stay"
     _golden_dir_option(add(actions, "migrate", brief, GOLDEN, run_golden_migrate))
+    compare.add_argument(
+        "--offline",
+        action="store_true",
+        help="compute nothing: the recorded files with the oracle and each other; needs no MLX",
+    )
     compare.add_argument(
         "--report-dir", type=Path, metavar="DIR", help="write report.html and report.md there"
     )

@@ -477,12 +477,12 @@ SQUARE_CASE = "made.square/float32/small"
         (
             lambda c: c[SQUARE_CASE].update(source_hash="0"),
             ["stale source"],
-            f"from another kernel source than today's: case {SQUARE_CASE}; rec",
+            f"from another kernel source than today's (did you mean to change it?): case {SQUARE_CASE}; rec",
         ),
         (
             lambda c: c[SQUARE_CASE].pop("source_hash"),
             ["stale source"],
-            f"from another kernel source than today's: case {SQUARE_CASE}; rec",
+            f"from another kernel source than today's (did you mean to change it?): case {SQUARE_CASE}; rec",
         ),
         (lambda c: c[CASE].update(dtype="float16"), ["dtype"], f"cpu: {CASE} is float16, expected float32"),
         (lambda c: c[CASE].update(shape=[4, 3]), ["shape"], f"{CASE} has shape (4, 3), expected (3, 4)"),

@@ -2,10 +2,11 @@
 
 import html.parser
 import re
+from dataclasses import replace
 
 import pytest
 
-from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
+from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding, Pending
 from zmlx.testing.golden.file import GoldenFile
 from zmlx.testing.report.html import render_html
 from zmlx.testing.report.model import build_report, figure
@@ -102,6 +103,35 @@ def test_terminal_of_a_failure():
     assert "metal  1e+07 (0/1 identical)" in re.sub(" +", " ", text).replace("- ", "").replace(
         "metal 1", "metal  1"
     )
+
+
+def test_one_trouble_of_an_operation_is_told_once_the_worst_first():
+    made = []
+    for op, sizes in (("norms.rmsnorm", (10.0, 30.0, 20.0)), ("stock.exp", (1e6,))):
+        for i, size in enumerate(sizes):
+            made.append(result("cpu", "oracle", op, "float32", size, sample=f"s{i}", ok=False))
+    findings = [Finding("values", "cpu", r.case, f"cpu: {r.case} is off by {r.max_ulp:g}") for r in made]
+    findings.append(Finding("file", "", "", "metal.json is damaged"))
+    report = build_report(comparison(findings, made, live="", files={"cpu": FILES["cpu"]}))
+    assert report.failures == (
+        "FAIL file: metal.json is damaged",
+        "FAIL values: cpu: stock.exp/float32/s0 is off by 1e+06",
+        "FAIL values: cpu: norms.rmsnorm/float32/s1 is off by 30",
+        "     and 2 more findings of this kind on norms.rmsnorm: norms.rmsnorm/float32/s2, norms.rmsnorm/float32/s0",
+    )
+    assert report.headline == "5 findings"
+    assert all(line in render_terminal(report).splitlines() for line in report.failures)
+
+
+def test_what_was_left_out_and_what_is_pending_is_said():
+    waits = Pending("cuda", ("norms.rmsnorm/float32/small",))
+    made = replace(comparison(), pending=(waits,), notes=("MLX does not import here",))
+    report = build_report(made)
+    assert report.ok
+    assert report.remarks == ("note: MLX does not import here", f"pending: {waits.message()}")
+    for text in (render_terminal(report), render_markdown(report), render_html(report)):
+        assert "MLX does not import here" in text
+        assert "1 case that no one with cuda has recorded yet" in text
 
 
 def test_markdown():

@@ -11,6 +11,9 @@ from zmlx.testing.golden.file import GoldenFile
 LIVE = "live"
 ORACLE = "oracle"
 
+#: Kinds of findings that are about one case: all cases of an operation have the same cause, as a rule.
+BY_OPERATION = frozenset({"values", "ratchet", "fallback", "shape", "dtype"})
+
 Progress = Callable[[int, int, str], None]
 """Called with the number of cases done, their total, and the name of the next."""
 
@@ -126,6 +129,8 @@ class Comparison:
         Everything that is wrong.
     pending : tuple of Pending
         What nobody with the hardware has recorded yet.
+    notes : tuple of str
+        What could not be compared here, and is no failure.
     """
 
     live_backend: str
@@ -134,6 +139,7 @@ class Comparison:
     results: tuple[CaseResult, ...]
     findings: tuple[Finding, ...]
     pending: tuple[Pending, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -168,6 +174,37 @@ class Comparison:
         ]
         return tuple(sorted(made, key=lambda pair: pair.subject != LIVE))
 
+    def remarks(self) -> list[str]:
+        """What is no failure and must be known: what was left out, and what waits for hardware."""
+        return [
+            *(f"note: {note}" for note in self.notes),
+            *(f"pending: {pending.message()}" for pending in self.pending),
+        ]
+
+    def failures(self) -> list[str]:
+        """What is wrong: first what concerns whole files, then each operation with its worst case and how many more
+        findings of the kind there are, the operation with the largest error first."""
+        worst = {(r.subject, r.case): r.max_ulp for r in sorted(self.results, key=lambda r: r.max_ulp)}
+        groups: dict[tuple[str, str, str], list[Finding]] = {}
+        for finding in self.findings:
+            operation = finding.case.split("/")[0] if finding.kind in BY_OPERATION else finding.message
+            groups.setdefault((finding.kind, finding.subject, operation), []).append(finding)
+        sizes = {
+            key: max(worst.get((f.subject, f.case), 0.0) for f in found)
+            if key[0] in BY_OPERATION
+            else float("inf")
+            for key, found in groups.items()
+        }
+        lines = []
+        for key in sorted(groups, key=lambda key: -sizes[key]):
+            first, *more = sorted(groups[key], key=lambda f: -worst.get((f.subject, f.case), 0.0))
+            lines.append(f"FAIL {first.kind}: {first.message}")
+            if more:
+                others = name_some(list(dict.fromkeys(f.case for f in more)))
+                findings = "another finding" if len(more) == 1 else f"{len(more)} more findings"
+                lines.append(f"     and {findings} of this kind on {key[2]}: {others}")
+        return lines
+
     def reference_note(self) -> str:
         """One line on what everything is measured by."""
         if self.reference == "metal":
@@ -193,8 +230,7 @@ class Comparison:
             name, *figures, case = row
             padded = [text.rjust(width) for text, width in zip(figures, widths[1:4], strict=True)]
             lines.append("  ".join([name.ljust(widths[0]), *padded, case]))
-        lines += [f"pending: {pending.message()}" for pending in self.pending]
-        lines += [f"FAIL {finding.kind}: {finding.message}" for finding in self.findings]
+        lines += [*self.remarks(), *self.failures()]
         if self.ok:
             waiting = sum(len(pending.cases) for pending in self.pending)
             lines.append(

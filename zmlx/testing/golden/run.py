@@ -200,7 +200,15 @@ def compare_recorded(
     for golden in files.values():
         checker.check_file(golden)
     checker.check_pairs(files)
-    return Comparison("", files, {}, tuple(checker.results), tuple(checker.findings), tuple(checker.pending))
+    return Comparison(
+        "",
+        files,
+        {},
+        tuple(checker.results),
+        tuple(checker.findings),
+        tuple(checker.pending),
+        tuple(checker.notes),
+    )
 
 
 def compare_live(

@@ -170,6 +170,7 @@ def render_html(report: Report) -> str:
         f'<main class="{"" if report.ok else "bad"}"><p class="eyebrow">zmlx · {verdict}</p>',
         f"<h1>{html.escape(report.headline)}</h1><p>{html.escape(note)}.</p>",
     ]
+    parts += [f"<p>{html.escape(remark)}</p>" for remark in report.remarks]
     if report.findings:
         items = "".join(
             f"<li><b>{html.escape(f.kind)}</b> {html.escape(f.message)}</li>" for f in report.findings

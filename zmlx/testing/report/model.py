@@ -69,6 +69,8 @@ class Report:
         All single comparisons.
     findings : tuple of Finding
         What is wrong.
+    failures, remarks : tuple of str
+        The same in lines, one trouble of an operation once; and what is no failure: notes, and what is pending.
     """
 
     ok: bool
@@ -81,6 +83,8 @@ class Report:
     provenance: tuple[Provenance, ...]
     results: tuple[CaseResult, ...]
     findings: tuple[Finding, ...]
+    failures: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def drift_between(self, one: str, other: str) -> Cell | None:
         """The drift of a pair in either order; None if the two have not been compared."""
@@ -152,6 +156,8 @@ def build_report(comparison: Comparison) -> Report:
         provenance=tuple(provenance),
         results=comparison.results,
         findings=comparison.findings,
+        failures=tuple(comparison.failures()),
+        remarks=tuple(comparison.remarks()),
     )
 
 

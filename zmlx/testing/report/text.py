@@ -53,7 +53,7 @@ def render_terminal(report: Report) -> str:
     for source in report.provenance:
         device, mlx, system, date = (source.environment.get(k, "?") for k in ("device", "mlx", "os", "date"))
         parts.append(f"{source.label}: {device}, MLX {mlx}, {system}, {date}, {source.cases} cases")
-    parts += [f"FAIL {finding.kind}: {finding.message}" for finding in report.findings]
+    parts += [*report.remarks, *report.failures]
     parts.append(("PASS: " if report.ok else "FAIL: ") + report.headline)
     return "\n".join(parts) + "\n"
 
@@ -66,6 +66,8 @@ def render_markdown(report: Report) -> str:
         parts += ["### Findings", ""]
         parts += [f"- **{f.kind}** {markdown_text(f.message)}" for f in report.findings]
         parts.append("")
+    for remark in report.remarks:
+        parts += [f"_{markdown_text(remark)}_", ""]
     for table in _tables(report):
         header = tuple(" ".join(filter(None, pair)) for pair in zip(table.groups, table.header, strict=True))
         parts += [f"### {table.title}", "", *markdown_lines([header, *table.rows]), ""]
