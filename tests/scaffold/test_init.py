@@ -36,6 +36,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={
             **clean,
             "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+            # Bytecode is told by the second and the size of a file: a planted fault may change neither.
+            "PYTHONDONTWRITEBYTECODE": "1",
             "ZMLX_TEST_BACKEND": "cpu",
             "COLUMNS": "200",
         },
