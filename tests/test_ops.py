@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from zmlx.testing import opinfo_tests
-from zmlx.testing.generated.case import all_cases, first_case, kernels_of, results
+from zmlx.testing.generated.case import Case, all_cases, first_case, kernels_of, results
 from zmlx.testing.generated.claims import OTHER_DTYPES
 from zmlx.testing.generated.forward import check_forward
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo, SampleInput, case_rng
 
 opinfo_tests(op_db)
 
@@ -49,6 +49,51 @@ def test_gpu_shapes(
             meets = translate(record.kernel, "host").uses_sync and not alone
             on_cpu = ("checked",) if hook.current() else ("regions", "fibers") if meets else ("loop",)
             assert record.path in (on_cpu if backend == "cpu" else (backend,))
+
+
+@pytest.mark.parametrize("width", [1, 8, 64])
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_rows_beyond_the_grid(
+    op: OpInfo, width: int, mx_device: Any, record_error: Callable[..., None]
+) -> None:
+    """Grids have a limit, and the threads loop over the rows beyond it. Here it is two threadgroups."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import poisoned_outputs
+
+    for case in all_cases(op, "float32"):
+        with _rows.override(width, groups=2), poisoned_outputs():
+            result, *gradients = results(case)
+        case.check(result, op.expected(case.sample)[0], record_error)
+        case.check_gradients(gradients, record_error)
+
+
+def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
+    """A case whose rows are whole chunks of 16 bytes, as the benchmark's are."""
+    assert op.rivals is not None
+    rng = case_rng(op.name)(f"packed_{columns}")
+    arrays = tuple(rng.normal(shape) for shape in op.rivals.shapes(5, columns))
+    return Case(op, dtype, SampleInput(f"packed_{columns}", arrays).cast(dtype))
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+@pytest.mark.parametrize("columns", [64, 328])
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_packed_chunks(
+    op: OpInfo, columns: int, dtype: str, mx_device: Any, record_error: Callable[..., None]
+) -> None:
+    """Values that move 16 bytes at a time, as on CUDA, are unpacked in the right order: held whole and in part."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import poisoned_outputs, watch
+
+    case = _whole_chunks(op, dtype, columns)
+    with _rows.override(8, 2, packed=True), poisoned_outputs(), watch() as launches:
+        result, *gradients = results(case)
+    case.check(result, op.expected(case.sample)[0], record_error)
+    case.check_gradients(gradients, record_error)
+    templates = [{a.name: a.value for a in record.signature.template} for record in launches]
+    assert templates
+    assert all(template["PACKED"] == "1" for template in templates)
 
 
 @pytest.mark.parametrize("op", KERNELS, ids=str)
