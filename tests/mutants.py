@@ -49,16 +49,65 @@ _RMSNORM = (
         "(rsqrt(team.sum(zmlx_sum<N>(part)) / length) + added)",
         OF_RMSNORM,
     ),
-    Mutant("rmsnorm_length_in_16_bits", NARROW, RMSNORM, "/ length + added", "/ ushort(length) + added", OF_RMSNORM),
-    Mutant("rmsnorm_vjp_length_in_16_bits", NARROW, RMSNORM, "/ length + eps", "/ ushort(length) + eps", OF_RMSNORM),
+    Mutant(
+        "rmsnorm_length_in_16_bits",
+        NARROW,
+        RMSNORM,
+        "/ length + added",
+        "/ ushort(length) + added",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_length_in_16_bits",
+        NARROW,
+        RMSNORM,
+        "/ length + eps",
+        "/ ushort(length) + eps",
+        OF_RMSNORM,
+    ),
     Mutant("rmsnorm_vjp_without_eps", EPS, RMSNORM, "/ length + eps", "/ length", OF_RMSNORM),
-    Mutant("rmsnorm_vjp_missing_term", GRADIENT, RMSNORM, "(c[j] * w[j] - v[j] * back)", "(c[j] * w[j])", OF_RMSNORM),
-    Mutant("rmsnorm_vjp_sign", GRADIENT, RMSNORM, "c[j] * w[j] - v[j] * back", "c[j] * w[j] + v[j] * back", OF_RMSNORM),
+    Mutant(
+        "rmsnorm_vjp_missing_term",
+        GRADIENT,
+        RMSNORM,
+        "(c[j] * w[j] - v[j] * back)",
+        "(c[j] * w[j])",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_sign",
+        GRADIENT,
+        RMSNORM,
+        "c[j] * w[j] - v[j] * back",
+        "c[j] * w[j] + v[j] * back",
+        OF_RMSNORM,
+    ),
     Mutant("rmsnorm_vjp_first_barrier", UNSYNCED, RMSNORM, BARRIER, "", OF_RMSNORM, 1),
     Mutant("rmsnorm_vjp_second_barrier", UNSYNCED, RMSNORM, BARRIER, "", OF_RMSNORM, 2),
-    Mutant("rmsnorm_vjp_only_the_last_block", LOOP, RMSNORM, "if (block > begin) sums", "if (false) sums", OF_RMSNORM),
-    Mutant("rmsnorm_vjp_without_the_last_row", ODD, RMSNORM, "min(begin + run, rows)", "min(begin + run, rows - 1)", OF_RMSNORM),
-    Mutant("rmsnorm_vjp_offset_in_32_bits", INDEX, RMSNORM, "in = x + size_t(block + k)", "in = x + (block + k)", OF_RMSNORM),
+    Mutant(
+        "rmsnorm_vjp_only_the_last_block",
+        LOOP,
+        RMSNORM,
+        "if (block > begin) sums",
+        "if (false) sums",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_without_the_last_row",
+        ODD,
+        RMSNORM,
+        "min(begin + run, rows)",
+        "min(begin + run, rows - 1)",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_offset_in_32_bits",
+        INDEX,
+        RMSNORM,
+        "in = x + size_t(block + k)",
+        "in = x + (block + k)",
+        OF_RMSNORM,
+    ),
     Mutant(
         "rmsnorm_squares_in_16_bits",
         SMALL,
@@ -67,7 +116,7 @@ _RMSNORM = (
         "part[j] = static_cast<T>(fma(v[j], v[j], part[j]));\n    })",
         OF_RMSNORM,
     ),
-)  # fmt: skip
+)
 
 _LAYERNORM = (
     Mutant(
@@ -78,8 +127,22 @@ _LAYERNORM = (
         "max(moments[1] / length, 0.0f)",
         OF_LAYERNORM,
     ),
-    Mutant("layernorm_uncorrected_mean", VALUE, LAYERNORM, "(v[j] - mean - off) * scale, w", "(v[j] - mean) * scale, w", OF_LAYERNORM),
-    Mutant("layernorm_length_in_16_bits", NARROW, LAYERNORM, "moments[1] / length", "moments[1] / ushort(length)", OF_LAYERNORM),
+    Mutant(
+        "layernorm_uncorrected_mean",
+        VALUE,
+        LAYERNORM,
+        "(v[j] - mean - off) * scale, w",
+        "(v[j] - mean) * scale, w",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_length_in_16_bits",
+        NARROW,
+        LAYERNORM,
+        "moments[1] / length",
+        "moments[1] / ushort(length)",
+        OF_LAYERNORM,
+    ),
     Mutant(
         "layernorm_eps_outside_the_root",
         EPS,
@@ -88,7 +151,14 @@ _LAYERNORM = (
         "(1.0f / (sqrt(max(moments[1] / length - off * off, 0.0f)) + added))",
         OF_LAYERNORM,
     ),
-    Mutant("layernorm_filling_counts", TAIL, LAYERNORM, "ZMLX_VALUES(mean, !full, {", "ZMLX_VALUES(mean, false, {", OF_LAYERNORM),
+    Mutant(
+        "layernorm_filling_counts",
+        TAIL,
+        LAYERNORM,
+        "ZMLX_VALUES(mean, !full, {",
+        "ZMLX_VALUES(mean, false, {",
+        OF_LAYERNORM,
+    ),
     Mutant(
         "layernorm_negative_variance",
         NAN,
@@ -105,17 +175,55 @@ _LAYERNORM = (
         "(part)) / length, 0.0f) + eps",
         OF_LAYERNORM,
     ),
-    Mutant("layernorm_vjp_missing_shift", GRADIENT, LAYERNORM, "c[j] * w[j] - shift -", "c[j] * w[j] -", OF_LAYERNORM),
-    Mutant("layernorm_vjp_missing_correction", GRADIENT, LAYERNORM, "/ length - off * shift)", "/ length)", OF_LAYERNORM),
-    Mutant("layernorm_vjp_uncorrected_weights", GRADIENT, LAYERNORM, "(v[j] - means[k] - offs[k])", "(v[j] - means[k])", OF_LAYERNORM),
+    Mutant(
+        "layernorm_vjp_missing_shift",
+        GRADIENT,
+        LAYERNORM,
+        "c[j] * w[j] - shift -",
+        "c[j] * w[j] -",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_vjp_missing_correction",
+        GRADIENT,
+        LAYERNORM,
+        "/ length - off * shift)",
+        "/ length)",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_vjp_uncorrected_weights",
+        GRADIENT,
+        LAYERNORM,
+        "(v[j] - means[k] - offs[k])",
+        "(v[j] - means[k])",
+        OF_LAYERNORM,
+    ),
     Mutant("layernorm_vjp_first_barrier", UNSYNCED, LAYERNORM, BARRIER, "", OF_LAYERNORM, 1),
     Mutant("layernorm_vjp_second_barrier", UNSYNCED, LAYERNORM, BARRIER, "", OF_LAYERNORM, 2),
-    Mutant("layernorm_weights_swapped", GRADIENT, NORMS, "dgamma, dbeta = mx.split", "dbeta, dgamma = mx.split", OF_LAYERNORM),
-    Mutant("layernorm_gamma_keeps_float32", CAST, NORMS, "dgamma.astype(gamma.dtype)", "dgamma", OF_LAYERNORM),
-)  # fmt: skip
+    Mutant(
+        "layernorm_weights_swapped",
+        GRADIENT,
+        NORMS,
+        "dgamma, dbeta = mx.split",
+        "dbeta, dgamma = mx.split",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_gamma_keeps_float32", CAST, NORMS, "dgamma.astype(gamma.dtype)", "dgamma", OF_LAYERNORM
+    ),
+)
 
 _SOFTMAX = (
-    Mutant("softmax_without_maximum", MAXIMUM, SOFTMAX, "zmlx_exp<T>(v[j] - top)", "zmlx_exp<T>(v[j])", OF_SOFTMAX, -1),
+    Mutant(
+        "softmax_without_maximum",
+        MAXIMUM,
+        SOFTMAX,
+        "zmlx_exp<T>(v[j] - top)",
+        "zmlx_exp<T>(v[j])",
+        OF_SOFTMAX,
+        -1,
+    ),
     Mutant(
         "softmax_powers_in_16_bits",
         SMALL,
@@ -142,29 +250,84 @@ _SOFTMAX = (
         "_softmax = differentiable(_forward, lambda g, x: mx.vjp(_reference, [x], [g])[1], _reference)",
         OF_SOFTMAX,
     ),
-    Mutant("softmax_reference_keeps_float32", CAST, SOFTMAX, "keepdims=True)).astype(x.dtype)", "keepdims=True))", OF_SOFTMAX),
-)  # fmt: skip
+    Mutant(
+        "softmax_reference_keeps_float32",
+        CAST,
+        SOFTMAX,
+        "keepdims=True)).astype(x.dtype)",
+        "keepdims=True))",
+        OF_SOFTMAX,
+    ),
+)
 
 _SUM = (
-    Mutant("sum_without_the_last", TAIL, SUM, "min(run + RUN * W * N, length)", "min(run + RUN * W * N, length - 1)", OF_SUM),
-    Mutant("sum_in_16_bits", SMALL, SUM, "total[j] += part[j]", "total[j] = static_cast<T>(total[j] + part[j])", OF_SUM),
-    Mutant("sum_of_the_first_run", LOOP, SUM, "run < length; run += RUN * W * N", "run < length; run += length", OF_SUM),
+    Mutant(
+        "sum_without_the_last",
+        TAIL,
+        SUM,
+        "min(run + RUN * W * N, length)",
+        "min(run + RUN * W * N, length - 1)",
+        OF_SUM,
+    ),
+    Mutant(
+        "sum_in_16_bits",
+        SMALL,
+        SUM,
+        "total[j] += part[j]",
+        "total[j] = static_cast<T>(total[j] + part[j])",
+        OF_SUM,
+    ),
+    Mutant(
+        "sum_of_the_first_run",
+        LOOP,
+        SUM,
+        "run < length; run += RUN * W * N",
+        "run < length; run += length",
+        OF_SUM,
+    ),
     Mutant("sum_written_by_rows_outside", TAIL, SUM, "if (inside && start == 0)", "if (start == 0)", OF_SUM),
-)  # fmt: skip
+)
 
 _GLU = (
     Mutant("glu_begin_in_16_bits", NARROW, GLU, BEGIN, BEGIN.replace("uint", "ushort"), OF_GLU, 1),
     Mutant("glu_vjp_begin_in_16_bits", NARROW, GLU, BEGIN, BEGIN.replace("uint", "ushort"), OF_GLU, 2),
-    Mutant("glu_rows_beyond_the_grid", LOOP, GLU, OF_ROWS.format("threads_per_grid.y"), OF_ROWS.format("rows"), OF_GLU, 1),
-    Mutant("glu_vjp_rows_beyond_the_grid", LOOP, GLU, OF_ROWS.format("threads_per_grid.y"), OF_ROWS.format("rows"), OF_GLU, 2),
+    Mutant(
+        "glu_rows_beyond_the_grid",
+        LOOP,
+        GLU,
+        OF_ROWS.format("threads_per_grid.y"),
+        OF_ROWS.format("rows"),
+        OF_GLU,
+        1,
+    ),
+    Mutant(
+        "glu_vjp_rows_beyond_the_grid",
+        LOOP,
+        GLU,
+        OF_ROWS.format("threads_per_grid.y"),
+        OF_ROWS.format("rows"),
+        OF_GLU,
+        2,
+    ),
     Mutant("glu_offset_in_32_bits", INDEX, GLU, "gate = x + size_t(row) *", "gate = x + row *", OF_GLU, 1),
-    Mutant("glu_vjp_offset_in_32_bits", INDEX, GLU, "d_gate = dx + size_t(row) *", "d_gate = dx + row *", OF_GLU),
-    Mutant("swiglu_vjp_missing_term", GRADIENT, GLU, "return fma(a, s * (1.0f - s), s);", "return s;", OF_GLU),
+    Mutant(
+        "glu_vjp_offset_in_32_bits", INDEX, GLU, "d_gate = dx + size_t(row) *", "d_gate = dx + row *", OF_GLU
+    ),
+    Mutant(
+        "swiglu_vjp_missing_term", GRADIENT, GLU, "return fma(a, s * (1.0f - s), s);", "return s;", OF_GLU
+    ),
     Mutant("geglu_vjp_sign", GRADIENT, GLU, "fma(a * 0.398942280f", "fma(-a * 0.398942280f", OF_GLU),
     Mutant("geglu_negative_half", VALUE, GLU, "a < 0.0f ? above : 1.0f - above", "1.0f - above", OF_GLU),
-    Mutant("geglu_tanh_overflows", NAN, GLU, "{ return a < -12.0f ? -12.0f : a > 12.0f ? 12.0f : a; }", "{ return a; }", OF_GLU),
+    Mutant(
+        "geglu_tanh_overflows",
+        NAN,
+        GLU,
+        "{ return a < -12.0f ? -12.0f : a > 12.0f ? 12.0f : a; }",
+        "{ return a; }",
+        OF_GLU,
+    ),
     Mutant("geglu_rounded_square", VALUE, GLU, "fma(tail, -0.5f * fma(t, t, -square), tail)", "tail", OF_GLU),
-)  # fmt: skip
+)
 
 _SHARED = (
     Mutant(
@@ -175,7 +338,14 @@ _SHARED = (
         "j % 2 ? word << 16 : word & 0xffff0000u",
         OF_ALL,
     ),
-    Mutant("half_halves", HALVES, BLOCKS, "as_type<half2>(word)[j % 2]", "as_type<half2>(word)[1 - j % 2]", OF_ALL),
+    Mutant(
+        "half_halves",
+        HALVES,
+        BLOCKS,
+        "as_type<half2>(word)[j % 2]",
+        "as_type<half2>(word)[1 - j % 2]",
+        OF_ALL,
+    ),
     Mutant(
         "rows_beyond_the_grid",
         LOOP,
@@ -194,17 +364,52 @@ _SHARED = (
         equivalent="threads without a row then hold values of the row `first`, which is there, and store nothing",
     ),
     Mutant("chunks_without_the_last", TAIL, BLOCKS, "if (i < length) {", "if (false) {", OF_ALL),
-    Mutant("chunks_with_one_less", ODD, BLOCKS, "const uint count = length - i;", "const uint count = length - i - 1;", OF_ALL),
-    Mutant("row_offset_in_32_bits", INDEX, BLOCKS, "x + size_t(inside ? row : first) *", "x + (inside ? row : first) *", OF_SUM),
+    Mutant(
+        "chunks_with_one_less",
+        ODD,
+        BLOCKS,
+        "const uint count = length - i;",
+        "const uint count = length - i - 1;",
+        OF_ALL,
+    ),
+    Mutant(
+        "row_offset_in_32_bits",
+        INDEX,
+        BLOCKS,
+        "x + size_t(inside ? row : first) *",
+        "x + (inside ? row : first) *",
+        OF_SUM,
+    ),
     Mutant("teams_meet_without_barrier", UNSYNCED, BLOCKS, BARRIER, "", OF_ALL),
     Mutant("teams_meet_in_one_place", UNSYNCED, BLOCKS, "turn ^= ZMLX_SCRATCH / 2;", "", OF_ALL),
-    Mutant("maximum_of_a_thread", MAXIMUM, BLOCKS, "value = max(value, simd_shuffle_xor(value, apart))", "value = value", OF_SOFTMAX),
+    Mutant(
+        "maximum_of_a_thread",
+        MAXIMUM,
+        BLOCKS,
+        "value = max(value, simd_shuffle_xor(value, apart))",
+        "value = value",
+        OF_SOFTMAX,
+    ),
     Mutant("stores_past_the_row", TAIL, BLOCKS, "if (uint(j) < count) to[j] =", "to[j] =", OF_ALL),
     Mutant("columns_without_the_second", ODD, COLUMNS, "uint other = 1;", "uint other = 2;", OF_ALL),
     Mutant("columns_without_barrier", UNSYNCED, COLUMNS, BARRIER, "", OF_ALL),
     Mutant("columns_of_the_first_rows", LOOP, COLUMNS, "row += W)", "row += rows)", OF_ALL),
-    Mutant("cotangent_keeps_its_dtype", CAST, RULES, "cotangent.astype(output.dtype)", "cotangent", _tests("test_autodiff")),
-    Mutant("weights_summed_over_vmap", GRADIENT, RULES, "row_arguments=2, weights_split=True", "row_arguments=2", OF_RMSNORM),
+    Mutant(
+        "cotangent_keeps_its_dtype",
+        CAST,
+        RULES,
+        "cotangent.astype(output.dtype)",
+        "cotangent",
+        _tests("test_autodiff"),
+    ),
+    Mutant(
+        "weights_summed_over_vmap",
+        GRADIENT,
+        RULES,
+        "row_arguments=2, weights_split=True",
+        "row_arguments=2",
+        OF_RMSNORM,
+    ),
     Mutant(
         "rmsnorm_reference_without_eps",
         REFERENCE,
@@ -221,6 +426,6 @@ _SHARED = (
         "mx.mean(mx.square(centred), axis=-1, keepdims=True)",
         OF_LAYERNORM,
     ),
-)  # fmt: skip
+)
 
 MUTANTS = (*_RMSNORM, *_LAYERNORM, *_SOFTMAX, *_SUM, *_GLU, *_SHARED)

@@ -78,7 +78,9 @@ class Mutant:
             before, after = self.pattern.join(parts[:at]), self.pattern.join(parts[at:])
             mutated = before + self.replacement + after
         if mutated == text:
-            raise MutantError(f"mutant {self.name}: the replacement is what the pattern is, which is no fault.")
+            raise MutantError(
+                f"mutant {self.name}: the replacement is what the pattern is, which is no fault."
+            )
         return mutated
 
 

@@ -47,7 +47,10 @@ class Mutation:
         )
         table = Table("", ("",) * 5, ("mutant", "operator", "time", "state", "noticed by"), rows)
         parts = aligned_lines(table)
-        parts += ["", *(f"equivalent: {t.mutant.name}: {t.by}" for t in self.trials if t.state == "equivalent")]
+        parts += [
+            "",
+            *(f"equivalent: {t.mutant.name}: {t.by}" for t in self.trials if t.state == "equivalent"),
+        ]
         parts += [f"FAIL {complaint(trial)}" for trial in self.trials if not trial.ok]
         counts = ", ".join(
             f"{self.count(state)} {state}" for state in ("noticed", "equivalent", "survived", "broken")
@@ -61,7 +64,8 @@ def complaint(trial: Trial) -> str:
     if trial.state == "survived":
         return (
             f"{mutant.name} survived: no test of {' '.join(mutant.tests)} noticed that {mutant.file} has "
-            f"{mutant.replacement!r} for {mutant.pattern!r}. Write a test that does, or say in `equivalent` why none can."
+            f"{mutant.replacement!r} for {mutant.pattern!r}. Write a test that does, or say in `equivalent` why none "
+            "can."
         )
     if trial.state == "noticed":
         return f"{mutant.name} is declared equivalent, but {trial.by} noticed it. Remove its `equivalent`."
@@ -141,5 +145,6 @@ def _passes(root: Path, tests: tuple[str, ...], backend: str) -> None:
     if outcome.status != 0:
         raise MutantError(
             f"Without any mutant, pytest {' '.join(tests)} ends with status {outcome.status}, expected 0: repair "
-            f"{outcome.test or 'that'} first, since nothing could be told from its failing.\n{outcome.message or outcome.tail}"
+            f"{outcome.test or 'that'} first, since nothing could be told from its failing.\n"
+            f"{outcome.message or outcome.tail}"
         )

@@ -80,7 +80,9 @@ def run_pytest(copy: Path, arguments: tuple[str, ...], backend: str, limit: floa
     except subprocess.TimeoutExpired:
         return Outcome(None)
     test, message = first_failure(results) if results.is_file() else ("", "")
-    return Outcome(done.returncode, test, message, "\n".join(done.stdout.splitlines()[-15:]) + done.stderr[-500:])
+    return Outcome(
+        done.returncode, test, message, "\n".join(done.stdout.splitlines()[-15:]) + done.stderr[-500:]
+    )
 
 
 def first_failure(results: Path) -> tuple[str, str]:
