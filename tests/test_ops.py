@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from zmlx.launch.records import LaunchRecord
 from zmlx.testing import opinfo_tests
 from zmlx.testing.generated.case import Case, all_cases, first_case, kernels_of, results
 from zmlx.testing.generated.claims import OTHER_DTYPES
@@ -24,6 +25,9 @@ from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo, SampleInput, case_rng
 opinfo_tests(op_db)
 
 KERNELS = kernels_of(op_db)
+
+#: Those that are timed against others, on rows of whole chunks.
+IN_CHUNKS = tuple(op for op in KERNELS if op.rivals is not None)
 
 #: (threads to a row, dtype): several rows a simdgroup, a row over two of them, a row over eight.
 GPU_SHAPES = ((8, "float32"), (64, "float32"), (256, "bfloat16"))
@@ -78,7 +82,7 @@ def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
 @pytest.mark.cpu
 @pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
 @pytest.mark.parametrize("columns", [64, 328])
-@pytest.mark.parametrize("op", KERNELS, ids=str)
+@pytest.mark.parametrize("op", IN_CHUNKS, ids=str)
 def test_packed_chunks(
     op: OpInfo, columns: int, dtype: str, mx_device: Any, record_error: Callable[..., None]
 ) -> None:
@@ -91,9 +95,25 @@ def test_packed_chunks(
         result, *gradients = results(case)
     case.check(result, op.expected(case.sample)[0], record_error)
     case.check_gradients(gradients, record_error)
-    templates = [{a.name: a.value for a in record.signature.template} for record in launches]
-    assert templates
-    assert all(template["PACKED"] == "1" for template in templates)
+    # A kernel without the switch moves its values in one way.
+    switches = {a.value for record in launches for a in record.signature.template if a.name == "PACKED"}
+    assert launches
+    assert switches <= {"1"}
+
+
+@pytest.mark.cpu
+def test_the_catalogue_has_packed_chunks() -> None:
+    from zmlx.kernels import _rows
+
+    with _rows.override(8, 2, packed=True):
+        having = {
+            op.name for op in KERNELS for r in recorded_launches(op, "float16", "cuda") if _is_packed(r)
+        }
+    assert having >= {"transformer.swiglu", "norms.rmsnorm", "norms.layernorm", "softmax.softmax_lastdim"}
+
+
+def _is_packed(record: LaunchRecord) -> bool:
+    return any((a.name, a.value) == ("PACKED", "1") for a in record.signature.template)
 
 
 @pytest.mark.parametrize("op", KERNELS, ids=str)
