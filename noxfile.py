@@ -165,6 +165,13 @@ def report_browser(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant faults into copies of the kernels, and name those that no test notices; `-- --only PATTERN` for some."""
+    MATRIX.set_up(session, "cpu")
+    python(session, "-m", "zmlx", "mutants", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff, and with import-linter which package may import which; `-- --fix` repairs."""
     fix = "--fix" in session.posargs

@@ -28,11 +28,13 @@ os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
 
 @pytest.fixture
 def pytester(pytester, monkeypatch):
-    """pytester, whose sessions find the kernels that this one has compiled.
+    """pytester, whose sessions find the kernels that this one has compiled, and see a file that a test has changed.
 
-    It gives every test a home of its own, and with it an empty cache: seconds for a compiler's runtime header.
+    It gives every test a home of its own, and with it an empty cache: seconds for a compiler's runtime header. Python
+    takes bytecode for that of a file which has changed within a second and kept its size.
     """
     monkeypatch.setenv(CACHE_VARIABLE, CACHE_DIR)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return pytester
 
 

@@ -72,9 +72,14 @@ def test_the_noxfile_runs_where_nox_alone_is_installed(tmp_path: Path) -> None:
         "sys.modules.update(dict.fromkeys(('mlx', 'numpy', 'filelock', 'platformdirs')))\n"  # an import fails
         "runpy.run_path(sys.argv[1], run_name='noxfile')\n"
     )
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # nox itself may be on the path; the checkout must not.
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = os.pathsep.join(entry for entry in given if entry and Path(entry).resolve() != ROOT)
     subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "noxfile.py")], check=True, cwd=tmp_path, env=clean
+        [sys.executable, "-c", code, str(ROOT / "noxfile.py")],
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
     )
 
 

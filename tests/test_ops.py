@@ -13,17 +13,21 @@ from typing import Any
 
 import pytest
 
+from zmlx.launch.records import LaunchRecord
 from zmlx.testing import opinfo_tests
-from zmlx.testing.generated.case import all_cases, first_case, kernels_of, results
+from zmlx.testing.generated.case import Case, all_cases, first_case, kernels_of, results
 from zmlx.testing.generated.claims import OTHER_DTYPES
 from zmlx.testing.generated.forward import check_forward
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo, SampleInput, case_rng
 
 opinfo_tests(op_db)
 
 KERNELS = kernels_of(op_db)
+
+#: Those that are timed against others, on rows of whole chunks.
+IN_CHUNKS = tuple(op for op in KERNELS if op.rivals is not None)
 
 #: (threads to a row, dtype): several rows a simdgroup, a row over two of them, a row over eight.
 GPU_SHAPES = ((8, "float32"), (64, "float32"), (256, "bfloat16"))
@@ -49,6 +53,67 @@ def test_gpu_shapes(
             meets = translate(record.kernel, "host").uses_sync and not alone
             on_cpu = ("checked",) if hook.current() else ("regions", "fibers") if meets else ("loop",)
             assert record.path in (on_cpu if backend == "cpu" else (backend,))
+
+
+@pytest.mark.parametrize("width", [1, 8, 64])
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_rows_beyond_the_grid(
+    op: OpInfo, width: int, mx_device: Any, record_error: Callable[..., None]
+) -> None:
+    """Grids have a limit, and the threads loop over the rows beyond it. Here it is two threadgroups."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import poisoned_outputs
+
+    for case in all_cases(op, "float32"):
+        with _rows.override(width, groups=2), poisoned_outputs():
+            result, *gradients = results(case)
+        case.check(result, op.expected(case.sample)[0], record_error)
+        case.check_gradients(gradients, record_error)
+
+
+def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
+    """A case whose rows are whole chunks of 16 bytes, as the benchmark's are."""
+    assert op.rivals is not None
+    rng = case_rng(op.name)(f"packed_{columns}")
+    arrays = tuple(rng.normal(shape) for shape in op.rivals.shapes(5, columns))
+    return Case(op, dtype, SampleInput(f"packed_{columns}", arrays).cast(dtype))
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+@pytest.mark.parametrize("columns", [64, 328])
+@pytest.mark.parametrize("op", IN_CHUNKS, ids=str)
+def test_packed_chunks(
+    op: OpInfo, columns: int, dtype: str, mx_device: Any, record_error: Callable[..., None]
+) -> None:
+    """Values that move 16 bytes at a time, as on CUDA, are unpacked in the right order: held whole and in part."""
+    from zmlx.kernels import _rows
+    from zmlx.launch import poisoned_outputs, watch
+
+    case = _whole_chunks(op, dtype, columns)
+    with _rows.override(8, 2, packed=True), poisoned_outputs(), watch() as launches:
+        result, *gradients = results(case)
+    case.check(result, op.expected(case.sample)[0], record_error)
+    case.check_gradients(gradients, record_error)
+    # A kernel without the switch moves its values in one way.
+    switches = {a.value for record in launches for a in record.signature.template if a.name == "PACKED"}
+    assert launches
+    assert switches <= {"1"}
+
+
+@pytest.mark.cpu
+def test_the_catalogue_has_packed_chunks() -> None:
+    from zmlx.kernels import _rows
+
+    with _rows.override(8, 2, packed=True):
+        having = {
+            op.name for op in KERNELS for r in recorded_launches(op, "float16", "cuda") if _is_packed(r)
+        }
+    assert having >= {"transformer.swiglu", "norms.rmsnorm", "norms.layernorm", "softmax.softmax_lastdim"}
+
+
+def _is_packed(record: LaunchRecord) -> bool:
+    return any((a.name, a.value) == ("PACKED", "1") for a in record.signature.template)
 
 
 @pytest.mark.parametrize("op", KERNELS, ids=str)

@@ -65,6 +65,19 @@ examples:
 Exit status 0: all compiled. 1: something was refused, or there is no NVRTC. 2: nothing matches.
 """
 
+MUTANTS = """\
+Plant faults into a copy of this folder, one at a time, and run the tests that should notice each, up to the first that
+fails. TABLE is a Python file that defines MUTANTS, a tuple of zmlx.testing.mutants.Mutant. This folder stays as it is.
+
+examples:
+  python -m zmlx mutants                             those of tests/mutants.py
+  python -m zmlx mutants --only 'removed barrier'    of one operator; or a name, or a file, or a pattern
+  python -m zmlx mutants tests/mutants.py --jobs 8
+
+Exit status 0: every mutant was noticed, or is declared equivalent and was not. 1: one survived, or proves nothing.
+2: the table cannot be used, a pattern no longer matches, or the tests fail without a mutant.
+"""
+
 
 class Add(Protocol):
     """Adds a command's parser."""
@@ -132,6 +145,21 @@ def _run_cuda_compile(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def _run_mutants(options: argparse.Namespace) -> int:
+    from zmlx.testing.mutants.mutant import load_table
+    from zmlx.testing.mutants.run import run_mutants, select
+
+    def progress(done: int, total: int, name: str) -> None:
+        print(f"{done}/{total} {name}", file=sys.stderr, flush=True)
+
+    mutants = select(load_table(options.table), options.only)
+    found = run_mutants(
+        Path.cwd(), mutants, options.backend, jobs=options.jobs, limit=options.limit, progress=progress
+    )
+    print(found.text())
+    return found.exit_code
+
+
 def add_project_commands(add: Add) -> None:
     """Add the parsers of these commands."""
     init = add("init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init)
@@ -158,3 +186,21 @@ def add_project_commands(add: Add) -> None:
         "--arch", action="append", default=[], metavar="SM", help="only this one, such as sm_90"
     )
     ops_option(compile_)
+
+    mutants = add("mutants", "plant faults into kernels: does a test notice each?", MUTANTS, _run_mutants)
+    mutants.add_argument(
+        "table",
+        type=Path,
+        nargs="?",
+        default=Path("tests/mutants.py"),
+        metavar="TABLE",
+        help="a Python file that defines MUTANTS (default: tests/mutants.py)",
+    )
+    mutants.add_argument(
+        "--only", default="*", metavar="GLOB", help="only mutants of this name, operator, file or pattern"
+    )
+    mutants.add_argument("--backend", choices=_compat.BACKENDS, default="cpu", help="that tests run on")
+    mutants.add_argument("--jobs", type=int, metavar="N", help="how many at a time (default: one a core)")
+    mutants.add_argument(
+        "--limit", type=float, default=300.0, metavar="SECONDS", help="for one mutant's tests (default: 300)"
+    )

@@ -1,4 +1,4 @@
-"""What docs/checker.md lists as missed by design: wrong kernels without a finding. One that is found leaves the list."""
+"""What docs/checker.md lists as missed by design: wrong kernels without a finding. What is found leaves the list."""
 
 from __future__ import annotations
 

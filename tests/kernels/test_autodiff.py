@@ -211,3 +211,26 @@ def test_references_keep_the_dtype(name, dtype):
     small = [a.astype(getattr(mx, dtype)) for a in arguments]
     (value,), (tangent,) = mx.jvp(function, small, [mx.ones_like(a) for a in small])
     assert value.dtype == tangent.dtype == small[0].dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("dtype", "of_cotangent"), [("bfloat16", "float32"), ("float32", "float16")])
+def test_a_cotangent_takes_the_dtype_of_the_result(name, dtype, of_cotangent):
+    """The backward kernels move x and the cotangent by one dtype: one of another dtype is rounded first."""
+    import mlx.core as mx
+
+    from zmlx.launch import watch
+
+    function, _, arguments = _functions()[name]
+    small = [a.astype(getattr(mx, dtype)) for a in arguments]
+    y = function(*small)
+    g = mx.random.normal(y.shape, key=mx.random.key(5)).astype(getattr(mx, of_cotangent))
+    with watch() as launches:
+        given = mx.vjp(function, small, [g])[1]
+        mx.eval(given)
+    rounded = mx.vjp(function, small, [g.astype(y.dtype)])[1]
+    assert all(mx.array_equal(a, b) for a, b in zip(given, rounded, strict=True))
+    assert [a.dtype for a in given] == [a.dtype for a in small]
+    backward = [r.signature for r in launches if r.kernel.name.endswith("_vjp")]
+    assert len({signature.inputs[0].dtype for signature in backward}) == len(backward) == int(name != "sum")
+    assert all(signature.inputs[0].dtype == signature.inputs[1].dtype for signature in backward)

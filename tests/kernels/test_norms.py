@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -65,6 +67,23 @@ def test_eps(name):
     assert mx.array_equal(function(x, *weights), function(x, *weights, eps=default))
 
 
+@pytest.mark.cpu
+@pytest.mark.parametrize("eps", [0.0, 1e-6, 1.0])
+@pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
+def test_eps_of_the_references(name, eps, mx_device):
+    """Forward mode goes by the reference: along x itself, with y = x / sqrt(m + eps) and m the mean square of x, the
+    derivative is y * eps / (m + eps)."""
+    import mlx.core as mx
+
+    from zmlx.kernels import norms
+
+    x = mx.array([[1e-3, -1e-3, 1e-3, -1e-3]])
+    weights = (mx.ones(4),) if name == "rmsnorm" else (mx.ones(4), mx.zeros(4))
+    _, (slope,) = mx.jvp(lambda x: getattr(norms, name)(x, *weights, eps=eps), [x], [x])
+    y = np.asarray(x) / np.sqrt(1e-6 + eps)
+    assert np.allclose(np.asarray(slope), y * eps / (1e-6 + eps), rtol=1e-4, atol=1e-6)
+
+
 def test_layernorm_of_a_row_far_from_zero():
     """Subtracting the rounded mean alone leaves an error of up to half a ULP of the mean: 0.03 at 1e6."""
     import mlx.core as mx
@@ -77,6 +96,55 @@ def test_layernorm_of_a_row_far_from_zero():
     centred = wide - wide.mean(axis=1, keepdims=True)
     truth = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-5)
     assert np.abs(actual - truth).max() < 2e-6
+
+
+@pytest.mark.parametrize("width", [None, 8, 64])
+def test_layernorm_of_neighbouring_floats(width, assert_allclose_cross_backend):
+    """Their mean is no float: the variance around the rounded one is twice the variance, backward too."""
+    import mlx.core as mx
+
+    from zmlx.kernels import _rows, norms
+    from zmlx.testing.op_db import op_db
+
+    op = next(op for op in op_db if op.name == "norms.layernorm")
+    rng = np.random.default_rng(3)
+    row = np.where(np.arange(32) % 2, 1e6, 1e6 + 0.0625)
+    arrays = [
+        np.stack([row, row[::-1]]),
+        *rng.normal(size=(2, 32)).astype(np.float32),
+        rng.normal(size=(2, 32)),
+    ]
+    masters = [np.asarray(a, np.float32).astype(np.float64) for a in arrays]
+    x, gamma, beta, g = (mx.array(a.astype(np.float32)) for a in masters)
+    with contextlib.nullcontext() if width is None else _rows.override(width):
+        (y,), gradients = mx.vjp(norms.layernorm, [x, gamma, beta], [g])
+        mx.eval(y, gradients)
+    assert op.oracle_vjp is not None
+    for actual, truth in zip(
+        (y, *gradients), (op.oracle(*masters[:3]), *op.oracle_vjp(*masters)), strict=True
+    ):
+        scale = float(np.abs(truth).max())
+        assert_allclose_cross_backend(actual, np.asarray(truth, np.float32), rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
+@pytest.mark.parametrize("width", [32, 64])
+def test_rows_of_a_block_wait_for_each_other(name, width, monkeypatch):
+    """Under the checker, which sees a missing barrier also where the schedule hides it: what the rows of a block leave
+    for the weights' gradients is complete before it is read, and read before the next block's rows come."""
+    import mlx.core as mx
+
+    import zmlx
+    from zmlx.kernels import _rows, norms
+    from zmlx.launch import watch
+
+    monkeypatch.setattr(_rows, "MAX_PARTIALS", 1)  # one threadgroup goes through all blocks
+    rows = 2 * _rows.BLOCK_ROWS + 1
+    weights = [_normal(24, 1 + i) for i in range({"rmsnorm": 1, "layernorm": 2}[name])]
+    with _rows.override(width), zmlx.checked(), watch() as launches:
+        mx.eval(mx.vjp(getattr(norms, name), [_normal((rows, 24), 0), *weights], [_normal((rows, 24), 3)])[1])
+    assert {r.path for r in launches if r.kernel.name == f"zmlx_{name}_vjp"} == {"checked"}
 
 
 def test_constant_rows_are_their_shift():

@@ -28,12 +28,19 @@ FILES = {
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    hidden = {"ZMLX_REQUIRE_BACKEND", "ZMLX_TEST_BACKEND", "PYTEST_ADDOPTS", "PYTHONPATH"}
+    hidden = {"ZMLX_REQUIRE_BACKEND", "ZMLX_TEST_BACKEND", "PYTEST_ADDOPTS"}
     clean = {name: value for name, value in os.environ.items() if name not in hidden}
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
-        env={**clean, "PYTHONPATH": str(CHECKOUT), "ZMLX_TEST_BACKEND": "cpu", "COLUMNS": "200"},
+        env={
+            **clean,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
+            # Bytecode is told by the second and the size of a file: a planted fault may change neither.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "ZMLX_TEST_BACKEND": "cpu",
+            "COLUMNS": "200",
+        },
         capture_output=True,
         text=True,
     )

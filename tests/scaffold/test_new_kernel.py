@@ -32,7 +32,13 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(folder), "ZMLX_TEST_BACKEND": "cpu"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))),
+        # Bytecode is told by the second and the size of a file: a planted fault may change neither.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "ZMLX_TEST_BACKEND": "cpu",
+    }
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )

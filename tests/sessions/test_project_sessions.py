@@ -56,7 +56,11 @@ def test_a_noxfile_of_three_lines_has_all_sessions(tmp_path: Path) -> None:
 def environment() -> dict[str, str]:
     import os
 
-    return {**os.environ, "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
+    return {
+        **os.environ,
+        "NO_COLOR": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,18 @@ WIDEST = 512
 #: Threads that share a column's rows on a GPU.
 COLUMN_WIDTH = 8
 
-_forced_team: ContextVar[tuple[int, int] | None] = ContextVar("zmlx_row_team", default=None)
+
+@dataclass(frozen=True)
+class _Forced:
+    """What `override` asks for."""
+
+    width: int
+    held: int
+    packed: bool
+    groups: int | None
+
+
+_forced: ContextVar[_Forced | None] = ContextVar("zmlx_row_team", default=None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ class Launch:
 
 
 @contextlib.contextmanager
-def override(width: int, held: int = 2) -> Iterator[None]:
+def override(width: int, held: int = 2, *, packed: bool = False, groups: int | None = None) -> Iterator[None]:
     """Launch as on a GPU, with ``width`` threads to a row, whatever back end and row length ask for.
 
     Parameters
@@ -134,6 +145,12 @@ def override(width: int, held: int = 2) -> Iterator[None]:
         A power of two up to 1024.
     held
         Chunks of a row that a thread holds in registers.
+    packed
+        Whether chunks move in one access as on CUDA, also where the back end does not ask for it. Not for Metal; on
+        the CPU only for rows whose length is a multiple of a chunk's: g++ may take all of them for aligned.
+    groups
+        The most threadgroups along an axis, instead of the back ends' limits: more rows than they reach are looped
+        over, as rows by the million are.
 
     Raises
     ------
@@ -142,11 +159,11 @@ def override(width: int, held: int = 2) -> Iterator[None]:
     """
     if width not in (1 << bit for bit in range(11)):
         raise ValueError(f"Expected `width` to be a power of two from 1 to {MAX_THREADS}, got {width!r}.")
-    token = _forced_team.set((width, held))
+    token = _forced.set(_Forced(width, held, packed, groups))
     try:
         yield
     finally:
-        _forced_team.reset(token)
+        _forced.reset(token)
 
 
 def as_rows(x: mx.array) -> mx.array:
@@ -158,10 +175,14 @@ def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Lau
     """For kernels that reduce rows and hold those of so many ``arrays`` in registers; ``K`` chunks of each."""
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
-    width, held = forced or (_team(_ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0))
+    if forced:
+        width, held = forced.width, forced.held
+    else:
+        width, held = _team(_ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0)
     together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
     template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
-    return _of_teams(min(_ceil(rows, together), MAX_GROUPS), width * together, template)
+    most = (forced and forced.groups) or MAX_GROUPS
+    return _of_teams(min(_ceil(rows, together), most), width * together, template)
 
 
 def run_rows(
@@ -199,7 +220,7 @@ def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     """For kernels that also add up over rows: one threadgroup, at one row at a time, for each of `partials` runs."""
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
-    width = forced[0] if forced else _row_width(_ceil(length, chunk)) if target.cooperates else 1
+    width = forced.width if forced else _row_width(_ceil(length, chunk)) if target.cooperates else 1
     width = max(width, SIMD_WIDTH) if width > 1 else 1
     template = (("N", chunk), ("PACKED", target.packed), ("W", width), ("BLOCK", BLOCK_ROWS))
     return _of_teams(partials(rows), width, template)
@@ -225,18 +246,19 @@ def span_launch(rows: int, length: int, itemsize: int) -> Launch:
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
     threads = _ceil(length, chunk * target.span)
-    across = min(forced[0] if forced else SPAN_THREADS, _power_of_two(threads))
+    across = min(forced.width if forced else SPAN_THREADS, _power_of_two(threads))
     down = min(SPAN_THREADS // across or 1, _power_of_two(rows))
     template = (("N", chunk), ("PACKED", target.packed), ("S", target.span))
-    return Launch(template, (threads, min(rows, MAX_GROUPS_Y * down), 1), (across, down, 1))
+    most = (forced and forced.groups) or MAX_GROUPS_Y
+    return Launch(template, (threads, min(rows, most * down), 1), (across, down, 1))
 
 
-def _target() -> tuple[Target, tuple[int, int] | None]:
-    """The entry for this launch's back end, and the team that `override` asks for."""
-    target, team = TARGETS[current_backend()], _forced_team.get()
-    if team is not None:
-        target = Target(cooperates=True, packed=target.packed)
-    return target, team
+def _target() -> tuple[Target, _Forced | None]:
+    """The entry for this launch's back end, and what `override` asks for."""
+    target, forced = TARGETS[current_backend()], _forced.get()
+    if forced is not None:
+        target = Target(cooperates=True, packed=target.packed or forced.packed)
+    return target, forced
 
 
 def _of_teams(groups: int, threads: int, template: tuple[tuple[str, int | bool], ...]) -> Launch:

@@ -525,6 +525,14 @@ def lacking(values, backend="cuda"):
     as_backend(values, backend, lambda raw: [raw["cases"].pop(name) for name in (CASE, SQUARE_CASE)])
 
 
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """This machine has the CPU only, whatever it has."""
+    here = {name: _compat.Availability(name == "cpu", "made up") for name in _compat.BACKENDS}
+    monkeypatch.setattr(_compat, "availability", lambda: here)
+
+
+@pytest.mark.usefixtures("no_gpu")
 def test_what_nobody_with_the_hardware_has_recorded_is_pending(values):
     lacking(values)
     until = datetime.date(2100, 1, 1)
@@ -542,6 +550,7 @@ def test_what_nobody_with_the_hardware_has_recorded_is_pending(values):
         assert lines[-1].endswith("; 2 cases pending")
 
 
+@pytest.mark.usefixtures("no_gpu")
 @pytest.mark.parametrize(("days", "overdue"), [(-1, True), (0, True), (1, False)])
 def test_pending_ends_on_its_day(values, days, overdue):
     lacking(values)
@@ -555,6 +564,7 @@ def test_pending_ends_on_its_day(values, days, overdue):
         )
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_without_a_date_pending_never_ends(values):
     lacking(values)
     assert golden.compare_recorded(values, ops=OPS).pending[0].until is None

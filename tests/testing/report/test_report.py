@@ -9,7 +9,7 @@ import pytest
 
 from zmlx.testing.golden.against import Change
 from zmlx.testing.golden.case import GoldenCase
-from zmlx.testing.golden.comparison import About, CaseResult, Comparison, Finding, Worst
+from zmlx.testing.golden.comparison import About, CaseResult, Comparison, Finding, Pending, Worst
 from zmlx.testing.golden.file import GoldenFile
 from zmlx.testing.golden.revisions import Point
 from zmlx.testing.report import html as html_page
@@ -163,6 +163,15 @@ def test_terminal_of_a_failure():
     assert "FAIL stock.exp: 1 finding, worst 1e+07 ULP\n" in text
     assert "  live against cpu: <b>\n    worst element [1]" in text
     assert text.endswith("FAIL: 1 finding on stock.exp\n")
+
+
+def test_what_was_left_out_and_what_is_pending_is_said():
+    waits = Pending("cuda", ("norms.rmsnorm/float32/small",))
+    report = build_report(replace(comparison(), pending=(waits,), notes=("MLX does not import here",)))
+    assert report.ok
+    for text in (render_terminal(report), render_markdown(report), render_html(report)):
+        assert "MLX does not import here" in text
+        assert "1 case that no one with cuda has recorded yet" in text
 
 
 def test_markdown():

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from zmlx.testing.generated.case import Ops, Record, first_case, kernels_of, same_bits, typed
+from zmlx.testing.generated.case import (
+    Case,
+    Ops,
+    Record,
+    all_cases,
+    claimed_dtypes,
+    first_case,
+    kernels_of,
+    same_bits,
+    typed,
+)
 from zmlx.testing.opinfo import OpInfo
 
 
@@ -40,14 +50,29 @@ def check_vmap(op: OpInfo, dtype: str, axis: int, backend: str) -> None:
 
 
 def check_compile(op: OpInfo, backend: str, record: Record) -> None:
-    """Fail unless mx.compile takes the kernel on a GPU and its reference on the CPU, and the oracle's values come out;
-    for an entry that says ``supports_compile=False``, unless the CPU refuses."""
+    """Fail unless mx.compile takes the kernel on a GPU and its reference on the CPU, and the oracle's values come out,
+    with each set of keyword arguments; for an entry that says ``supports_compile=False``, unless the CPU refuses."""
+    __tracebackhide__ = True
+    for case in _one_for_each_kwargs(op):
+        _check_compiled(case, backend, record)
+
+
+def _one_for_each_kwargs(op: OpInfo) -> list[Case]:
+    """The first case with values of every set of keyword arguments: a reference could leave one of them out."""
+    cases: dict[str, Case] = {}
+    for case in all_cases(op, claimed_dtypes(op)[0]):
+        if case.has_values:
+            cases.setdefault(repr(sorted(case.sample.kwargs.items())), case)
+    return list(cases.values())
+
+
+def _check_compiled(case: Case, backend: str, record: Record) -> None:
     __tracebackhide__ = True
     import mlx.core as mx
 
     from zmlx.launch import watch
 
-    case = first_case(op)
+    op = case.op
     arguments = case.arguments()
     by_reference = backend == "cpu"
     if by_reference and not op.supports_compile:

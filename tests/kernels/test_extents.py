@@ -1,0 +1,66 @@
+"""Rows too long and too many for 16 bits, and what a text alone can show of those too large for 32."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from zmlx.testing.generated.case import Case, kernels_of, results
+from zmlx.testing.launches import recorded_launches
+from zmlx.testing.op_db import op_db
+from zmlx.testing.opinfo import OpInfo, SampleInput, case_rng
+
+pytestmark = pytest.mark.usefixtures("mx_device")
+
+KERNELS = kernels_of(op_db)
+
+#: More than 16 bits count, and no multiple of a chunk.
+LONG = 70_001
+
+
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_rows_longer_than_16_bits_count(op, record_error):
+    """Lengths, and where in a row a thread begins, are whole numbers of 32 bits, backward too."""
+    assert op.rivals is not None
+    rng = case_rng(op.name)("long")
+    # Around one: the terms of a long sum do not cancel.
+    arrays = tuple(rng.normal(shape, loc=1.0) for shape in op.rivals.shapes(2, LONG))
+    case = Case(op, "float32", SampleInput("long", arrays).cast("float32"))
+    result, *gradients = results(case)
+    case.check(result, op.expected(case.sample)[0], record_error)
+    case.check_gradients(gradients, record_error)
+
+
+def test_more_rows_than_a_grid_takes():
+    """The limits themselves: 2**20 threadgroups in one row, 65535 times 128 rows of threads along y."""
+    import mlx.core as mx
+
+    from zmlx.kernels import _rows, reductions, transformer
+
+    count = _rows.MAX_GROUPS + 5
+    column = mx.arange(count).astype(mx.float32)[:, None]
+    assert mx.array_equal(reductions.sum_lastdim(column), column[:, 0])
+
+    count = _rows.MAX_GROUPS_Y * _rows.SPAN_THREADS + 3
+    values = (mx.arange(count) % 7).astype(mx.float32)
+    y = transformer.swiglu(mx.stack([mx.ones(count), values], axis=1))
+    assert mx.allclose(y[:, 0], values * (1 / (1 + np.exp(-1))), rtol=1e-6, atol=0).item()
+
+
+_PRODUCT = re.compile(r"\* (?:length|columns)\b")
+_WIDE_PRODUCT = re.compile(r"\bsize_t\([^()]+\) \* (?:2 \* )?(?:length|columns)\b")
+
+
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_where_a_row_begins_is_counted_in_64_bits(op: OpInfo):
+    """By the kernels' text: to compute it would take arrays of more than 2**32 values."""
+    for dtype in ("float32", "float16"):
+        launches = recorded_launches(op, dtype, "cuda")
+        assert launches
+        for record in launches:
+            source = record.kernel.source
+            products = _PRODUCT.findall(source)
+            assert products, f"{record.kernel.name} multiplies nothing by the length of a row"
+            assert len(_WIDE_PRODUCT.findall(source)) == len(products), record.kernel.name

@@ -1,0 +1,448 @@
+"""Faults for zmlx/kernels, each of which a test must notice: `nox -s mutants`.
+
+The operators are mistakes that people make in kernels: epsilons in the wrong place, sums in 16 bits, missing barriers.
+"""
+
+from __future__ import annotations
+
+from zmlx.testing.mutants import Mutant
+
+RMSNORM = "zmlx/kernels/_rmsnorm.py"
+LAYERNORM = "zmlx/kernels/_layernorm.py"
+NORMS = "zmlx/kernels/norms.py"
+SOFTMAX = "zmlx/kernels/softmax.py"
+SUM = "zmlx/kernels/reductions.py"
+GLU = "zmlx/kernels/transformer.py"
+COLUMNS = "zmlx/kernels/_columns.py"
+BLOCKS = "zmlx/kernels/_msl.py"
+RULES = "zmlx/kernels/_autodiff.py"
+
+
+def _tests(*names: str) -> tuple[str, ...]:
+    """The tests of kernels and of the table that have one of these names, by module, operation or parameter."""
+    return ("tests/kernels", "tests/test_ops.py", "-k", " or ".join(names))
+
+
+#: The tests of a family, and of what all families share.
+OF_RMSNORM = _tests("test_norms", "rmsnorm")
+OF_LAYERNORM = _tests("test_norms", "layernorm")
+OF_SOFTMAX = _tests("test_softmax", "softmax")
+OF_SUM = _tests("test_reductions", "sum", "test_more_rows")
+OF_GLU = _tests("test_transformer", "glu", "test_more_rows")
+OF_ALL = _tests("packed", "beyond", "gpu_shapes", "held", "wait", "anywhere")
+
+BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+OF_ROWS = "for (uint row = thread_position_in_grid.y; row < rows; row += {}) {{"
+BEGIN = "const uint begin = thread_position_in_grid.x * (N * S);"
+
+EPS, MAXIMUM, ODD, SMALL = "eps placement", "missing max subtraction", "off by one", "16-bit accumulation"
+GRADIENT, NAN, TAIL, INDEX = "wrong gradient", "missing NaN", "dropped tail", "32-bit index"
+UNSYNCED, HALVES, CAST, REFERENCE = "removed barrier", "swapped halves", "removed cast", "wrong reference"
+NARROW, LOOP, VALUE = "16-bit index", "removed loop", "wrong value"
+
+_RMSNORM = (
+    Mutant(
+        "rmsnorm_eps_outside_the_root",
+        EPS,
+        RMSNORM,
+        "rsqrt(team.sum(zmlx_sum<N>(part)) / length + added)",
+        "(rsqrt(team.sum(zmlx_sum<N>(part)) / length) + added)",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_length_in_16_bits",
+        NARROW,
+        RMSNORM,
+        "/ length + added",
+        "/ ushort(length) + added",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_length_in_16_bits",
+        NARROW,
+        RMSNORM,
+        "/ length + eps",
+        "/ ushort(length) + eps",
+        OF_RMSNORM,
+    ),
+    Mutant("rmsnorm_vjp_without_eps", EPS, RMSNORM, "/ length + eps", "/ length", OF_RMSNORM),
+    Mutant(
+        "rmsnorm_vjp_missing_term",
+        GRADIENT,
+        RMSNORM,
+        "(c[j] * w[j] - v[j] * back)",
+        "(c[j] * w[j])",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_sign",
+        GRADIENT,
+        RMSNORM,
+        "c[j] * w[j] - v[j] * back",
+        "c[j] * w[j] + v[j] * back",
+        OF_RMSNORM,
+    ),
+    Mutant("rmsnorm_vjp_first_barrier", UNSYNCED, RMSNORM, BARRIER, "", OF_RMSNORM, 1),
+    Mutant("rmsnorm_vjp_second_barrier", UNSYNCED, RMSNORM, BARRIER, "", OF_RMSNORM, 2),
+    Mutant(
+        "rmsnorm_vjp_only_the_last_block",
+        LOOP,
+        RMSNORM,
+        "if (block > begin) sums",
+        "if (false) sums",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_without_the_last_row",
+        ODD,
+        RMSNORM,
+        "min(begin + run, rows)",
+        "min(begin + run, rows - 1)",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_vjp_offset_in_32_bits",
+        INDEX,
+        RMSNORM,
+        "in = x + size_t(block + k)",
+        "in = x + (block + k)",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_squares_in_16_bits",
+        SMALL,
+        RMSNORM,
+        "part[j] = fma(v[j], v[j], part[j]);\n    })",
+        "part[j] = static_cast<T>(fma(v[j], v[j], part[j]));\n    })",
+        OF_RMSNORM,
+    ),
+)
+
+_LAYERNORM = (
+    Mutant(
+        "layernorm_uncorrected_variance",
+        VALUE,
+        LAYERNORM,
+        "max(moments[1] / length - off * off, 0.0f)",
+        "max(moments[1] / length, 0.0f)",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_uncorrected_mean",
+        VALUE,
+        LAYERNORM,
+        "(v[j] - mean - off) * scale, w",
+        "(v[j] - mean) * scale, w",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_length_in_16_bits",
+        NARROW,
+        LAYERNORM,
+        "moments[1] / length",
+        "moments[1] / ushort(length)",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_eps_outside_the_root",
+        EPS,
+        LAYERNORM,
+        "rsqrt(max(moments[1] / length - off * off, 0.0f) + added)",
+        "(1.0f / (sqrt(max(moments[1] / length - off * off, 0.0f)) + added))",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_filling_counts",
+        TAIL,
+        LAYERNORM,
+        "ZMLX_VALUES(mean, !full, {",
+        "ZMLX_VALUES(mean, false, {",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_negative_variance",
+        NAN,
+        LAYERNORM,
+        "max(moments[1] / length - off * off, 0.0f) + added",
+        "moments[1] / length - 2 * off * off + added",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_vjp_uncorrected_variance",
+        GRADIENT,
+        LAYERNORM,
+        "(part)) / length - off * off, 0.0f) + eps",
+        "(part)) / length, 0.0f) + eps",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_vjp_missing_shift",
+        GRADIENT,
+        LAYERNORM,
+        "c[j] * w[j] - shift -",
+        "c[j] * w[j] -",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_vjp_missing_correction",
+        GRADIENT,
+        LAYERNORM,
+        "/ length - off * shift)",
+        "/ length)",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_vjp_uncorrected_weights",
+        GRADIENT,
+        LAYERNORM,
+        "(v[j] - means[k] - offs[k])",
+        "(v[j] - means[k])",
+        OF_LAYERNORM,
+    ),
+    Mutant("layernorm_vjp_first_barrier", UNSYNCED, LAYERNORM, BARRIER, "", OF_LAYERNORM, 1),
+    Mutant("layernorm_vjp_second_barrier", UNSYNCED, LAYERNORM, BARRIER, "", OF_LAYERNORM, 2),
+    Mutant(
+        "layernorm_weights_swapped",
+        GRADIENT,
+        NORMS,
+        "dgamma, dbeta = mx.split",
+        "dbeta, dgamma = mx.split",
+        OF_LAYERNORM,
+    ),
+    Mutant(
+        "layernorm_gamma_keeps_float32", CAST, NORMS, "dgamma.astype(gamma.dtype)", "dgamma", OF_LAYERNORM
+    ),
+)
+
+_SOFTMAX = (
+    Mutant(
+        "softmax_without_maximum",
+        MAXIMUM,
+        SOFTMAX,
+        "zmlx_exp<T>(v[j] - top)",
+        "zmlx_exp<T>(v[j])",
+        OF_SOFTMAX,
+        -1,
+    ),
+    Mutant(
+        "softmax_powers_in_16_bits",
+        SMALL,
+        SOFTMAX,
+        "part[j] += e;\n        if (kept)",
+        "part[j] = static_cast<T>(part[j] + e);\n        if (kept)",
+        OF_SOFTMAX,
+    ),
+    Mutant(
+        "softmax_without_nan",
+        NAN,
+        SOFTMAX,
+        "part[j] += e;\n        if (kept)",
+        "part[j] += isnan(e) ? 0.0f : e;\n        if (kept)",
+        OF_SOFTMAX,
+    ),
+    Mutant("softmax_vjp_missing_term", GRADIENT, SOFTMAX, "* (c[j] - mean)", "* c[j]", OF_SOFTMAX),
+    Mutant("softmax_vjp_sign", GRADIENT, SOFTMAX, "* (c[j] - mean)", "* (c[j] + mean)", OF_SOFTMAX),
+    Mutant(
+        "softmax_vjp_by_operations",
+        GRADIENT,
+        SOFTMAX,
+        "_softmax = differentiable(_forward, _backward, _reference)",
+        "_softmax = differentiable(_forward, lambda g, x: mx.vjp(_reference, [x], [g])[1], _reference)",
+        OF_SOFTMAX,
+    ),
+    Mutant(
+        "softmax_reference_keeps_float32",
+        CAST,
+        SOFTMAX,
+        "keepdims=True)).astype(x.dtype)",
+        "keepdims=True))",
+        OF_SOFTMAX,
+    ),
+)
+
+_SUM = (
+    Mutant(
+        "sum_without_the_last",
+        TAIL,
+        SUM,
+        "min(run + RUN * W * N, length)",
+        "min(run + RUN * W * N, length - 1)",
+        OF_SUM,
+    ),
+    Mutant(
+        "sum_in_16_bits",
+        SMALL,
+        SUM,
+        "total[j] += part[j]",
+        "total[j] = static_cast<T>(total[j] + part[j])",
+        OF_SUM,
+    ),
+    Mutant(
+        "sum_of_the_first_run",
+        LOOP,
+        SUM,
+        "run < length; run += RUN * W * N",
+        "run < length; run += length",
+        OF_SUM,
+    ),
+    Mutant("sum_written_by_rows_outside", TAIL, SUM, "if (inside && start == 0)", "if (start == 0)", OF_SUM),
+)
+
+_GLU = (
+    Mutant(
+        "glu_begin_in_16_bits",
+        NARROW,
+        GLU,
+        BEGIN,
+        BEGIN.replace("= ", "= ushort(").replace(";", ");"),
+        OF_GLU,
+        1,
+    ),
+    Mutant(
+        "glu_vjp_begin_in_16_bits",
+        NARROW,
+        GLU,
+        BEGIN,
+        BEGIN.replace("= ", "= ushort(").replace(";", ");"),
+        OF_GLU,
+        2,
+    ),
+    Mutant(
+        "glu_rows_beyond_the_grid",
+        LOOP,
+        GLU,
+        OF_ROWS.format("threads_per_grid.y"),
+        OF_ROWS.format("rows"),
+        OF_GLU,
+        1,
+    ),
+    Mutant(
+        "glu_vjp_rows_beyond_the_grid",
+        LOOP,
+        GLU,
+        OF_ROWS.format("threads_per_grid.y"),
+        OF_ROWS.format("rows"),
+        OF_GLU,
+        2,
+    ),
+    Mutant("glu_offset_in_32_bits", INDEX, GLU, "gate = x + size_t(row) *", "gate = x + row *", OF_GLU, 1),
+    Mutant(
+        "glu_vjp_offset_in_32_bits", INDEX, GLU, "d_gate = dx + size_t(row) *", "d_gate = dx + row *", OF_GLU
+    ),
+    Mutant(
+        "swiglu_vjp_missing_term", GRADIENT, GLU, "return fma(a, s * (1.0f - s), s);", "return s;", OF_GLU
+    ),
+    Mutant("geglu_vjp_sign", GRADIENT, GLU, "fma(a * 0.398942280f", "fma(-a * 0.398942280f", OF_GLU),
+    Mutant("geglu_negative_half", VALUE, GLU, "a < 0.0f ? above : 1.0f - above", "1.0f - above", OF_GLU),
+    Mutant(
+        "geglu_tanh_overflows",
+        NAN,
+        GLU,
+        "{ return a < -12.0f ? -12.0f : a > 12.0f ? 12.0f : a; }",
+        "{ return a; }",
+        OF_GLU,
+    ),
+    Mutant("geglu_rounded_square", VALUE, GLU, "fma(tail, -0.5f * fma(t, t, -square), tail)", "tail", OF_GLU),
+)
+
+_SHARED = (
+    Mutant(
+        "bfloat_halves",
+        HALVES,
+        BLOCKS,
+        "j % 2 ? word & 0xffff0000u : word << 16",
+        "j % 2 ? word << 16 : word & 0xffff0000u",
+        OF_ALL,
+    ),
+    Mutant(
+        "half_halves",
+        HALVES,
+        BLOCKS,
+        "as_type<half2>(word)[j % 2]",
+        "as_type<half2>(word)[1 - j % 2]",
+        OF_ALL,
+    ),
+    Mutant(
+        "rows_beyond_the_grid",
+        LOOP,
+        BLOCKS,
+        "first += threadgroups_per_grid.x * together",
+        "first += rows",
+        OF_ALL,
+    ),
+    Mutant(
+        "rows_outside_read_the_first",
+        TAIL,
+        BLOCKS,
+        "reach = inside ? length : 0",
+        "reach = length",
+        OF_ALL,
+        equivalent="threads without a row then hold values of the row `first`, which is there, and store nothing",
+    ),
+    Mutant("chunks_without_the_last", TAIL, BLOCKS, "if (i < length) {", "if (false) {", OF_ALL),
+    Mutant(
+        "chunks_with_one_less",
+        ODD,
+        BLOCKS,
+        "const uint count = length - i;",
+        "const uint count = length - i - 1;",
+        OF_ALL,
+    ),
+    Mutant(
+        "row_offset_in_32_bits",
+        INDEX,
+        BLOCKS,
+        "x + size_t(inside ? row : first) *",
+        "x + (inside ? row : first) *",
+        OF_SUM,
+    ),
+    Mutant("teams_meet_without_barrier", UNSYNCED, BLOCKS, BARRIER, "", OF_ALL),
+    Mutant("teams_meet_in_one_place", UNSYNCED, BLOCKS, "turn ^= ZMLX_SCRATCH / 2;", "", OF_ALL),
+    Mutant(
+        "maximum_of_a_thread",
+        MAXIMUM,
+        BLOCKS,
+        "value = max(value, simd_shuffle_xor(value, apart))",
+        "value = value",
+        OF_SOFTMAX,
+    ),
+    Mutant("stores_past_the_row", TAIL, BLOCKS, "if (uint(j) < count) to[j] =", "to[j] =", OF_ALL),
+    Mutant("columns_without_the_second", ODD, COLUMNS, "uint other = 1;", "uint other = 2;", OF_ALL),
+    Mutant("columns_without_barrier", UNSYNCED, COLUMNS, BARRIER, "", OF_ALL),
+    Mutant("columns_of_the_first_rows", LOOP, COLUMNS, "row += W)", "row += rows)", OF_ALL),
+    Mutant(
+        "cotangent_keeps_its_dtype",
+        CAST,
+        RULES,
+        "cotangent.astype(output.dtype)",
+        "cotangent",
+        _tests("test_autodiff"),
+        equivalent="MLX 0.32 hands a cotangent over in the dtype of the result; the cast is for those that do not",
+    ),
+    Mutant(
+        "weights_summed_over_vmap",
+        GRADIENT,
+        RULES,
+        "row_arguments=2, weights_split=True",
+        "row_arguments=2",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "rmsnorm_reference_without_eps",
+        REFERENCE,
+        NORMS,
+        "mx.mean(mx.square(x32), axis=-1, keepdims=True) + eps",
+        "mx.mean(mx.square(x32), axis=-1, keepdims=True)",
+        OF_RMSNORM,
+    ),
+    Mutant(
+        "layernorm_reference_without_eps",
+        REFERENCE,
+        NORMS,
+        "mx.mean(mx.square(centred), axis=-1, keepdims=True) + eps",
+        "mx.mean(mx.square(centred), axis=-1, keepdims=True)",
+        OF_LAYERNORM,
+    ),
+)
+
+MUTANTS = (*_RMSNORM, *_LAYERNORM, *_SOFTMAX, *_SUM, *_GLU, *_SHARED)
