@@ -53,9 +53,13 @@ def _template(value: Any) -> Any:
 
 
 def _strides(array: mx.array) -> tuple[int, ...]:
-    from zmlx.launch.memory import view
+    from zmlx.launch.memory import Buffer, release, view
 
-    return view(array, False, []).strides
+    held: list[Buffer] = []
+    strides = view(array, False, held).strides
+    for buffer in held:
+        release(buffer)
+    return strides
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 It loads the candidate and answers calls, one at a time. A launch of a kernel is not run here: it goes to the judge as
 data, and comes back as outputs. Since the candidate's code runs here, nothing that this process says is believed as
-it stands; `zmlx.testing.judge.evidence` says what is made of it.
+it stands; `zmlx.testing.judge.hearing` says what is made of it.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> None:
     try:
         with intercepting(launcher):
             function = _load(setup.fields["candidate"], setup.fields["function"])
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the judge reports it
         send(sink, "failed", _told(error))
         return
     answers = _Answers(function, launcher, before)
@@ -193,7 +193,7 @@ def main(arguments: list[str]) -> None:
         nonce = message.fields["nonce"]
         try:
             fields, arrays = answers.answer(message)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the judge reports it
             send(sink, "raised", {"nonce": nonce, **_told(error)})
         else:
             send(sink, "result", {"nonce": nonce, **fields}, arrays)
