@@ -1,4 +1,4 @@
-"""The commands for a project of one's own: ``python -m zmlx init | new-kernel | show | cuda-compile``.
+"""The commands for a project of one's own: ``python -m zmlx init | new-kernel | show | cuda-compile | judge``.
 
 Each calls the module that does the work. `zmlx.__main__` puts them beside the others.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from zmlx import _compat
+from zmlx.testing.judge.command import JUDGE, add_options
 
 if TYPE_CHECKING:
     from zmlx.testing.project import Project
@@ -132,6 +133,13 @@ def _run_cuda_compile(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def _run_judge(options: argparse.Namespace) -> int:
+    from zmlx.testing.judge.command import run_judge
+
+    _compat.import_mx()
+    return run_judge(options)
+
+
 def add_project_commands(add: Add) -> None:
     """Add the parsers of these commands."""
     init = add("init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init)
@@ -158,3 +166,5 @@ def add_project_commands(add: Add) -> None:
         "--arch", action="append", default=[], metavar="SM", help="only this one, such as sm_90"
     )
     ops_option(compile_)
+
+    add_options(add("judge", "a kernel that nobody trusts yet, accepted or refused", JUDGE, _run_judge))

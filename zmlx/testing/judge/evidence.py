@@ -86,7 +86,9 @@ def _weigh_values(
             continue
         if any(old == result for old in earlier) and result.bits.size > 1:
             verdict.refuse(
-                "stale", case.name, f"the result is, bit for bit, that of an earlier call\n{agreement.message}"
+                "stale",
+                case.name,
+                f"the result is, bit for bit, that of an earlier call\n{agreement.message}",
             )
         verdict.refuse("wrong-values", case.name, agreement.message)
 
@@ -109,7 +111,9 @@ def _weigh_conduct(verdict: Verdict, case: Case, question: Question, answer: Ans
         if before.shape != after.shape or not np.array_equal(
             before.values, after.values, equal_nan=is_float(before.dtype)
         ):
-            verdict.refuse("inputs-changed", case.name, f"array {index} of the arguments has other values after the call")
+            verdict.refuse(
+                "inputs-changed", case.name, f"array {index} of the arguments has other values after the call"
+            )
     for code, key in (("environment-changed", "environment"), ("replaced", "replaced")):
         names = answer.fields.get(key)
         if names:

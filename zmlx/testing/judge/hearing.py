@@ -15,7 +15,7 @@ from typing import Any
 from zmlx.testing.judge.arrays import Raw
 from zmlx.testing.judge.evidence import Answer, weigh
 from zmlx.testing.judge.launches import Replay
-from zmlx.testing.judge.plan import Case, Question, draw
+from zmlx.testing.judge.plan import Case, Question, draw, slots
 from zmlx.testing.judge.process import START_LIMIT, Child
 from zmlx.testing.judge.transport import EndOfMessages, Message, OutOfTime, ProtocolError
 from zmlx.testing.judge.verdict import Verdict
@@ -65,7 +65,9 @@ class _Hearing:
         except ProtocolError as error:
             raise self.refuse("broke-protocol", where, str(error)) from None
 
-    def to_worker(self, kind: str, fields: dict[str, Any], arrays: tuple[Raw, ...] | list[Raw], where: str) -> None:
+    def to_worker(
+        self, kind: str, fields: dict[str, Any], arrays: tuple[Raw, ...] | list[Raw], where: str
+    ) -> None:
         try:
             self.worker.send(kind, fields, arrays, self.limits.seconds)
         except (OutOfTime, BrokenPipeError):
@@ -74,7 +76,12 @@ class _Hearing:
 
     def begin(self, candidate: Path, function: str) -> None:
         self.replayer.send("setup", {"time": self.limits.seconds})
-        fields = {"candidate": str(candidate), "function": function, "memory": self.limits.megabytes}
+        fields = {
+            "candidate": str(candidate),
+            "function": function,
+            "memory": self.limits.megabytes,
+            "judged": True,
+        }
         where = "loading it"
         self.to_worker("setup", fields, [], where)
         answer = self.from_worker(self.limits.seconds + START_LIMIT, where)
@@ -98,7 +105,9 @@ class _Hearing:
         """Run a launch; None if it cannot be run."""
         names = message.fields.get("input_names")
         if not isinstance(names, list) or len(names) != len(message.arrays):
-            raise self.refuse("broke-protocol", where, "a launch without an array for each of its input names")
+            raise self.refuse(
+                "broke-protocol", where, "a launch without an array for each of its input names"
+            )
         try:
             self.replayer.send("launch", message.fields, message.arrays)
             answer = self.replayer.receive(self.limits.seconds + COMPILE_LIMIT)
@@ -127,7 +136,7 @@ class _Hearing:
             "nonce": nonce,
             "reuse": question.reuse,
             "layout": case.layout,
-            "slots": _slots(question.sample.args),
+            "slots": slots(question.sample.args),
             "kwargs": dict(question.sample.kwargs),
         }
         self.to_worker("call", fields, arrays, where)
@@ -140,7 +149,9 @@ class _Hearing:
             left -= time.monotonic() - began
             if message.kind == "launch":
                 if len(launches) >= MAX_LAUNCHES:
-                    raise self.refuse("broke-protocol", where, f"more than {MAX_LAUNCHES} launches in one call")
+                    raise self.refuse(
+                        "broke-protocol", where, f"more than {MAX_LAUNCHES} launches in one call"
+                    )
                 done = self.replay(message, where)
                 launches += [done] if done is not None else []
                 continue
@@ -153,7 +164,11 @@ class _Hearing:
                         raise over
                 return None
             count = message.fields.get("results")
-            if message.kind != "result" or type(count) is not int or count + len(arrays) != len(message.arrays):
+            if (
+                message.kind != "result"
+                or type(count) is not int
+                or count + len(arrays) != len(message.arrays)
+            ):
                 raise self.refuse("broke-protocol", where, f"expected a result, got {message.kind!r}")
             return Answer(message.arrays[:count], message.arrays[count:], message.fields, tuple(launches))
 
@@ -169,20 +184,6 @@ class _Hearing:
         self.seen += [r for answer in answers for r in answer.results]
 
 
-def _slots(args: tuple[Any, ...]) -> list[dict[str, Any]]:
-    import numpy as np
-
-    slots: list[dict[str, Any]] = []
-    count = 0
-    for value in args:
-        if isinstance(value, np.ndarray):
-            slots.append({"array": count})
-            count += 1
-        else:
-            slots.append({"value": value})
-    return slots
-
-
 def judge(
     candidate: Path,
     op: OpInfo,
@@ -191,7 +192,7 @@ def judge(
     seeds: int = 1,
     limits: Limits | None = None,
     paths: tuple[Path, ...] = (),
-    against_time: bool = False,
+    against: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Verdict:
     """Judge a function that nobody trusts yet.
@@ -210,8 +211,9 @@ def judge(
         Of time and memory.
     paths : sequence of pathlib.Path
         Folders that the candidate may import from.
-    against_time : bool
-        Also time an accepted candidate against the operation of the table.
+    against : str, optional
+        "package.module:NAME", the table that `op` is of: also time an accepted candidate against its operation, in a
+        process like the candidate's.
     progress : callable, optional
         Called as ``progress(done, total, name)`` before each case.
 
@@ -221,8 +223,8 @@ def judge(
         There is no such file, `seeds` is less than 1, or an argument of the operation is no array, number, string,
         None or list of them.
     """
-    if not candidate.is_file():
-        raise ValueError(f"{candidate}: expected a Python file with the candidate, and there is none.")
+    if not candidate.is_file() or candidate.suffix != ".py":
+        raise ValueError(f"{candidate}: expected a Python file (*.py) with the candidate.")
     if seeds < 1:
         raise ValueError(f"--seeds: expected 1 or more, got {seeds}.")
     limits = limits or Limits()
@@ -238,7 +240,10 @@ def judge(
 
         # The kernels' process keeps compiled kernels where this one does, and the candidate's has a cache of its own.
         replayer = Child(
-            "zmlx.testing.judge.replayer", room / "replayer", f"{mark}-r", {"ZMLX_CACHE_DIR": str(cache_dir())}
+            "zmlx.testing.judge.replayer",
+            room / "replayer",
+            f"{mark}-r",
+            {"ZMLX_CACHE_DIR": str(cache_dir())},
         )
         own = {"ZMLX_CACHE_DIR": str(room / "worker" / "cache")}
         worker = Child("zmlx.testing.judge.worker", room / "worker", f"{mark}-w", own, paths)
@@ -249,10 +254,10 @@ def judge(
             _end(verdict, worker, replayer)
     finally:
         shutil.rmtree(room, ignore_errors=True)
-    if against_time and verdict.accepted:
+    if against is not None and verdict.accepted:
         from zmlx.testing.judge.timing import time_both
 
-        time_both(verdict, candidate.resolve(), name, op, limits, paths)
+        time_both(verdict, op, (candidate.resolve(), name), against, limits.megabytes, paths)
     verdict.seconds = time.monotonic() - began
     return verdict
 

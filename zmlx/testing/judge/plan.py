@@ -146,7 +146,10 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
             size = rng.randint(2, 3 * min(extent, 40) + 5)
             new[extent] = new[lower] * (extent // lower) if lower else size + (size + extent) % 2
         made = _resized(sample, new, rng)
-        if all(a.size <= MAX_ELEMENTS for a in _arrays(made)) and _answers(op, made, dtype, "row") is not None:
+        if (
+            all(a.size <= MAX_ELEMENTS for a in _arrays(made))
+            and _answers(op, made, dtype, "row") is not None
+        ):
             return made
     return rng.choice(full)
 
@@ -258,3 +261,15 @@ def _case(
     shapes = " ".join(str(list(a.shape)) for a in _arrays(sample))
     yield Case(f"{name}, {dtype} {shapes}", dtype, layout, tuple(questions))
 
+
+def slots(args: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Positional arguments for the wire: the number of an array, or a value."""
+    found: list[dict[str, Any]] = []
+    count = 0
+    for value in args:
+        if isinstance(value, np.ndarray):
+            found.append({"array": count})
+            count += 1
+        else:
+            found.append({"value": value})
+    return found

@@ -2,7 +2,7 @@
 
 It loads the candidate and answers calls, one at a time. A launch of a kernel is not run here: it goes to the judge as
 data, and comes back as outputs. Since the candidate's code runs here, nothing that this process says is believed as
-it stands; `zmlx.testing.judge.hearing` says what is made of it.
+it stands; `zmlx.testing.judge.evidence` says what is made of it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import resource
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,8 @@ class _Answers:
         self.environment = dict(os.environ)
         self.folder = Path.cwd()
         self.held: list[mx.array] = []
+        self.arguments: list[Any] = []
+        self.kwargs: dict[str, Any] = {}
 
     def _arguments(self, message: Message) -> list[Any]:
         from zmlx.testing.layouts import to_mlx_array
@@ -103,11 +106,9 @@ class _Answers:
     def answer(self, message: Message) -> tuple[dict[str, Any], list[Raw]]:
         import mlx.core as mx
 
-        from zmlx.launch.hook import intercepting
-
-        arguments = self._arguments(message)
-        with intercepting(self.launcher):
-            result = self.function(*arguments, **message.fields["kwargs"])
+        self.arguments, self.kwargs = self._arguments(message), message.fields["kwargs"]
+        with _taken_by(self.launcher):
+            result = self.function(*self.arguments, **self.kwargs)
             results = list(result) if isinstance(result, (list, tuple)) else [result]
             wrong = [type(r).__name__ for r in results if not isinstance(r, mx.array)]
             if wrong:
@@ -124,6 +125,19 @@ class _Answers:
         }
         return fields, arrays + [raw_of_mlx(x) for x in self.held]
 
+    def batch(self, count: int) -> None:
+        """Call the function again and again with the arguments of the last question."""
+        import mlx.core as mx
+
+        for _ in range(count):
+            mx.eval(self.function(*self.arguments, **self.kwargs))
+
+
+def _taken_by(launcher: RemoteLauncher | None) -> AbstractContextManager[None]:
+    from zmlx.launch.hook import intercepting
+
+    return nullcontext() if launcher is None else intercepting(launcher)
+
 
 def limit_memory(megabytes: int) -> None:
     """Bound this process's address space to what it has now and `megabytes` more, where the system can."""
@@ -136,6 +150,11 @@ def limit_memory(megabytes: int) -> None:
 
 
 def _load(path: str, name: str) -> Callable[..., Any]:
+    """The function `name` of a file, or the operation `name` of a table "package.module:NAME"."""
+    if not path.endswith(".py"):
+        from zmlx.testing.project import load_ops
+
+        return next(op.op for op in load_ops([path]) if op.name == name)
     spec = importlib.util.spec_from_file_location("zmlx_candidate", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
@@ -169,15 +188,13 @@ def main(arguments: list[str]) -> None:
     zmlx.install()
     before = _guarded()
     setup = receive(source)
-    launcher = RemoteLauncher(source, sink)
+    launcher = RemoteLauncher(source, sink) if setup.fields["judged"] else None
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
     limit_memory(setup.fields["memory"])
-    from zmlx.launch.hook import intercepting
-
     environment = dict(os.environ)
     try:
-        with intercepting(launcher):
+        with _taken_by(launcher):
             function = _load(setup.fields["candidate"], setup.fields["function"])
     except Exception as error:  # noqa: BLE001 - the judge reports it
         send(sink, "failed", _told(error))
@@ -192,6 +209,10 @@ def main(arguments: list[str]) -> None:
             return
         nonce = message.fields["nonce"]
         try:
+            if message.kind == "batch":
+                answers.batch(message.fields["count"])
+                send(sink, "done", {"nonce": nonce})
+                continue
             fields, arrays = answers.answer(message)
         except Exception as error:  # noqa: BLE001 - the judge reports it
             send(sink, "raised", {"nonce": nonce, **_told(error)})
