@@ -25,6 +25,8 @@ from zmlx.testing.opinfo import OpInfo
 MAX_LAUNCHES = 64
 #: Seconds that compiling a kernel, plain and under the checker, may take beside running it.
 COMPILE_LIMIT = 120.0
+#: Reasons after which no more is asked: each call would have its kernels compiled anew.
+ENDING = {"depends-on-values", "kernel-failed"}
 _NO_MEMORY = re.compile(r"MemoryError|bad_alloc|[Uu]nable to allocate|\[malloc", re.I)
 
 
@@ -124,6 +126,9 @@ class _Hearing:
         for code, key in (("checker", "findings"), ("cuda", "refusals")):
             if answer.fields[key]:
                 self.verdict.refuse(code, where, "\n".join(answer.fields[key])[:4000])
+        if answer.fields["stopped"]:
+            # Whatever comes next would take the whole limit again.
+            raise self.refuse("out-of-time", where, "a kernel does not end")
         self.to_worker("outputs", {}, answer.arrays, where)
         return Replay(message.fields, message.arrays, answer.arrays)
 
@@ -278,6 +283,8 @@ def _hear_all(
             if progress is not None:
                 progress(done, len(cases), case.name)
             hearing.hear(case)
+            if ENDING.intersection(hearing.verdict.codes):
+                break
     except _Over:
         hearing.worker.kill()
     missing = set(hearing.op.dtypes_on("cpu")) - {case.dtype for case in asked}

@@ -49,8 +49,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Case:
-    """Calls that differ in their values only: two with arrays of their own, and, where `Question.reuse` is set, one with
-    the arrays of the call before, in which two elements have changed places."""
+    """Calls that differ in their values only: two with arrays of their own, and, where `Question.reuse` is set, one
+    with the arrays of the call before, in which two elements have changed places."""
 
     name: str
     dtype: str

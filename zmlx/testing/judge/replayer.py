@@ -88,11 +88,12 @@ def main(arguments: list[str]) -> None:
         except Exception as error:  # noqa: BLE001 - whatever it is, it refuses the candidate
             send(sink, "failed", {"error": f"{type(error).__name__}: {error}"[:4000]})
             continue
-        findings = [str(finding) for finding in check.findings[known:]]
+        new = check.findings[known:]
+        findings, stopped = [str(finding) for finding in new], any(f.kind == "stopped" for f in new)
         send(
             sink,
             "outputs",
-            {"findings": findings, "refusals": refusals},
+            {"findings": findings, "refusals": refusals, "stopped": stopped},
             [raw_of_mlx(x) for x in outputs],
         )
 

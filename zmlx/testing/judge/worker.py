@@ -75,7 +75,7 @@ class _Answers:
     """What is asked of a candidate, answered."""
 
     def __init__(
-        self, function: Callable[..., Any], launcher: RemoteLauncher, before: dict[str, int]
+        self, function: Callable[..., Any], launcher: RemoteLauncher | None, before: dict[str, int]
     ) -> None:
         self.function = function
         self.launcher = launcher
