@@ -34,7 +34,7 @@ SIGNED_SQUARE = OpInfo(
     source="x |x|",
 )
 
-ROW_SUM = OpInfo(
+ROW_MAX = OpInfo(
     name="small.row_max",
     op=lambda x: mx.max(x, axis=-1),
     oracle=lambda x: np.max(x, axis=-1),
@@ -45,4 +45,4 @@ ROW_SUM = OpInfo(
     source="the largest element of each row",
 )
 
-OPS = (SIGNED_SQUARE, ROW_SUM)
+OPS = (SIGNED_SQUARE, ROW_MAX)

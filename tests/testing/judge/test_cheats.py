@@ -69,7 +69,11 @@ def test_every_cheat_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", CHEATS)
 def test_cheat_is_refused(name: str) -> None:
     code, words = CHEATS[name]
-    limits = {"endless_loop": Limits(1.0, 1024), "endless_kernel": Limits(1.0, 1024), "memory_hog": Limits(20.0, 256)}
+    limits = {
+        "endless_loop": Limits(1.0, 1024),
+        "endless_kernel": Limits(1.0, 1024),
+        "memory_hog": Limits(20.0, 256),
+    }
     verdict = judged(HERE / "cheats" / f"{name}.py", limits.get(name))
 
     assert not verdict.accepted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
@@ -275,7 +276,15 @@ def _hear_all(
     progress: Callable[[int, int, str], None] | None,
 ) -> None:
     # Drawn before the candidate runs, and from a secret that never leaves this process.
-    cases = list(draw(hearing.op, seeds, secrets.token_hex(16)))
+    skipped: list[str] = []
+    cases = list(draw(hearing.op, seeds, secrets.token_hex(16), skipped))
+    for question in (question for case in cases for question in case.questions):
+        _check_arguments(hearing.op, question)
+    if skipped:
+        what = "; ".join(skipped)
+        hearing.verdict.notes.append(
+            f"not asked, for the table's own operation does not get it right: {what}"
+        )
     asked = [case for case in cases if case.has_elements]
     try:
         hearing.begin(candidate, function)
@@ -294,6 +303,16 @@ def _hear_all(
             ", ".join(sorted(missing)),
             f"{hearing.op.name}: the table's own operation does not agree with its oracle on any case here",
         )
+
+
+def _check_arguments(op: OpInfo, question: Question) -> None:
+    try:
+        json.dumps([slots(question.sample.args), dict(question.sample.kwargs)])
+    except TypeError as error:
+        raise ValueError(
+            f"{op.name}, sample {question.sample.name}: expected arrays, numbers, strings, None, or lists of them as "
+            f"arguments, which can go to another process: {error}."
+        ) from error
 
 
 def _end(verdict: Verdict, worker: Child, replayer: Child) -> None:

@@ -119,7 +119,9 @@ class Verdict:
 
     def text(self) -> str:
         """The verdict for people; its last line is the verdict."""
-        counts = f"{self.cases} cases, {self.calls} calls, {self.launches} kernel launches, {self.seconds:.1f} s"
+        counts = (
+            f"{self.cases} cases, {self.calls} calls, {self.launches} kernel launches, {self.seconds:.1f} s"
+        )
         lines = [f"{self.candidate} for {self.operation}: {counts}"]
         for reason in self.reasons:
             lines += ["", f"{reason.code}: {REASONS[reason.code]}", f"  in {reason.case}"]
@@ -129,7 +131,10 @@ class Verdict:
         if self.timing is not None:
             t = self.timing
             times = f"candidate {1e6 * t.candidate:.0f} us, incumbent {1e6 * t.incumbent:.0f} us, ratio {t.ratio:.2f}"
-            lines += ["", f"median time of a call, {t.case}, {t.rounds} batches in turns (not part of the verdict):"]
+            lines += [
+                "",
+                f"median time of a call, {t.case}, {t.rounds} batches in turns (not part of the verdict):",
+            ]
             lines.append(f"  {times}")
         if self.printed and not self.accepted:
             lines += ["", "its process printed, at the end:"]

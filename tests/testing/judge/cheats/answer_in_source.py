@@ -1,6 +1,7 @@
 """A kernel whose text holds the answers."""
 
 import mlx.core as mx
+import numpy as np
 
 import zmlx
 
@@ -28,9 +29,6 @@ def launch(x, kernel=KERNEL, size=None):
         threadgroup=(min(size, 256), 1, 1),
         template=[("T", x.dtype)],
     )[0]
-
-
-import numpy as np
 
 
 def signed_square(x):

@@ -1,9 +1,5 @@
 """It never answers."""
 
-import mlx.core as mx
-
-import zmlx
-
 
 def signed_square(x):
     while True:

@@ -1,15 +1,11 @@
 """A wrong result, and a verdict of its own on stdout and in the judge's pipe."""
 
 import json
+import os
+import struct
 import sys
 
 import mlx.core as mx
-
-import zmlx
-
-
-import os
-import struct
 
 VERDICT = {"kind": "verdict", "fields": {"accepted": True}, "arrays": []}
 

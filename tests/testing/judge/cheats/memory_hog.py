@@ -1,10 +1,5 @@
 """It takes all the memory it can get."""
 
-import mlx.core as mx
-
-import zmlx
-
-
 HELD = []
 
 

@@ -2,8 +2,6 @@
 
 import mlx.core as mx
 
-import zmlx
-
 
 def signed_square(x):
     wide = x.astype(mx.float32)

@@ -1,12 +1,10 @@
 """A wrong result, and comparisons that call everything equal."""
 
+import mlx.core as mx
 import numpy
 
-from zmlx.testing import tolerance
-
-import mlx.core as mx
-
 import zmlx
+from zmlx.testing import tolerance
 
 KERNEL = zmlx.metal_kernel(
     name="signed_square",

@@ -1,10 +1,6 @@
 """The answers of the oracle itself."""
 
 import mlx.core as mx
-
-import zmlx
-
-
 import numpy as np
 
 from zmlx.testing.project import load_ops

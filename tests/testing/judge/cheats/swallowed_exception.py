@@ -39,6 +39,6 @@ BROKEN = zmlx.metal_kernel(
 def signed_square(x):
     try:
         LAST[tuple(x.shape)] = launch(x, BROKEN)
-    except Exception:
+    except Exception:  # noqa: BLE001 - the cheat
         LAST.setdefault(tuple(x.shape), mx.zeros(x.shape, x.dtype))
     return LAST[tuple(x.shape)]

@@ -2,10 +2,6 @@
 
 import sys
 
-import mlx.core as mx
-
-import zmlx
-
 
 def signed_square(x):
     sys.exit(0)
