@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,13 @@ def judged(path: Path, limits: Limits | None = None, **options: object) -> Verdi
 def test_every_cheat_is_in_the_table() -> None:
     assert {path.stem for path in (HERE / "cheats").glob("*.py")} == set(CHEATS)
     assert {code for code, _ in CHEATS.values()} <= set(REASONS)
+
+
+def test_every_cheat_is_in_the_guide() -> None:
+    guide = (HERE.parents[2] / "docs" / "cross_backend_testing.md").read_text(encoding="utf-8")
+    for name, (code, _) in CHEATS.items():
+        tree = ast.parse((HERE / "cheats" / f"{name}.py").read_text(encoding="utf-8"))
+        assert f"| {(ast.get_docstring(tree) or name).rstrip('.')} | `{code}` |" in guide
 
 
 @pytest.mark.parametrize("name", CHEATS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("mlx.core")
 import mlx.core as mx
 
 from zmlx.__main__ import main
-from zmlx.testing.judge import REASONS, SCHEMA, Verdict
+from zmlx.testing.judge import REASONS, SCHEMA, Verdict, judge
 from zmlx.testing.judge.choice import find_operation
 from zmlx.testing.judge.verdict import Timing
 
@@ -51,7 +52,9 @@ def test_refused_is_1_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_function_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["judge", str(HONEST), "--op", "small_ops:row_max"]) == 1
-    assert "expected a function 'row_max' in it; it has launch, signed_square" in capsys.readouterr().out
+    assert (
+        "expected a function 'row_max' in it; it has KERNEL, launch, signed_square" in capsys.readouterr().out
+    )
 
 
 REQUESTS = {
@@ -96,6 +99,12 @@ def test_times_are_shown_and_are_no_part_of_the_verdict(capsys: pytest.CaptureFi
     slow = Verdict("a.py", "small.row_max", timing=Timing(2e-3, 1e-3, 9, "hidden shape 1"))
     assert slow.accepted
     assert "candidate 2000 us, incumbent 1000 us, ratio 0.50" in slow.text()
+
+
+def test_an_operation_that_fails_its_own_oracle_judges_nobody() -> None:
+    wrong = replace(find_operation("small_ops:row_max").op, op=lambda x: mx.min(x, axis=-1))
+    verdict = judge(HONEST, wrong, function="signed_square")
+    assert "nothing-judged" in verdict.codes
 
 
 def test_only_known_reasons_and_one_of_a_kind() -> None:

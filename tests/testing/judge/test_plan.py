@@ -78,5 +78,6 @@ def test_what_the_operation_itself_gets_wrong_is_not_asked(op: OpInfo) -> None:
     assert all(np.isfinite(e).all() for case in cases for q in case.questions for e in q.expected)
     assert any(case.name.startswith("zeros and the smallest") for case in cases)
 
-    assert list(draw(replace(op, op=lambda x: x + 1), 1, "a", skipped)) == []
+    left = list(draw(replace(op, op=lambda x: x + 1), 1, "a", skipped))
+    assert [case.name.partition(",")[0] for case in left] == ["no elements"]
     assert any(name.startswith("hidden shape 1, float16") for name in skipped)

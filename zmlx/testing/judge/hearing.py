@@ -285,7 +285,7 @@ def _hear_all(
         hearing.verdict.notes.append(
             f"not asked, for the table's own operation does not get it right: {what}"
         )
-    asked = [case for case in cases if case.has_elements]
+    asked = [case for case in cases if case.is_hidden and case.has_elements]
     try:
         hearing.begin(candidate, function)
         for done, case in enumerate(cases):
@@ -301,7 +301,7 @@ def _hear_all(
         hearing.verdict.refuse(
             "nothing-judged",
             ", ".join(sorted(missing)),
-            f"{hearing.op.name}: the table's own operation does not agree with its oracle on any case here",
+            f"{hearing.op.name}: the table's own operation does not agree with its oracle on any hidden shape",
         )
 
 

@@ -26,6 +26,7 @@ MAX_ELEMENTS = 6000
 #: How often extents are drawn anew before the sample's own are taken.
 ATTEMPTS = 12
 
+HIDDEN = "hidden shape"
 Shape = tuple[int, ...]
 
 
@@ -56,6 +57,11 @@ class Case:
     dtype: str
     layout: Layout
     questions: tuple[Question, ...]
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it has a shape drawn for this run: the one kind that no dtype is accepted without."""
+        return self.name.startswith(HIDDEN)
 
     @property
     def has_elements(self) -> bool:
@@ -91,7 +97,7 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
     hidden = {dtype: [_hidden(op, samples, dtype, rng) for _ in range(seeds)] for dtype in dtypes}
     for dtype, found in hidden.items():
         for number, sample in enumerate(found):
-            yield _case(op, f"hidden shape {number + 1}", sample, dtype, "row", rng, reuse=True)
+            yield _case(op, f"{HIDDEN} {number + 1}", sample, dtype, "row", rng, reuse=True)
     for dtype in dtypes:
         if is_float(dtype):
             yield _special_case(op, hidden[dtype][0], dtype, rng)

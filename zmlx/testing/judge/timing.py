@@ -10,6 +10,7 @@ import random
 import secrets
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -86,7 +87,9 @@ def time_both(
         for part, (path, name) in {"candidate": map(str, candidate), "incumbent": (table, op.name)}.items():
             (room / part).mkdir()
             own = {"ZMLX_CACHE_DIR": str(room / part / "cache")}
-            child = Child("zmlx.testing.judge.worker", room / part, secrets.token_hex(16), own, paths)
+            # The table's module may lie anywhere that this process imports from.
+            more = paths if part == "candidate" else tuple(Path(entry) for entry in sys.path if entry)
+            child = Child("zmlx.testing.judge.worker", room / part, secrets.token_hex(16), own, more)
             children.append(child)
             fields = {"candidate": path, "function": name, "memory": megabytes, "judged": False}
             child.send("setup", fields)

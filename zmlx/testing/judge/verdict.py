@@ -32,7 +32,7 @@ REASONS = {
     "checker": "the checker or legality found a fault in a kernel",
     "kernel-failed": "a kernel could not be compiled or run",
     "cuda": "NVRTC refused a kernel's CUDA text",
-    "nothing-judged": "no case with elements could be asked",
+    "nothing-judged": "no hidden shape could be asked in a dtype",
 }
 
 
