@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import shutil
@@ -87,8 +88,9 @@ class _Hearing:
         }
         where = "loading it"
         self.to_worker("setup", fields, [], where)
-        answer = self.from_worker(self.limits.seconds + START_LIMIT, where)
+        self.from_worker(START_LIMIT, where)
         self.verdict.looked_at = dict(self.replayer.receive(START_LIMIT).fields)
+        answer = self.from_worker(self.limits.seconds, where)
         for name, what in (("legality", "no libclang: legality"), ("nvrtc", "no NVRTC: the CUDA text")):
             if not self.verdict.looked_at[name]:
                 self.verdict.notes.append(f"{what} was not judged")
@@ -188,6 +190,14 @@ class _Hearing:
             answers.append(answer)
         weigh(self.verdict, self.op, case, answers, self.seen)
         self.seen += [r for answer in answers for r in answer.results]
+
+
+def _bytes_of(shapes: Any) -> int:
+    """The most that arrays of these shapes take; 0 where these are none, which launching them will say."""
+    try:
+        return sum(8 * math.prod(map(int, shape)) for shape in shapes)
+    except (TypeError, ValueError):
+        return 0
 
 
 def judge(

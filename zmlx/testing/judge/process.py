@@ -113,7 +113,10 @@ class Child:
         left = self._left()
         for pid in left:
             try:
-                os.kill(pid, signal.SIGKILL)
+                if pid == self.process.pid:  # it has ended itself: what is left is the rest of its group
+                    os.killpg(pid, signal.SIGKILL)
+                else:
+                    os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue  # it has ended since
         return left

@@ -93,7 +93,8 @@ def time_both(
             children.append(child)
             fields = {"candidate": path, "function": name, "memory": megabytes, "judged": False}
             child.send("setup", fields)
-            _expect(child, "ready", START_LIMIT)
+            _expect(child, "started", START_LIMIT)
+            _expect(child, "ready")
             _ask(child, case)
         agreement = _first(children[0], case, op)
         _first(children[1], case, op)

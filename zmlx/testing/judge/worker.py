@@ -193,6 +193,7 @@ def main(arguments: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
     limit_memory(setup.fields["memory"])
     environment = dict(os.environ)
+    send(sink, "started", {})
     try:
         with _taken_by(launcher):
             function = _load(setup.fields["candidate"], setup.fields["function"])
