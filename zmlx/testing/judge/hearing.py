@@ -113,6 +113,9 @@ class _Hearing:
             raise self.refuse(
                 "broke-protocol", where, "a launch without an array for each of its input names"
             )
+        if _bytes_of(message.fields.get("output_shapes")) > self.limits.megabytes << 20:
+            what = f"a launch with outputs of {message.fields['output_shapes']}"
+            raise self.refuse("out-of-memory", where, f"{what} (limit: {self.limits.megabytes} MB)")
         try:
             self.replayer.send("launch", message.fields, message.arrays)
             answer = self.replayer.receive(self.limits.seconds + COMPILE_LIMIT)
