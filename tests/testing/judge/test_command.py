@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,3 +116,65 @@ def test_only_known_reasons_and_one_of_a_kind() -> None:
     assert [(r.case, r.message) for r in verdict.reasons] == [("one", "first")]
     with pytest.raises(KeyError):
         verdict.refuse("because", "one", "first")
+
+
+PROJECT = {
+    "pyproject.toml": """
+[tool.zmlx]
+ops = "mine.ops:OPS"
+""",
+    "mine/__init__.py": "",
+    "mine/ops.py": """
+import mlx.core as mx
+
+from zmlx.testing import OpInfo, SampleInput
+
+OPS = (
+    OpInfo(
+        "mine.scaled",
+        lambda x, factor=1.0: x * factor,
+        lambda x, factor=1.0: x * factor,
+        lambda rng: [SampleInput("small", (rng("small").normal((4, 6)),), {"factor": 3.0})],
+        "x times a number",
+        dtypes=("float32",),
+    ),
+)
+""",
+    "mine/texts.py": 'SOURCE = "uint i = thread_position_in_grid.x; y[i] = x[i] * f[0];"',
+    "candidate.py": """
+import mlx.core as mx
+from mine.texts import SOURCE
+
+kernel = mx.fast.metal_kernel(name="scaled", input_names=["x", "f"], output_names=["y"], source=SOURCE)
+
+
+def scaled(x, factor=1.0):
+    return kernel(
+        inputs=[x, mx.array([factor])],
+        output_shapes=[x.shape],
+        output_dtypes=[x.dtype],
+        grid=(x.size, 1, 1),
+        threadgroup=(1, 1, 1),
+    )[0]
+""",
+}
+
+
+def test_a_project_of_ones_own(tmp_path: Path) -> None:
+    """The operation by its name, with keyword arguments; the candidate imports from the project."""
+    for name, text in PROJECT.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, "-m", "zmlx", "judge", "candidate.py", "--op", "scaled", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["operation"] == "mine.scaled"
+
+
+def test_help_needs_no_mlx_and_has_the_exit_status() -> None:
+    code = (
+        "import sys; sys.modules['mlx'] = sys.modules['numpy'] = None; from zmlx.__main__ import main; main()"
+    )
+    command = [sys.executable, "-c", code, "judge", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "Exit status 0: accepted. 1: refused" in done.stdout

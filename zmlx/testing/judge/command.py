@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 JUDGE = """\
@@ -47,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against-time", action="store_true", help="also time it against the operation")
 
 
-def run_judge(options: argparse.Namespace, progress: Callable[[int, int, str], None] | None = None) -> int:
+def run_judge(options: argparse.Namespace) -> int:
     """Judge, print the verdict, and return the exit status.
 
     Raises
@@ -76,7 +75,6 @@ def run_judge(options: argparse.Namespace, progress: Callable[[int, int, str], N
         limits=Limits(options.time_limit, options.memory_limit),
         paths=chosen.paths,
         against=chosen.table if options.against_time else None,
-        progress=progress,
     )
     print(verdict.to_json() if options.json else verdict.text())
     return verdict.exit_code
