@@ -34,7 +34,7 @@ CHEATS = {
     "forked_helper": ("left-processes", "1 of them"),
     "half_by_mlx": ("not-from-kernel", "outputs of absolute"),
     "hard_coded_shapes": ("unwritten", "filled with before"),
-    "huge_output": ("out-of-memory", "[[65536, 1048576]]"),
+    "huge_output": ("out-of-memory", "524288 MB of outputs"),
     "memory_hog": ("out-of-memory", "limit: 256 MB"),
     "mlx_operations": ("no-kernel", "launched none"),
     "os_exit": ("ended-early", "exit status 0"),

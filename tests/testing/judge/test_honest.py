@@ -165,5 +165,92 @@ def test_row_kernel_is_accepted(tmp_path: Path, name: str) -> None:
     accepted(candidate, small_op(name, 1, "float32", oracle))
 
 
+STRIDED = """
+import mlx.core as mx
+
+KERNEL = mx.fast.metal_kernel(
+    name="strided",
+    input_names=["x"],
+    output_names=["y"],
+    source='''
+    uint i = thread_position_in_grid.x;
+    uint left = i;
+    long at = 0;
+    for (int d = x_ndim - 1; d >= 0; --d) { at += long(left % x_shape[d]) * x_strides[d]; left /= x_shape[d]; }
+    y[i] = -x[at];
+''',
+    ensure_row_contiguous=False,
+)
+
+
+def strided(x):
+    group = (min(x.size, 64), 1, 1)
+    return KERNEL(
+        inputs=[x], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1), threadgroup=group
+    )[0]
+"""
+
+TWO_KERNELS = """
+import mlx.core as mx
+
+SQUARES = mx.fast.metal_kernel(
+    name="squares",
+    input_names=["x"],
+    output_names=["total", "count"],
+    source='''
+    uint row = thread_position_in_grid.x;
+    uint n = x_shape[1];
+    float sum = 0.0f;
+    for (uint i = 0; i < n; ++i) sum += float(x[row * n + i]) * float(x[row * n + i]);
+    total[row] = sum;
+    count[row] = n;
+''',
+)
+SCALE = mx.fast.metal_kernel(
+    name="scale",
+    input_names=["x", "total", "epsilon"],
+    output_names=["y"],
+    source='''
+    uint i = thread_position_in_grid.x;
+    y[i] = T(float(x[i]) / metal::sqrt(total[i / x_shape[1]] + epsilon));
+''',
+)
+
+
+def two_kernels(x):
+    flat = mx.reshape(x, (-1, x.shape[-1]))
+    rows = flat.shape[0]
+    total, _ = SQUARES(
+        inputs=[flat],
+        output_shapes=[(rows,), (rows,)],
+        output_dtypes=[mx.float32, mx.uint32],
+        grid=(rows, 1, 1),
+        threadgroup=(1, 1, 1),
+    )
+    (y,) = SCALE(
+        inputs=[flat, total, 1.0],
+        output_shapes=[flat.shape],
+        output_dtypes=[x.dtype],
+        grid=(flat.size, 1, 1),
+        threadgroup=(1, 1, 1),
+        template=[("T", x.dtype)],
+    )
+    return mx.reshape(y, x.shape)
+"""
+
+
+def test_kernel_that_goes_by_strides_is_accepted(tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(STRIDED)
+    accepted(candidate, small_op("strided", 1, "float32", lambda a: -a))
+
+
+def test_two_kernels_are_accepted(tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(TWO_KERNELS)
+    *_, oracle = BY_ROW["row_length"]
+    accepted(candidate, small_op("two_kernels", 1, "bfloat16", oracle))
+
+
 def test_there_are_twenty() -> None:
     assert len(CATALOGUE) + len(SMALL) + len(BY_ROW) >= 20

@@ -53,6 +53,8 @@ class _Hearing:
     replayer: Child
     #: Results so far, for telling a stale one.
     seen: list[Raw] = field(default_factory=list)
+    #: Bytes of outputs of the launches of the present call.
+    taken: int = 0
 
     def refuse(self, code: str, case: str, message: str) -> _Over:
         self.verdict.refuse(code, case, message)
@@ -60,7 +62,7 @@ class _Hearing:
 
     def from_worker(self, seconds: float, where: str) -> Message:
         try:
-            return self.worker.receive(seconds)
+            return self.worker.receive(seconds, self.limits.megabytes << 20)
         except OutOfTime:
             message = f"no answer after {self.limits.seconds:g} s"
             raise self.refuse("out-of-time", where, message) from None
@@ -113,8 +115,9 @@ class _Hearing:
             raise self.refuse(
                 "broke-protocol", where, "a launch without an array for each of its input names"
             )
-        if _bytes_of(message.fields.get("output_shapes")) > self.limits.megabytes << 20:
-            what = f"a launch with outputs of {message.fields['output_shapes']}"
+        self.taken += _bytes_of(message.fields.get("output_shapes"))
+        if self.taken > self.limits.megabytes << 20:
+            what = f"launches with {self.taken >> 20} MB of outputs in one call, at 8 bytes an element"
             raise self.refuse("out-of-memory", where, f"{what} (limit: {self.limits.megabytes} MB)")
         try:
             self.replayer.send("launch", message.fields, message.arrays)
@@ -153,6 +156,7 @@ class _Hearing:
         self.to_worker("call", fields, arrays, where)
         self.verdict.calls += 1
         launches: list[Replay] = []
+        self.taken = 0
         left = self.limits.seconds
         while True:
             began = time.monotonic()

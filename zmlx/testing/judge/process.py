@@ -83,9 +83,9 @@ class Child:
         """Send a message; see `zmlx.testing.judge.transport.send` for what it raises."""
         send(self._sink, kind, fields, arrays, time.monotonic() + limit)
 
-    def receive(self, limit: float) -> Message:
+    def receive(self, limit: float, max_bytes: int = 4 << 30) -> Message:
         """The next message within `limit` seconds; see `zmlx.testing.judge.transport.receive` for what it raises."""
-        return receive(self._source, time.monotonic() + limit)
+        return receive(self._source, time.monotonic() + limit, max_bytes)
 
     def printed(self, most: int = 300) -> str:
         """The end of what it wrote to stdout and stderr."""
