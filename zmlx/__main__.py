@@ -42,6 +42,7 @@ examples:
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
   python -m zmlx show swiglu --backend cuda      what the kernel is on a back end, as text
   python -m zmlx cuda-compile                    every kernel's CUDA text through NVRTC, without a GPU
+  python -m zmlx judge candidate.py --op swiglu  a kernel that nobody trusts yet, accepted or refused
   python -m zmlx init                            make this folder a project with kernels of its own
   python -m zmlx new-kernel activations relu2    a kernel and its OpInfo, from a template
 

@@ -1,4 +1,4 @@
-"""The commands for a project of one's own: ``python -m zmlx init | new-kernel | show | cuda-compile``.
+"""The commands for a project of one's own: ``python -m zmlx init | new-kernel | show | cuda-compile | judge``.
 
 Each calls the module that does the work. `zmlx.__main__` puts them beside the others.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from zmlx import _compat
+from zmlx.testing.judge.command import JUDGE, add_options
 
 if TYPE_CHECKING:
     from zmlx.testing.project import Project
@@ -160,6 +161,13 @@ def _run_mutants(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def _run_judge(options: argparse.Namespace) -> int:
+    from zmlx.testing.judge.command import run_judge
+
+    _compat.import_mx()
+    return run_judge(options)
+
+
 def add_project_commands(add: Add) -> None:
     """Add the parsers of these commands."""
     init = add("init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init)
@@ -204,3 +212,4 @@ def add_project_commands(add: Add) -> None:
     mutants.add_argument(
         "--limit", type=float, default=300.0, metavar="SECONDS", help="for one mutant's tests (default: 300)"
     )
+    add_options(add("judge", "a kernel that nobody trusts yet, accepted or refused", JUDGE, _run_judge))

@@ -1,0 +1,4 @@
+"""It is never done with being imported."""
+
+while True:
+    pass

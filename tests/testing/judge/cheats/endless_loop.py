@@ -1,0 +1,6 @@
+"""It never answers."""
+
+
+def signed_square(x):
+    while True:
+        pass

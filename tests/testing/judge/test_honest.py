@@ -1,0 +1,256 @@
+"""Honest kernels, which must be accepted: those of the catalogue, and small ones written anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mlx.core")
+
+import mlx.core as mx
+
+from zmlx.testing import OpInfo, SampleInput, Tolerance
+from zmlx.testing.judge import judge
+from zmlx.testing.op_db import op_db
+
+CATALOGUE = [op for op in op_db if op.kernel]
+
+ELEMENTWISE = """
+import mlx.core as mx
+
+KERNEL = mx.fast.metal_kernel(
+    name="{name}",
+    input_names=["a", "b"][:{arrays}],
+    output_names=["y"],
+    source="uint i = thread_position_in_grid.x; float p = float(a[i]){second}; y[i] = T({expression});",
+)
+
+
+def {name}(*arrays):
+    x = arrays[0]
+    if not x.size:
+        return mx.zeros(x.shape, x.dtype)
+    return KERNEL(
+        inputs=list(arrays),
+        output_shapes=[x.shape],
+        output_dtypes=[x.dtype],
+        grid=(x.size, 1, 1),
+        threadgroup=(min(x.size, 64), 1, 1),
+        template=[("T", x.dtype)],
+    )[0]
+"""
+
+ROWS = """
+import mlx.core as mx
+
+KERNEL = mx.fast.metal_kernel(
+    name="{name}",
+    input_names=["x"],
+    output_names=["y"],
+    source='''
+    uint row = thread_position_in_grid.x;
+    uint n = x_shape[x_ndim - 1];
+    float total = {start};
+    for (uint i = 0; i < n; ++i) {{ float a = float(x[row * n + i]); total = {step}; }}
+    {finish}
+''',
+)
+
+
+def {name}(x):
+    shape = {shape}
+    rows = x.size // x.shape[-1] if x.size else 0
+    if not rows:
+        return mx.zeros(shape, x.dtype)
+    return KERNEL(
+        inputs=[x],
+        output_shapes=[shape],
+        output_dtypes=[x.dtype],
+        grid=(rows, 1, 1),
+        threadgroup=(min(rows, 32), 1, 1),
+        template=[("T", x.dtype)],
+    )[0]
+"""
+
+#: Name -> (arrays, dtype, expression in Metal of p and q, the same in NumPy of a and b).
+SMALL: dict[str, tuple[int, str, str, Any]] = {
+    "negative": (1, "float32", "-p", lambda a: -a),
+    "double_it": (1, "float16", "2.0f * p", lambda a: 2 * a),
+    "square": (1, "bfloat16", "p * p", lambda a: a * a),
+    "relu": (1, "float32", "p < 0.0f ? 0.0f : p", lambda a: np.where(a < 0, 0.0, a)),
+    "relu_squared": (1, "float16", "p < 0.0f ? 0.0f : p * p", lambda a: np.where(a < 0, 0.0, a * a)),
+    "step": (1, "bfloat16", "p > 0.0f ? 1.0f : 0.0f", lambda a: np.where(a > 0, 1.0, 0.0)),
+    "hyperbolic": (1, "float32", "metal::tanh(p)", np.tanh),
+    "exponential": (1, "float32", "metal::exp(p)", np.exp),
+    "add": (2, "float32", "p + q", lambda a, b: a + b),
+    "multiply": (2, "float16", "p * q", lambda a, b: a * b),
+    "larger": (2, "float32", "p > q ? p : q", lambda a, b: np.where(a > b, a, b)),
+}
+
+#: Name -> (start, step, what is written, the shape of the result, the same in NumPy).
+BY_ROW: dict[str, tuple[str, str, str, str, Any]] = {
+    "row_max": (
+        "-INFINITY",
+        "a > total || a != a ? a : total",
+        "y[row] = T(total);",
+        "x.shape[:-1]",
+        lambda x: np.max(x, -1),
+    ),
+    "row_squares": (
+        "0.0f",
+        "total + a * a",
+        "y[row] = T(total);",
+        "x.shape[:-1]",
+        lambda x: np.sum(x * x, -1),
+    ),
+    "row_length": (
+        "0.0f",
+        "total + a * a",
+        "for (uint i = 0; i < n; ++i) y[row * n + i] = T(float(x[row * n + i]) / metal::sqrt(total + 1.0f));",
+        "x.shape",
+        lambda x: x / np.sqrt(np.sum(x * x, -1, keepdims=True) + 1.0),
+    ),
+}
+
+
+def small_op(name: str, arrays: int, dtype: str, oracle: Any) -> OpInfo:
+    """An OpInfo whose own function is its oracle in float32."""
+
+    def op(*given: mx.array) -> mx.array:
+        values = oracle(*(np.array(x.astype(mx.float32)) for x in given))
+        return mx.array(np.asarray(values, np.float32)).astype(given[0].dtype)
+
+    def samples(rng: Any) -> Any:
+        for shape in ((4, 16), (3, 5, 7)):
+            word = f"of_{len(shape)}"
+            yield SampleInput(word, tuple(rng(f"{word}_{i}").normal(shape) for i in range(arrays)))
+
+    tolerances = {"float32": Tolerance(rtol=1e-5, atol=1e-5, reason="sums in float32, in another order")}
+    return OpInfo(f"small.{name}", op, oracle, samples, "its name", dtypes=(dtype,), tolerances=tolerances)
+
+
+def accepted(path: Path, op: OpInfo) -> None:
+    with mx.stream(mx.cpu):
+        verdict = judge(path, op)
+    assert verdict.reasons == []
+    assert verdict.launches >= 2 * len(op.dtypes_on("cpu"))
+    assert verdict.text().endswith("ACCEPTED")
+
+
+@pytest.mark.parametrize("op", CATALOGUE, ids=str)
+def test_catalogue_is_accepted(tmp_path: Path, op: OpInfo) -> None:
+    family, _, name = op.name.partition(".")
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(f"from zmlx.kernels.{family} import {name}\n")
+    accepted(candidate, op)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_elementwise_kernel_is_accepted(tmp_path: Path, name: str) -> None:
+    arrays, dtype, expression, oracle = SMALL[name]
+    candidate = tmp_path / "candidate.py"
+    second = ", q = float(b[i])" if arrays == 2 else ""
+    candidate.write_text(ELEMENTWISE.format(name=name, arrays=arrays, second=second, expression=expression))
+    accepted(candidate, small_op(name, arrays, dtype, oracle))
+
+
+@pytest.mark.parametrize("name", BY_ROW)
+def test_row_kernel_is_accepted(tmp_path: Path, name: str) -> None:
+    start, step, finish, shape, oracle = BY_ROW[name]
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(ROWS.format(name=name, start=start, step=step, finish=finish, shape=shape))
+    accepted(candidate, small_op(name, 1, "float32", oracle))
+
+
+STRIDED = """
+import mlx.core as mx
+
+KERNEL = mx.fast.metal_kernel(
+    name="strided",
+    input_names=["x"],
+    output_names=["y"],
+    source='''
+    uint i = thread_position_in_grid.x;
+    uint left = i;
+    long at = 0;
+    for (int d = x_ndim - 1; d >= 0; --d) { at += long(left % x_shape[d]) * x_strides[d]; left /= x_shape[d]; }
+    y[i] = -x[at];
+''',
+    ensure_row_contiguous=False,
+)
+
+
+def strided(x):
+    group = (min(x.size, 64), 1, 1)
+    return KERNEL(
+        inputs=[x], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1), threadgroup=group
+    )[0]
+"""
+
+TWO_KERNELS = """
+import mlx.core as mx
+
+SQUARES = mx.fast.metal_kernel(
+    name="squares",
+    input_names=["x"],
+    output_names=["total", "count"],
+    source='''
+    uint row = thread_position_in_grid.x;
+    uint n = x_shape[1];
+    float sum = 0.0f;
+    for (uint i = 0; i < n; ++i) sum += float(x[row * n + i]) * float(x[row * n + i]);
+    total[row] = sum;
+    count[row] = n;
+''',
+)
+SCALE = mx.fast.metal_kernel(
+    name="scale",
+    input_names=["x", "total", "epsilon"],
+    output_names=["y"],
+    source='''
+    uint i = thread_position_in_grid.x;
+    y[i] = T(float(x[i]) / metal::sqrt(total[i / x_shape[1]] + epsilon));
+''',
+)
+
+
+def two_kernels(x):
+    flat = mx.reshape(x, (-1, x.shape[-1]))
+    rows = flat.shape[0]
+    total, _ = SQUARES(
+        inputs=[flat],
+        output_shapes=[(rows,), (rows,)],
+        output_dtypes=[mx.float32, mx.uint32],
+        grid=(rows, 1, 1),
+        threadgroup=(1, 1, 1),
+    )
+    (y,) = SCALE(
+        inputs=[flat, total, 1.0],
+        output_shapes=[flat.shape],
+        output_dtypes=[x.dtype],
+        grid=(flat.size, 1, 1),
+        threadgroup=(1, 1, 1),
+        template=[("T", x.dtype)],
+    )
+    return mx.reshape(y, x.shape)
+"""
+
+
+def test_kernel_that_goes_by_strides_is_accepted(tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(STRIDED)
+    accepted(candidate, small_op("strided", 1, "float32", lambda a: -a))
+
+
+def test_two_kernels_are_accepted(tmp_path: Path) -> None:
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(TWO_KERNELS)
+    *_, oracle = BY_ROW["row_length"]
+    accepted(candidate, small_op("two_kernels", 1, "bfloat16", oracle))
+
+
+def test_there_are_twenty() -> None:
+    assert len(CATALOGUE) + len(SMALL) + len(BY_ROW) >= 20

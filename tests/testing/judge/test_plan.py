@@ -1,0 +1,83 @@
+"""What is asked: drawn anew for each run, fair, and different enough to tell a cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mlx.core")
+
+import mlx.core as mx
+
+from zmlx.testing import OpInfo
+from zmlx.testing.judge.plan import Case, draw
+from zmlx.testing.op_db import op_db
+from zmlx.testing.project import load_ops
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch):
+    with mx.stream(mx.cpu):
+        yield
+
+
+@pytest.fixture
+def op() -> OpInfo:
+    return load_ops(["small_ops:OPS"], Path(__file__).parent)[0]
+
+
+def drawn(op: OpInfo, secret: str, seeds: int = 1) -> list[Case]:
+    return list(draw(op, seeds, secret))
+
+
+def shapes(cases: list[Case]) -> set[tuple[int, ...]]:
+    return {c.questions[0].sample.args[0].shape for c in cases if c.name.startswith("hidden")}
+
+
+def test_runs_differ_and_a_secret_repeats(op: OpInfo) -> None:
+    assert [c.name for c in drawn(op, "a")] == [c.name for c in drawn(op, "a")]
+    assert shapes(drawn(op, "a", 4)) != shapes(drawn(op, "b", 4))
+    known = {s.args[0].shape for s in op.sample_inputs()}
+    assert shapes(drawn(op, "a", 4)) - known
+
+
+def test_all_kinds_are_asked_in_all_dtypes(op: OpInfo) -> None:
+    cases = drawn(op, "a")
+    for dtype in ("float32", "float16", "bfloat16"):
+        kinds = {c.name.partition(",")[0] for c in cases if c.dtype == dtype}
+        assert {"hidden shape 1", "special values", "edge shape"} <= kinds
+    assert {c.layout for c in cases} == {"row", "transposed", "strided", "sliced", "broadcast"}
+    assert [c.has_elements for c in cases if c.name.startswith("no elements")] == [False]
+
+
+def test_calls_of_a_case_have_one_shape_and_other_values(op: OpInfo) -> None:
+    for case in drawn(op, "a"):
+        first, second, *near = (question.sample.args[0] for question in case.questions)
+        assert first.shape == second.shape
+        if case.has_elements:
+            assert not np.array_equal(first, second, equal_nan=True)
+        for third in near:
+            assert np.count_nonzero(third != second) == 2
+            assert sorted(third.ravel()) == sorted(second.ravel())
+
+
+def test_extents_that_belong_together_stay_so() -> None:
+    (op,) = (op for op in op_db if op.name == "norms.rmsnorm")
+    for case in drawn(op, "a", 3):
+        x, weight, *_ = case.questions[0].sample.args
+        assert weight.shape == x.shape[-1:]
+
+
+def test_what_the_operation_itself_gets_wrong_is_not_asked(op: OpInfo) -> None:
+    skipped: list[str] = []
+    wrong = replace(op, op=lambda x: mx.nan_to_num(op.op(x)))
+    cases = list(draw(wrong, 1, "a", skipped))
+    assert all(np.isfinite(e).all() for case in cases for q in case.questions for e in q.expected)
+    assert any(case.name.startswith("zeros and the smallest") for case in cases)
+
+    left = list(draw(replace(op, op=lambda x: x + 1), 1, "a", skipped))
+    assert [case.name.partition(",")[0] for case in left] == ["no elements"]
+    assert any(name.startswith("hidden shape 1, float16") for name in skipped)

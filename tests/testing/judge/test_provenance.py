@@ -1,0 +1,68 @@
+"""Which arrays are others, moved, cast or cut, and which were computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zmlx.testing.judge.arrays import Raw, raw_of_numpy
+from zmlx.testing.judge.provenance import comes_from
+
+X = np.random.default_rng(5).normal(size=(4, 6, 5)).astype(np.float32)
+
+MOVED: dict[str, Callable[[Any], Any]] = {
+    "itself": lambda x: x,
+    "reshaped": lambda x: x.reshape(24, 5),
+    "transposed": lambda x: np.swapaxes(x, 0, 2),
+    "first half": lambda x: x[:, :3],
+    "last half": lambda x: x[:, 3:],
+    "every other": lambda x: x[:, ::2],
+    "one row": lambda x: x[:, :, 2:3],
+    "prefix": lambda x: x.reshape(-1)[:7],
+    "repeated": lambda x: np.broadcast_to(x, (3, *x.shape)),
+    "repeated at the end": lambda x: np.broadcast_to(x[..., None], (*x.shape, 2)),
+    "nothing of it": lambda x: x[:0],
+}
+
+COMPUTED: dict[str, Callable[[Any], Any]] = {
+    "doubled": lambda x: 2 * x,
+    "sum": lambda x: x.sum(-1),
+    "max": lambda x: x.max(-1),
+    "sorted": lambda x: np.sort(x, -1),
+    "reversed": lambda x: x[:, ::-1],
+    "one element changed": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 61, 0, x),
+}
+
+
+def raw(array: Any, dtype: str = "float32") -> Raw:
+    return raw_of_numpy(np.asarray(array), dtype)
+
+
+@pytest.mark.parametrize("how", MOVED)
+def test_moved_arrays_are_known(how: str) -> None:
+    assert comes_from(raw(MOVED[how](X)), [raw(np.ones(3)), raw(X)])
+
+
+@pytest.mark.parametrize("how", COMPUTED)
+def test_computed_arrays_are_not(how: str) -> None:
+    assert not comes_from(raw(COMPUTED[how](X)), [raw(np.ones(3)), raw(X)])
+
+
+def test_casts_are_known() -> None:
+    half = raw(X.astype(np.float16), "float16")
+    assert comes_from(half, [raw(X)])
+    assert comes_from(raw(X.astype(np.float16)), [half])
+    assert not comes_from(raw(X), [half])
+
+
+def test_nan_is_itself() -> None:
+    array = np.array([np.nan, 1.0, np.inf])
+    assert comes_from(raw(array), [raw(array)])
+
+
+def test_nothing_comes_from_no_source() -> None:
+    assert not comes_from(raw(X), [])
+    assert not comes_from(raw(X), [raw(np.zeros((0, 3)))])

@@ -1,0 +1,301 @@
+"""What a candidate is asked: shapes, values, dtypes and layouts drawn for this run, with the oracle's answers.
+
+Everything is drawn from a secret of this run, so that nobody can know it before. An OpInfo has samples of fixed shapes;
+here their extents are replaced, equal ones by equal ones, until the table's own operation takes them. A case that the
+table's own operation does not get right is not asked.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmlx.testing._formats import float_format, is_float
+from zmlx.testing.judge.arrays import Raw, raw_of_numpy
+from zmlx.testing.layouts import Layout, repeat_first
+from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
+from zmlx.testing.tolerance import compare, dtype_name
+
+#: Elements that an array of a case may have: under the checker, each access costs.
+MAX_ELEMENTS = 6000
+#: How often extents are drawn anew before the sample's own are taken.
+ATTEMPTS = 12
+
+HIDDEN = "hidden shape"
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One call: its arguments, rounded to the dtype, and what must come back."""
+
+    sample: SampleInput
+    reuse: bool
+    expected: tuple[NDArray[Any], ...]
+    dtypes: tuple[str, ...]
+
+    def arrays(self, dtype: str) -> list[Raw]:
+        """The arrays among the arguments, in order."""
+        return [
+            raw_of_numpy(a, dtype if a.dtype.kind == "f" else a.dtype.name)
+            for a in self.sample.args
+            if isinstance(a, np.ndarray)
+        ]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Calls that differ in their values only: two with arrays of their own, and, where `Question.reuse` is set, one
+    with the arrays of the call before, in which two elements have changed places."""
+
+    name: str
+    dtype: str
+    layout: Layout
+    questions: tuple[Question, ...]
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it has a shape drawn for this run: the one kind that no dtype is accepted without."""
+        return self.name.startswith(HIDDEN)
+
+    @property
+    def has_elements(self) -> bool:
+        """Whether a result has elements, so that a kernel must have run."""
+        return any(e.size for e in self.questions[0].expected)
+
+
+def draw(op: OpInfo, seeds: int, secret: str, skipped: list[str] | None = None) -> Iterator[Case]:
+    """The cases of one run.
+
+    Parameters
+    ----------
+    op : OpInfo
+        What the candidate is to compute.
+    seeds : int
+        How many hidden shapes are drawn for each dtype.
+    secret : str
+        What everything is drawn from.
+    skipped : list of str, optional
+        Gets the names of cases that are not asked, for the table's own operation does not get them right.
+    """
+    for name, case in _drawn_cases(op, seeds, secret):
+        if case is not None:
+            yield case
+        elif skipped is not None:
+            skipped.append(name)
+
+
+def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Case | None]]:
+    rng = random.Random(secret)
+    samples = _samples(op, f"{secret}/samples")
+    dtypes = op.dtypes_on("cpu")
+    hidden = {dtype: [_hidden(op, samples, dtype, rng) for _ in range(seeds)] for dtype in dtypes}
+    for dtype, found in hidden.items():
+        for number, sample in enumerate(found):
+            yield _case(op, f"{HIDDEN} {number + 1}", sample, dtype, "row", rng, reuse=True)
+    for dtype in dtypes:
+        if is_float(dtype):
+            yield _special_case(op, hidden[dtype][0], dtype, rng)
+        yield _case(op, "edge shape", _edge(op, samples, dtype, rng), dtype, "row", rng)
+    empty = [s for s in samples if any(a.size == 0 for a in _arrays(s))]
+    for sample in empty[:1]:
+        yield _case(op, "no elements", sample, rng.choice(dtypes), "row", rng)
+    for layout in op.layouts:
+        dtype = rng.choice(dtypes)
+        for sample in (hidden[dtype][0], *rng.sample(samples, len(samples))):
+            if layout != "row" and layout in sample.layouts():
+                yield _case(op, f"{layout} layout", sample, dtype, layout, rng)
+                break
+
+
+def _arrays(sample: SampleInput) -> list[NDArray[Any]]:
+    return [a for a in sample.args if isinstance(a, np.ndarray)]
+
+
+def _samples(op: OpInfo, secret: str) -> list[SampleInput]:
+    """The operation's samples with values of this run, without the large ones unless there are no others."""
+    made = list(op.samples(lambda name: SampleRng(f"{secret}/{name}")))
+    small = [s for s in made if all(a.size <= MAX_ELEMENTS for a in _arrays(s))]
+    return small or sorted(made, key=lambda s: sum(a.size for a in _arrays(s)))[:1]
+
+
+def _with_arrays(sample: SampleInput, arrays: list[NDArray[Any]]) -> SampleInput:
+    left = iter(arrays)
+    return replace(sample, args=tuple(next(left) if isinstance(a, np.ndarray) else a for a in sample.args))
+
+
+def _drawn(array: NDArray[Any], shape: Shape, rng: random.Random) -> NDArray[Any]:
+    """Values like those of `array`, of another shape: any of them, and floats times something near 1."""
+    if 0 in shape or not array.size:
+        return np.zeros(shape, array.dtype)
+    numbers = np.random.default_rng(rng.getrandbits(64))
+    values = array.reshape(-1)[numbers.integers(0, array.size, shape)]
+    if array.dtype.kind == "f":
+        values = values * numbers.uniform(0.5, 1.5, shape)
+    return np.asarray(values)
+
+
+def _resized(sample: SampleInput, extents: Mapping[int, int], rng: random.Random) -> SampleInput:
+    return _with_arrays(
+        sample, [_drawn(a, tuple(extents.get(n, n) for n in a.shape), rng) for a in _arrays(sample)]
+    )
+
+
+def _extents(sample: SampleInput) -> list[int]:
+    return sorted({n for a in _arrays(sample) for n in a.shape if n > 1})
+
+
+def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
+    """A sample with extents of this run that the operation takes; in the end, one with its own."""
+    full = [s for s in samples if all(a.size for a in _arrays(s))] or samples
+    # Samples of several rows show more than a single number.
+    full = [s for s in full if any(a.size > 1 for a in _arrays(s))] or full
+    for attempt in range(ATTEMPTS):
+        sample = rng.choice(full)
+        new: dict[int, int] = {}
+        for extent in _extents(sample):
+            lower = next((n for n in new if extent % n == 0), None) if attempt % 2 else None
+            size = rng.randint(2, 3 * min(extent, 40) + 5)
+            new[extent] = new[lower] * (extent // lower) if lower else size + (size + extent) % 2
+        made = _resized(sample, new, rng)
+        if (
+            all(a.size <= MAX_ELEMENTS for a in _arrays(made))
+            and _answers(op, made, dtype, "row") is not None
+        ):
+            return made
+    return rng.choice(full)
+
+
+def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
+    """A sample with the smallest extents that the operation takes."""
+    full = [s for s in samples if all(a.size for a in _arrays(s))] or samples
+    sample = rng.choice(full)
+    for extents in (
+        dict.fromkeys(_extents(sample), 1),
+        {n: 2 if n % 2 == 0 else 1 for n in _extents(sample)},
+    ):
+        made = _resized(sample, extents, rng)
+        if _answers(op, made, dtype, "row") is not None:
+            return made
+    return min(full, key=lambda s: sum(a.size for a in _arrays(s)))
+
+
+def _special_values(dtype: str) -> dict[str, tuple[float, ...]]:
+    """Kinds of special values, the hardest first."""
+    form = float_format(dtype)
+    zeros = (0.0, -0.0, form.smallest_normal, form.smallest_normal * form.eps)
+    infinities = (np.nan, np.inf, -np.inf)
+    return {
+        "special values": (*infinities, *zeros, form.max, -form.max),
+        "special values but the largest": (*infinities, *zeros),
+        "zeros and the smallest": zeros,
+    }
+
+
+def _special_case(op: OpInfo, sample: SampleInput, dtype: str, rng: random.Random) -> tuple[str, Case | None]:
+    """With the hardest of the special values that the table's own operation gets right."""
+    found: tuple[str, Case | None] = ("", None)
+    for kind, values in _special_values(dtype).items():
+        found = _case(op, kind, sample, dtype, "row", rng, special=values)
+        if found[1] is not None:
+            break
+    return found
+
+
+def _special(sample: SampleInput, values: tuple[float, ...], rng: random.Random) -> SampleInput:
+    """The sample with special values, each at one place of its first float array."""
+    arrays = [a.copy() for a in _arrays(sample)]
+    for array in arrays:
+        if array.dtype.kind == "f" and array.size:
+            flat = array.reshape(-1)
+            places = rng.sample(range(flat.size), min(flat.size, len(values)))
+            for place, value in zip(places, rng.sample(values, len(values)), strict=False):
+                flat[place] = value
+            break
+    return _with_arrays(sample, arrays)
+
+
+def _swapped(sample: SampleInput, rng: random.Random) -> SampleInput | None:
+    """The sample with two different elements of its first float array in each other's place."""
+    arrays = [a.copy() for a in _arrays(sample)]
+    for array in arrays:
+        flat = array.reshape(-1)
+        different = np.flatnonzero(flat != flat[:1])
+        if array.dtype.kind == "f" and different.size:
+            first = int(rng.choice(different.tolist()))
+            second = int(rng.choice(np.flatnonzero(flat != flat[first]).tolist()))
+            flat[[first, second]] = flat[[second, first]]
+            return _with_arrays(sample, arrays)
+    return None
+
+
+def _answers(
+    op: OpInfo, sample: SampleInput, dtype: str, layout: Layout
+) -> tuple[tuple[NDArray[Any], ...], tuple[str, ...]] | None:
+    """What the oracle says, and the dtypes of results; None where the table's own operation does not agree."""
+    rounded = sample.cast(dtype)
+    try:
+        with np.errstate(all="ignore"):
+            truths = op.expected(rounded)
+            results = op.run(rounded, dtype, layout)
+    except (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError):
+        return None  # no arguments of this operation
+    if len(truths) != len(results):
+        return None
+    dtypes = tuple(str(dtype_name(result)) for result in results)
+    for result, truth in zip(results, truths, strict=True):
+        if not compare(result, truth, None, op.tolerance(dtype)):
+            return None
+    return tuple(np.asarray(truth) for truth in truths), dtypes
+
+
+def _case(
+    op: OpInfo,
+    name: str,
+    sample: SampleInput,
+    dtype: str,
+    layout: Layout,
+    rng: random.Random,
+    *,
+    special: tuple[float, ...] = (),
+    reuse: bool = False,
+) -> tuple[str, Case | None]:
+    shapes = " ".join(str(list(a.shape)) for a in _arrays(sample))
+    name = f"{name}, {dtype} {shapes}"
+    asked: list[tuple[SampleInput, bool]] = []
+    for _ in range(2):
+        made = _with_arrays(sample, [_drawn(a, a.shape, rng) for a in _arrays(sample)])
+        if special:
+            made = _special(made, special, rng)
+        if layout == "broadcast":
+            arrays = [repeat_first(a) if a.ndim > 1 and a.shape[0] > 1 else a for a in _arrays(made)]
+            made = _with_arrays(made, arrays)
+        asked.append((made.cast(dtype), False))
+    near = _swapped(asked[-1][0], rng) if reuse else None
+    if near is not None:
+        asked.append((near, True))
+    questions = []
+    for made, again in asked:
+        answers = _answers(op, made, dtype, layout)
+        if answers is None:
+            return name, None
+        questions.append(Question(made, again, *answers))
+    return name, Case(name, dtype, layout, tuple(questions))
+
+
+def slots(args: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Positional arguments for the wire: the number of an array, or a value."""
+    found: list[dict[str, Any]] = []
+    count = 0
+    for value in args:
+        if isinstance(value, np.ndarray):
+            found.append({"array": count})
+            count += 1
+        else:
+            found.append({"value": value})
+    return found

@@ -1,0 +1,91 @@
+"""Where an array comes from: whether its values are those of another one, moved, cast or cut, but not computed with.
+
+An MLX operation that computes leaves an array that nothing here explains. So arithmetic outside of kernels shows, in
+what a kernel is given and in what is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zmlx.testing._formats import is_float, round_to
+from zmlx.testing.judge.arrays import Raw
+
+#: How many cuts of one axis are tried.
+MAX_CUTS = 4096
+#: Axes whose orders are all tried.
+MAX_AXES = 4
+
+
+def comes_from(target: Raw, sources: Iterable[Raw]) -> bool:
+    """Whether `target` is one of `sources`, reshaped, with its axes in another order, repeated, cut out, or cast.
+
+    Parameters
+    ----------
+    target : Raw
+        The array to explain. One without elements comes from anything.
+    sources : iterable of Raw
+        What it may come from.
+    """
+    if not target.bits.size:
+        return True
+    wanted = np.asarray(target.values)
+    return any(
+        _same(candidate.reshape(-1), wanted.reshape(-1))
+        for source in sources
+        for candidate in _moved(_cast(source, target.dtype), target.shape)
+    )
+
+
+def _cast(source: Raw, dtype: str) -> NDArray[np.generic]:
+    values = np.asarray(source.values)
+    if is_float(dtype) and source.dtype != dtype and values.dtype.kind != "c":
+        return np.asarray(round_to(values.astype(np.float64), dtype))
+    return values
+
+
+def _same(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
+    floats = a.dtype.kind in "fc" and b.dtype.kind in "fc"
+    return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=floats))
+
+
+def _moved(source: NDArray[np.generic], shape: tuple[int, ...]) -> Iterator[NDArray[np.generic]]:
+    size = int(np.prod(shape))
+    if source.size == size:
+        yield source
+        if 1 < source.ndim <= MAX_AXES:
+            yield from (np.transpose(source, order) for order in permutations(range(source.ndim)))
+    elif source.size > size:
+        yield source.reshape(-1)[:size]
+        yield from islice(_cuts(source, size), MAX_CUTS)
+    elif source.size:
+        yield from _repeated(source, shape)
+
+
+def _cuts(source: NDArray[np.generic], size: int) -> Iterator[NDArray[np.generic]]:
+    """Parts of `source` along one axis: neighbours, or every other."""
+    for axis, extent in enumerate(source.shape):
+        rest = source.size // extent
+        count, remainder = divmod(size, rest)
+        if remainder or not count:
+            continue
+        for step in (1, 2):
+            reach = (count - 1) * step
+            for start in range(max(0, extent - reach)):
+                window = [slice(None)] * source.ndim
+                window[axis] = slice(start, start + reach + 1, step)
+                yield source[tuple(window)]
+
+
+def _repeated(source: NDArray[np.generic], shape: Sequence[int]) -> Iterator[NDArray[np.generic]]:
+    """`source` broadcast to `shape`, with its axes last or first."""
+    for axes in range(len(shape) - source.ndim + 1):
+        padded = source.reshape(*source.shape, *[1] * axes)
+        try:
+            yield np.broadcast_to(padded, tuple(shape))
+        except ValueError:
+            continue  # it does not fit so
