@@ -33,7 +33,7 @@ from zmlx.sessions.matrix import BENCH_DIR, Matrix  # noqa: E402
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "typecheck", "cpu", "golden-cmp"]
+nox.options.sessions = ["lint", "typecheck", "cpu", "tools", "golden-cmp"]
 
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 
@@ -42,6 +42,9 @@ OLDEST = ("mlx==0.30.4", "numpy==2.0.*; python_version < '3.13'")
 
 # What is skipped without NVRTC, and runs without a GPU.
 NVRTC_TESTS = tuple(f"tests/launch/test_{name}.py" for name in ("cuda_compile", "cuda_launch", "nvrtc"))
+
+# A session of a back end runs what depends on it. tests/conftest.py says which tests are of tools.
+OF_KERNELS = "not tools"
 
 # What `check` runs: the checker's own tests, and those that launch the kernels of the catalogue.
 CHECKED_TESTS = ("tests/check", "tests/kernels", "tests/test_ops.py")
@@ -74,13 +77,21 @@ MATRIX = Matrix(ROOT, requirements)
 
 @nox.session
 def cpu(session: nox.Session) -> None:
-    """The test suite on the CPU: every kernel translated, compiled by the C++ compiler and run."""
-    MATRIX.suite(session, "cpu")
+    """The kernels' tests on the CPU: each translated, compiled by the C++ compiler and run."""
+    MATRIX.suite(session, "cpu", OF_KERNELS)
+
+
+@nox.session
+def tools(session: nox.Session) -> None:
+    """Test commands, plugin, golden files, judge, report and the project's own files: the same on all back ends."""
+    backend, posargs = MATRIX.choose(session)
+    MATRIX.set_up(session, backend)
+    MATRIX.pytest(session, backend, posargs, "-m", "tools")
 
 
 @nox.session
 def oldest(session: nox.Session) -> None:
-    """The same as cpu, with the oldest MLX and NumPy that zmlx supports."""
+    """The same as cpu and tools, with the oldest MLX and NumPy that zmlx supports."""
     MATRIX.set_up(session, "cpu", *OLDEST)
     # MLX's own operations (stock.*) have become more exact since; values and tolerances are the newest MLX's.
     markers = f"({host.SUITES['cpu'].markers}) and not golden"
@@ -89,14 +100,14 @@ def oldest(session: nox.Session) -> None:
 
 @nox.session(venv_backend=environment_kind("metal"))
 def metal(session: nox.Session) -> None:
-    """The test suite on Metal; skipped where there is no Apple silicon GPU."""
-    MATRIX.suite(session, "metal")
+    """The kernels' tests on Metal; skipped where there is no Apple silicon GPU."""
+    MATRIX.suite(session, "metal", OF_KERNELS)
 
 
 @nox.session(venv_backend=environment_kind("cuda"))
 def cuda(session: nox.Session) -> None:
-    """The test suite on CUDA, with the MLX wheel for this driver; skipped where there is no NVIDIA GPU."""
-    MATRIX.suite(session, "cuda")
+    """The kernels' tests on CUDA, with the MLX wheel for this driver; skipped where there is no NVIDIA GPU."""
+    MATRIX.suite(session, "cuda", OF_KERNELS)
 
 
 @nox.session(name="golden-gen")

@@ -8,12 +8,18 @@ import os
 import re
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 
 CACHE_DIR = str(cache_dir())
+
+TESTS = Path(__file__).parent
+#: Tests of what a back end does: of kernels, and of what translates, launches and checks them. All others are of tools,
+#: which no back end changes.
+OF_KERNELS = ("check", "clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
 
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
 
@@ -24,6 +30,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Between the passes of every translation, also in processes that tests start: see zmlx/translate/verify.py.
 os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] not in OF_KERNELS:
+            item.add_marker("tools")
 
 
 @pytest.fixture

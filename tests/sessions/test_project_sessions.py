@@ -66,7 +66,12 @@ def environment() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "machine", "extras", "commands"),
     [
-        ("cpu", LAPTOP, "[cpu]", [["pytest", "--backend=cpu", *XDIST, "-m", host.SUITES["cpu"].markers]]),
+        (
+            "cpu",
+            LAPTOP,
+            "[cpu]",
+            [["pytest", "--backend=cpu", *XDIST, "-m", f"({host.SUITES['cpu'].markers})"]],
+        ),
         ("cuda", GPU, "[cuda13]", [["pytest", "--backend=cuda", *XDIST]]),
         ("golden-gen", LAPTOP, "[cpu]", [["zmlx", "golden", "record", "--backend", "cpu"]]),
         (

@@ -77,11 +77,11 @@ class Matrix:
         foreign = ["-p", "no:benchmark"] if in_host_python(session) else []
         python(session, "-m", "pytest", f"--backend={backend}", *foreign, *workers, *arguments, *posargs)
 
-    def suite(self, session: nox.Session, backend: str) -> None:
-        """The test suite on one back end."""
+    def suite(self, session: nox.Session, backend: str, markers: str = "") -> None:
+        """The test suite on one back end, or those of its tests that a marker expression names."""
         self.set_up(session, backend)
-        markers = host.SUITES[backend].markers
-        self.pytest(session, backend, session.posargs, *(["-m", markers] if markers else []))
+        chosen = " and ".join(f"({part})" for part in (host.SUITES[backend].markers, markers) if part)
+        self.pytest(session, backend, session.posargs, *(["-m", chosen] if chosen else []))
 
     def golden_gen(self, session: nox.Session) -> None:
         """Record the golden values of one back end."""
