@@ -7,6 +7,7 @@ import pytest
 from zmlx.metal.conditions import ABSENT
 from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 from zmlx.translate.function import cpp_function
+from zmlx.translate.pipeline import run_signature
 
 pytestmark = pytest.mark.cpu
 
@@ -27,7 +28,7 @@ def test_the_function_around_a_kernel():
         [("T", "float"), ("N", 3), ("B", True)],
     )
     undefined = "".join(f"#undef {name}\n" for name in ABSENT)
-    assert cpp_function(signature, "host-fibers", "run", "zmlx::Group& group") == (
+    assert cpp_function(signature, run_signature(signature, "host-fibers"), "run", "zmlx::Group& group") == (
         f"{undefined}"
         "namespace metal { namespace zmlx_kernel { namespace {\n"
         "\n"

@@ -15,6 +15,7 @@ _KINDS = {
     "host": "kernels for the CPU",
     "header": "precompiled headers",
     "cuda": "kernels for CUDA",
+    "text": "translations",
     "checked": "kernels under the checker",
 }
 

@@ -24,6 +24,7 @@ from zmlx.launch.diagnosis import MAX_THREADGROUP_MEMORY, compile_error, too_muc
 from zmlx.launch.lazy import mlx
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
 from zmlx.launch.records import Triple, launched_group
+from zmlx.launch.translations import translation
 from zmlx.metal.signature import Parameter, Signature
 from zmlx.runtime import RUNTIME
 from zmlx.translate.function import cpp_function
@@ -294,7 +295,7 @@ def cuda_text(signature: Signature, plan: Plan | None = None) -> str:
     parameters = ",\n    ".join([*pointers, *words])
     return (
         '#include "cuda/cuda.h"\n'
-        f"{cpp_function(signature, 'cuda', 'zmlx_kernel_function')}"
+        f"{cpp_function(signature, translation(signature, 'cuda'), 'zmlx_kernel_function')}"
         '#line 1 "zmlx entry"\n'
         "namespace metal {\n"
         f'extern "C" __global__ void __launch_bounds__({plan.bound}) ZMLX_ENTRY(\n'

@@ -28,6 +28,7 @@ from zmlx.launch import compiler, failures, gradient, memory
 from zmlx.launch.host_call import NOT_CONTIGUOUS, Plan
 from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
+from zmlx.launch.translations import translation
 from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
@@ -102,7 +103,7 @@ def _meets(signature: Signature) -> bool:
 
 def host_flags(signature: Signature) -> tuple[str, ...]:
     """What the compiler must be told for `host_text`."""
-    return pipeline.run_signature(signature, _pipeline(signature, False)).flags
+    return translation(signature, _pipeline(signature, False)).flags
 
 
 def _pipeline(signature: Signature, checked: bool) -> pipeline.Pipeline:
@@ -146,9 +147,8 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
         run = f"run_fibers<{_flag(barrier)}>"
     else:
         run = f"run_loop<{_flag(all(name in _FLAT_ATTRIBUTES for name, _ in kernel.attributes))}>"
-    function = cpp_function(
-        signature, _pipeline(signature, checked), "zmlx_kernel_function", "zmlx::Group& zmlx_group"
-    )
+    translated = translation(signature, _pipeline(signature, checked))
+    function = cpp_function(signature, translated, "zmlx_kernel_function", "zmlx::Group& zmlx_group")
     attributes = [f"zmlx_thread.{name}()" for name, _ in kernel.attributes]
     return _entry(
         signature,
@@ -168,7 +168,10 @@ def region_text(signature: Signature) -> str:
     Unclear
         The kernel cannot be taken apart.
     """
-    function = cpp_function(signature, "host-regions", "zmlx_kernel_function", "zmlx::Region& zmlx_group")
+    translated = translation(signature, "host-regions")
+    function = cpp_function(
+        signature, translated, "zmlx_kernel_function", "zmlx::Region& zmlx_group", group=True
+    )
     run = f"run_regions<{_flag(pipeline.meeting(signature.kernel)[0])}>"
     return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from zmlx.metal.conditions import ABSENT
 from zmlx.metal.signature import Parameter, Signature
-from zmlx.translate.pipeline import Pipeline, run_signature
-from zmlx.translate.unit import line_marker
+from zmlx.translate.unit import Translation, line_marker
 
 
 def cpp_parameter(parameter: Parameter) -> str:
@@ -24,22 +23,18 @@ def cpp_parameter(parameter: Parameter) -> str:
             return f"{f'atomic<{kind}>' if parameter.atomic else kind}* {parameter.name}"
 
 
-def cpp_function(signature: Signature, pipeline: Pipeline, function: str, hidden: str = "") -> str:
-    """The kernel as a C++ function (template) called ``function``, in ``metal::zmlx_kernel``.
+def cpp_function(
+    signature: Signature, translation: Translation, function: str, hidden: str = "", *, group: bool = False
+) -> str:
+    """A signature's kernel, translated, as a C++ function (template) called ``function``, in ``metal::zmlx_kernel``.
 
-    ``hidden`` is a parameter declaration that a launcher puts before those of the signature. The function of
-    ``host-regions`` is that of a whole threadgroup, whose threads have the attributes.
-
-    Raises
-    ------
-    zmlx.metal.statements.Unclear, TranslationError
-        As `zmlx.translate.pipeline.run`.
+    ``hidden`` is a parameter declaration that a launcher puts before those of the signature. ``group``: the function is
+    that of a whole threadgroup, as of ``host-regions``, and its threads have the attributes.
     """
     kernel = signature.kernel
-    translation = run_signature(signature, pipeline)
     parameters = [hidden] if hidden else []
     parameters += [cpp_parameter(p) for p in signature.parameters]
-    if pipeline != "host-regions":
+    if not group:
         parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
     # As Metal's compiler does: kernels ask. It changes nothing else here. A precompiled header cannot undefine.
     macros = [f"#undef {name}\n" for name in ABSENT]

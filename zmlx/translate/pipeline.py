@@ -20,7 +20,9 @@ from functools import lru_cache
 from typing import Literal
 
 from zmlx.metal.signature import KernelSource, Signature
+from zmlx.metal.tokens import code_names
 from zmlx.translate import dump, verify
+from zmlx.translate.convergence import uses_lanes
 from zmlx.translate.passes import (
     ADDRESS_SPACES,
     ATTRIBUTES,
@@ -39,6 +41,7 @@ from zmlx.translate.passes import (
     SWIZZLES,
     Pass,
 )
+from zmlx.translate.regions import GROUP_BARRIER
 from zmlx.translate.unit import KnownTypes, Translation, Unit, known_types, may_use_small_floats
 
 Target = Literal["host", "cuda"]
@@ -163,6 +166,11 @@ def run(
 @lru_cache(maxsize=4096)
 def meeting(kernel: KernelSource) -> tuple[bool, bool]:
     """Whether a kernel has threadgroup barriers, and simd operations or barriers, that it reaches."""
+    texts = (kernel.header, kernel.source)
+    # Most have none, and that is quickly seen; macros may paste names together.
+    named = (name == GROUP_BARRIER or uses_lanes(name) for text in texts for name in code_names(text))
+    if not any("##" in text for text in texts) and not any(named):
+        return False, False
     unit = Unit(kernel, "host", True)
     BRANCHES.run(unit)
     return unit.uses_barrier, unit.uses_lanes

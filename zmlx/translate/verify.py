@@ -45,11 +45,14 @@ class Promises:
     balance: dict[str, tuple[int, ...]]
 
 
+def is_on() -> bool:
+    """Whether somebody asked for proofs."""
+    return os.environ.get(VERIFY_VARIABLE, "") not in _OFF
+
+
 def promises(unit: Unit) -> Promises | None:
     """What the next pass has to keep; None if nobody asked."""
-    if os.environ.get(VERIFY_VARIABLE, "") in _OFF:
-        return None
-    return _promises(unit.texts())
+    return _promises(unit.texts()) if is_on() else None
 
 
 def _promises(texts: Mapping[str, str]) -> Promises:

@@ -1,0 +1,109 @@
+"""Translations on disk: used again by other processes, and never for another kernel, proof or translator."""
+
+from __future__ import annotations
+
+import pytest
+
+from zmlx.launch import cache, translations
+from zmlx.metal.signature import ArrayType, KernelSource, make_signature
+from zmlx.metal.statements import Unclear
+from zmlx.translate import dump, pipeline, verify
+
+pytestmark = pytest.mark.cpu
+
+BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+
+
+def signature(source="out[0] = x[0] * 2.0;", name="twice", dtype="float32"):
+    kernel = KernelSource(name, ("x",), ("out",), source)
+    return make_signature(kernel, [ArrayType(dtype, 1)], [dtype], [])
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """What was translated, for an empty cache; `translations` forgets what it knows when the list is cleared."""
+    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path))
+    done = []
+    run = pipeline.run
+
+    def counted(kernel, *arguments):
+        done.append(kernel.name)
+        return run(kernel, *arguments)
+
+    monkeypatch.setattr(pipeline, "run", counted)
+    translations._kept.cache_clear()
+    yield done
+    translations._kept.cache_clear()
+
+
+def test_another_process_does_not_translate_again(runs):
+    first = translations.translation(signature(), "host-loop")
+    assert first == pipeline.run_signature(signature(), "host-loop")
+    runs.clear()
+    translations._kept.cache_clear()
+    assert translations.translation(signature(), "host-loop") == first
+    assert runs == []
+
+
+def test_a_kernel_that_cannot_be_taken_apart_is_known_too(runs):
+    unclear = signature("for (auto v : x) { out[0] = v; } " + BARRIER)
+    for _ in range(2):
+        with pytest.raises(Unclear, match="a `for` over a range"):
+            translations.translation(unclear, "host-regions")
+        translations._kept.cache_clear()
+    assert runs == ["twice"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: translations.translation(signature("out[0] = x[0] * 3.0;"), "host-loop"),
+        lambda: translations.translation(signature(name="thrice"), "host-loop"),
+        lambda: translations.translation(signature(dtype="float16"), "host-loop"),
+        lambda: translations.translation(signature(), "cuda"),
+    ],
+    ids=["source", "name", "dtype", "pipeline"],
+)
+def test_what_differs_is_translated_for_itself(runs, other):
+    translations.translation(signature(), "host-loop")
+    runs.clear()
+    other()
+    assert len(runs) == 1
+
+
+def test_a_change_of_the_translator_is_a_new_translation(runs, tmp_path, monkeypatch):
+    translations.translation(signature(), "host-loop")
+    package = tmp_path / "package"
+    (package / "metal").mkdir(parents=True)
+    (package / "metal" / "tokens.py").write_text("changed = True\n", encoding="utf-8")
+    monkeypatch.setattr(translations, "_PACKAGE", package)
+    translations._code.cache_clear()
+    translations._kept.cache_clear()
+    translations.translation(signature(), "host-loop")
+    translations._code.cache_clear()
+    assert runs == ["twice", "twice"]
+
+
+def test_what_was_not_proved_is_not_taken_for_proved(runs, monkeypatch):
+    monkeypatch.setenv(verify.VERIFY_VARIABLE, "0")
+    translations.translation(signature(), "host-loop")
+    monkeypatch.setenv(verify.VERIFY_VARIABLE, "1")
+    translations._kept.cache_clear()
+    translations.translation(signature(), "host-loop")
+    assert runs == ["twice", "twice"]
+
+
+def test_a_dump_shows_the_passes_of_a_kernel_that_is_known(runs, tmp_path, monkeypatch):
+    translations.translation(signature(), "host-loop")
+    monkeypatch.setenv(dump.DUMP_VARIABLE, str(tmp_path / "dump"))
+    translations.translation(signature(), "host-loop")
+    assert runs == ["twice", "twice"]
+
+
+def test_a_damaged_entry_is_made_anew(runs, tmp_path):
+    first = translations.translation(signature(), "host-loop")
+    (entry,) = (tmp_path / "text").rglob("*.txt")
+    entry.write_text("{", encoding="utf-8")
+    translations._kept.cache_clear()
+    assert translations.translation(signature(), "host-loop") == first
+    assert runs == ["twice", "twice"]
