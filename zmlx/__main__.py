@@ -126,9 +126,6 @@ Exit status 0: done. 1: the folder cannot be read or changed.
 if TYPE_CHECKING:
     from zmlx.check.checker import Checking
 
-README_BEGIN = "<!-- zmlx report: begin -->"
-README_END = "<!-- zmlx report: end -->"
-
 
 def terminal_width() -> int | None:
     """The columns that a table may take: those of the terminal, or of $COLUMNS; None where neither says."""
