@@ -34,18 +34,24 @@ _ARGUMENTS = (
     "-ferror-limit=0",
     "-ftemplate-backtrace-limit=0",
     "-fno-spell-checking",
+    "-fno-elide-type",
     "-Wno-everything",
+    "-Wimplicit-float-conversion",
 )
+
+
+_ERROR = 3
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """An error of the front end: what, where, and the notes on it."""
+    """An error of the front end, or a lossy conversion to bfloat: what, where, and the notes on it."""
 
     message: str
     file: str
     line: int
     notes: tuple[Complaint, ...] = ()
+    error: bool = True
 
 
 @lru_cache
@@ -87,10 +93,24 @@ def parse(texts: Mapping[str, str]) -> list[Complaint]:
         raise RuntimeError(f"[metal_kernel] {MISSING}")
     files = [(PRELUDE, _prelude()), *texts.items()]
     unit = index.parse(MAIN, args=list(_ARGUMENTS), unsaved_files=files)
-    return [_complaint(d) for d in unit.diagnostics if d.severity >= 3]
+    complaints = []
+    for found in unit.diagnostics:
+        complaint = _complaint(found)
+        if complaint.error or _is_assigned(complaint, found.location.column, texts):
+            complaints.append(complaint)
+    return complaints
+
+
+def _is_assigned(warning: Complaint, column: int, texts: Mapping[str, str]) -> bool:
+    """Whether a warning of a conversion is in the author's text, and not of `b += f`, which Metal may allow."""
+    if warning.file not in texts or any("macro" in note.message for note in warning.notes):
+        return False
+    line = texts[warning.file].split("\n")[warning.line - 1]
+    return line[column : column + 1] != "="
 
 
 def _complaint(diagnostic: Any) -> Complaint:
     place = diagnostic.location
     file = place.file.name if place.file is not None else ""
-    return Complaint(diagnostic.spelling, file, place.line, tuple(map(_complaint, diagnostic.children)))
+    notes = tuple(map(_complaint, diagnostic.children))
+    return Complaint(diagnostic.spelling, file, place.line, notes, diagnostic.severity >= _ERROR)

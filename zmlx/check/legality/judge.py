@@ -43,7 +43,8 @@ def judge(signature: Signature) -> Judgement:
     for complaint in front_end.parse(written(signature)):
         verdict = rules.verdict(complaint)
         if verdict is None:
-            unclear.add((complaint.file, complaint.line))
+            if complaint.error:
+                unclear.add((complaint.file, complaint.line))
             continue
         # What a failed constant makes of an array is no array of a variable length.
         if "whose size is not" in verdict.message and unclear:

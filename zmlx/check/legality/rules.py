@@ -1,5 +1,5 @@
 """Which complaints of the front end are Metal's too, and the paragraph of the Metal Shading Language Specification
-("MSL", version 3.2) that says so.
+("MSL", version 4 of 2025-06-05; other versions number some sections differently) that says so.
 
 Anything that is not in these tables is not reported: the front end is of another language, and what it does not know
 is no fault of the kernel.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from zmlx.check.legality.conversions import Refusal, refused, refused_argument
 from zmlx.check.legality.front_end import Complaint
 from zmlx.check.legality.text import HEADER, PRELUDE, SOURCE
 
@@ -50,50 +51,44 @@ RULES = (
         r"program scope variable must reside in constant address space",
         "a variable at program scope that is not `constant`",
         "write `constant` in front of its type: `constant float table[4] = {{…}};`",
-        "MSL 4.4",
+        "MSL 4.2",
     ),
     Rule(
         r"static local variable must reside in constant address space",
         "a static variable in a function that is not `constant`",
         "leave out `static`, or declare it at program scope as `constant`.",
-        "MSL 4.4",
+        "MSL 5.3",
     ),
     Rule(
         r"non-kernel function variable cannot be declared in (constant) address space",
         "a local variable with the address space `{0}`",
         _LOCALS,
-        "MSL 4.4",
+        "MSL 4.3",
     ),
     Rule(
         r"function scope variable cannot be declared in (global) address space",
         "a local variable with the address space `device`",
         _LOCALS,
-        "MSL 4.1",
+        "MSL 4.3",
     ),
     Rule(
         r"non-kernel function variable cannot be declared in local address space",
         "a `threadgroup` variable in a function that is not a kernel",
         "declare it in the kernel, and give the function a `threadgroup` pointer.",
-        "MSL 4.5",
+        "MSL 4.4",
         header_only=True,
     ),
     Rule(
         r"(?:array size is not a constant expression|variable length arrays? .*)",
         "an array whose size is not a constant",
         "use a template argument or a constexpr for the size.",
-        "MSL 1.5.1",
+        "C++17 [dcl.array]",
     ),
     Rule(
         r"redefinition of '(\w+)'.*",
         "`{0}` is defined again where a parameter or a variable of this name is",
         "give it another name; inputs, outputs and attributes are parameters of the kernel.",
-        "C++ [basic.scope.block]",
-    ),
-    Rule(
-        r"(taking the address of|pointers? to) function.*",
-        "a pointer to a function",
-        "use a template, or a switch.",
-        "MSL 1.5.4",
+        "C++17 [basic.scope.block]",
     ),
     Rule(
         r"(?:virtual functions|virtual base) .*|'virtual' .*",
@@ -123,7 +118,7 @@ ASSERTIONS = {
     "atomic-space": (
         "an atomic operation on memory that is neither device nor threadgroup",
         "keep atomics in device or threadgroup memory.",
-        "MSL 6.15",
+        "MSL 6.15.4",
     ),
     "atomic-float-threadgroup": (
         "a float atomic in threadgroup memory",
@@ -136,7 +131,7 @@ ASSERTIONS = {
             "int and uint have all of them, float has load, store, exchange, compare, add and sub, bool has load, "
             "store, exchange and compare, ulong has atomic_min_explicit and atomic_max_explicit in device memory."
         ),
-        "MSL 6.15.4",
+        "MSL 6.15.4.1 to 6.15.4.6",
     ),
 }
 
@@ -179,11 +174,17 @@ def verdict(complaint: Complaint) -> Verdict | None:
         return Verdict(part, line, *ASSERTIONS[asserted[1]])
     if complaint.file == PRELUDE:
         return None
+    conversion = refused(complaint.message)
+    if conversion:
+        return Verdict(part, line, conversion.message, conversion.advice, conversion.paragraph)
     call = _CALL.fullmatch(complaint.message)
     if call:
         spaces = _candidates(complaint)
         if spaces is None:
             return None
+        if isinstance(spaces, Refusal):
+            message = f"`{call[1]}` is called with {spaces.message}"
+            return Verdict(part, line, message, spaces.advice, spaces.paragraph)
         given, wanted = (_OURS[s] for s in spaces)
         message = f"`{call[1]}` is given {given} memory and takes {wanted} memory"
         return Verdict(part, line, message, _SPACES_ADVICE, "MSL 4")
@@ -237,11 +238,15 @@ def _differ(message: str) -> bool:
     return None not in (first, second) and "__generic" not in (first, second) and first != second
 
 
-def _candidates(complaint: Complaint) -> tuple[str, str] | None:
-    """(given, wanted) address spaces, if nothing but these keeps any candidate from being called."""
-    found = None
+def _candidates(complaint: Complaint) -> tuple[str, str] | Refusal | None:
+    """(given, wanted) address spaces, or a conversion, if nothing but these keeps any candidate from being called."""
+    found: tuple[str, str] | Refusal | None = None
     for note in complaint.notes:
         if not note.message.startswith("candidate") or _OTHER_CANDIDATE.match(note.message):
+            continue
+        conversion = refused_argument(note.message)
+        if conversion:
+            found = found or conversion
             continue
         spaces = _SPACE_CANDIDATE.fullmatch(note.message)
         message = _AKA.sub("", note.message)
