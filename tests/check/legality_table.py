@@ -164,8 +164,7 @@ REFUSED = [
     ),
     # ---- names
     Program("named half", "int half = 1; out[0] = half;", "MSL 2.1"),
-    Program("named uint", "int uint = 1; out[0] = uint;", "MSL 2.1"),
-    Program("named float2", "float float2 = 1; out[0] = float2;", "MSL 2.2"),
+    Program("named bfloat", "int bfloat = 1; out[0] = bfloat;", "MSL 2.1"),
     Program("named device", "int device = 1; out[0] = device;", "MSL 4.1"),
     Program("output declared again", "float out[2] = {1, 2}; float v = out[0];", "C++17 [basic.scope.block]"),
     Program("input declared again", "float x = 3; out[0] = x;", "C++17 [basic.scope.block]"),
@@ -384,6 +383,18 @@ ACCEPTED = [
     ),
     Program(
         "threadgroup array of 2 dimensions", "threadgroup float4 s[2][3]; s[1][2] = float4(0);", "MSL 4.4"
+    ),
+    # ---- names of the library's types, which are no words of the language
+    Program("named uint", "int uint = 1; out[0] = (uint) - 2;", "C++17 [basic.scope.hiding]"),
+    Program(
+        "named float2", "float float2 = 1; float2 += 1; out[0] = float2 * 2;", "C++17 [basic.scope.hiding]"
+    ),
+    Program("named vec", "float vec[2] = {1, 2}; out[0] = vec[1];", "C++17 [basic.scope.hiding]"),
+    Program(
+        "parameter named uchar",
+        "out[0] = f(2);",
+        "C++17 [basic.scope.hiding]",
+        "float f(int uchar) { return uchar; }\n",
     ),
     # ---- conversions
     Program(

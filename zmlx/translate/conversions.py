@@ -125,7 +125,7 @@ class _Rewriter:
         fragment = self.fragment
         close = fragment.partner(opened)
         kind = type_ending(fragment, close - 1, self.looks.aliases) if close > opened + 1 else None
-        if not kind or kind[0] != opened + 1 or opened in fragment.erased:
+        if not kind or kind[0] != opened + 1 or opened in fragment.erased or self.looks.is_hidden(close - 1):
             return False
         before = fragment.text(opened - 1)
         if before in ("sizeof", "alignof", "decltype", "operator", ">") or (
@@ -159,7 +159,8 @@ class _Rewriter:
         while fragment.text(i) == "(" and fragment.partner(i) > 0:
             inner = type_ending(fragment, fragment.partner(i) - 1, self.looks.aliases)
             is_float = FLOAT.fullmatch(fragment.text(i + 1)) and fragment.partner(i) == i + 2
-            if not is_float and not (inner and inner[0] == i + 1):
+            hidden = self.looks.is_hidden(fragment.partner(i) - 1)
+            if not is_float and (hidden or not (inner and inner[0] == i + 1)):
                 break
             i = fragment.partner(i) + 1  # a further cast
             while fragment.text(i) in ("-", "+", "!", "~"):

@@ -32,7 +32,7 @@ _FORMS = tuple(
         r"(?:packed_|simd_)?({})(2|3|4)",
         r"(?:packed_)?vec<({}), (\d+)>",
         r"zmlx_vector<({}), (\d+)>::(?:type)",
-        r"({}) __attribute__\(\(ext_vector_type\((\d+)\)\)\)",
+        r"({}|lane) __attribute__\(\(ext_vector_type\((\d+)\)\)\)",
     )
 )
 _TYPE = re.compile(r"'([^']*)'(?: \(aka '([^']*)'\))?")
@@ -54,16 +54,19 @@ _OPERANDS = re.compile(r"implicit conversions between vector types \(T and T\) a
 _LENGTHS = re.compile(r"vector operands do not have the same number of elements \(T and T\)")
 _NARROWED = re.compile(r"implicit conversion loses floating-point precision: T to T")
 _ARGUMENT = re.compile(r"candidate function.* not viable: no known conversion from T to T.*")
+_CONST_LOST = re.compile(r"candidate function.* not viable: .* argument \(T\) would lose const qualifier")
 
 
 @dataclass(frozen=True)
 class Number:
-    """A scalar, or a vector of ``length`` components."""
+    """A scalar, or a vector of ``length`` components; that of a swizzle that is written to has no known element."""
 
     element: str
     length: int = 1
 
     def __str__(self) -> str:
+        if not self.element:
+            return f"a swizzle of {self.length} components"
         return self.element if self.length == 1 else f"{self.element}{self.length}"
 
 
@@ -100,6 +103,11 @@ def refused_argument(note: str) -> Refusal | None:
     kinds = _TYPE.findall(note)
     if len(kinds) == 2 and _ARGUMENT.fullmatch(_TYPE.sub("T", note)):
         return _converted(kinds[0], kinds[1])
+    if len(kinds) == 1 and _CONST_LOST.fullmatch(_TYPE.sub("T", note)):
+        given = _pointer(kinds[0])
+        if given:
+            message = f"a pointer to const {given[0]}, for which it takes one to {given[0]}"
+            return Refusal(message, _CONST, "C++17 [conv.qual]")
     return None
 
 
@@ -110,7 +118,7 @@ def _number(kind: tuple[str, str]) -> Number | None:
         for form in _FORMS:
             found = form.fullmatch(plain)
             if found:
-                return Number(_ELEMENTS[found[1]], int(found[2]) if form.groups > 1 else 1)
+                return Number(_ELEMENTS.get(found[1], ""), int(found[2]) if form.groups > 1 else 1)
     return None
 
 
@@ -128,6 +136,8 @@ def _same(first: Number, second: Number) -> bool:
     """Whether two vectors are of one type, or may be."""
     if first.length != second.length:
         return False
+    if not first.element or not second.element:
+        return True
     return first.element == second.element or {first.element, second.element} <= _TRUTHS
 
 
