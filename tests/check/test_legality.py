@@ -76,3 +76,37 @@ def test_without_libclang_it_says_so(monkeypatch, tmp_path, capsys):
     assert "pip install '.[lint]'" in capsys.readouterr().err
     found, notes = static_findings(signature(REFUSED[0]), (1, 1, 1))
     assert (found, notes) == ([], [front_end.MISSING])
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "advice"),
+    [
+        (
+            "int4 to float4",
+            "an implicit conversion from int4 to float4 (MSL 2.22)",
+            "convert it by a constructor",
+        ),
+        (
+            "vector argument",
+            "`first` is called with an implicit conversion from int4 to float4",
+            "constructor",
+        ),
+        ("half4 added to float4", "an operator on float4 and half4", "constructor"),
+        ("swizzle of another length", "from float4 to a swizzle of 2 components", "constructor"),
+        ("bfloat to half", "an implicit conversion from bfloat to half", "write half(float(…))"),
+        ("float to bfloat", "an implicit conversion from float to bfloat", "write bfloat(…)"),
+        ("pointer to another type", "from a pointer to float to a pointer to int", "cast the pointer"),
+        ("const dropped", "from a pointer to const float to a pointer to float", "inputs are const"),
+        ("const dropped for an argument", "`f` is called with a pointer to const float", "inputs are const"),
+    ],
+)
+def test_what_is_said_of_conversions(name, message, advice):
+    (program,) = (p for p in REFUSED if p.name == name)
+    (finding,) = judge(signature(program)).findings
+    assert message in finding.message
+    assert advice in finding.advice
+
+
+def test_a_sum_that_is_assigned_to_a_bfloat_is_not_judged():
+    program = Program("k", "bfloat b = bfloat(1); b += x[0]; b *= 2.5f; out[0] = b;", "")
+    assert judge(signature(program)).findings == ()
