@@ -379,7 +379,8 @@ class _Rewriter:
         fragment = self.fragment
         if self.looks.is_integer(first, last) or fragment.text(first) == "{" or last < first:
             return
-        if any(fragment.text(i) == "..." for i in range(first, last + 1)):
-            return
+        dots = [fragment.text(i) == "." and fragment.text(i + 1) == "." for i in range(first, last + 1)]
+        if any(dots):
+            return  # a pack of arguments
         fragment.code[first].before = f"{function}({fragment.code[first].before}"
         fragment.code[last].after += ")"
