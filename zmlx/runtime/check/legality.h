@@ -39,6 +39,7 @@
 #define METAL_FUNC inline __attribute__((always_inline))
 
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#pragma OPENCL EXTENSION __cl_clang_function_pointers : enable
 
 typedef unsigned char uchar;
 typedef unsigned short ushort;
@@ -246,11 +247,19 @@ ZMLX_MATHS
 namespace fast { ZMLX_MATHS ZMLX_MATH(clamp) ZMLX_MATH(min) ZMLX_MATH(max) }
 namespace precise { ZMLX_MATHS ZMLX_MATH(clamp) ZMLX_MATH(min) ZMLX_MATH(max) }
 ZMLX_MATH(log1p) ZMLX_MATH(hypot)
+template <class T> struct zmlx_element { typedef T type; };
+template <class T, int N> struct zmlx_element<T __attribute__((ext_vector_type(N)))> { typedef T type; };
+#define ZMLX_LENGTH(name) template <class A, class... B> typename zmlx_element<A>::type name(A, B...);
+ZMLX_LENGTH(dot) ZMLX_LENGTH(length) ZMLX_LENGTH(length_squared) ZMLX_LENGTH(distance) ZMLX_LENGTH(distance_squared)
 #define ZMLX_SAME(name) template <class A, class... B> constexpr A name(A a, B...) { return a; }
-ZMLX_SAME(abs) ZMLX_SAME(absdiff) ZMLX_SAME(addsat) ZMLX_SAME(subsat) ZMLX_SAME(hadd) ZMLX_SAME(rhadd) ZMLX_SAME(mulhi)
+ZMLX_SAME(abs) ZMLX_SAME(addsat) ZMLX_SAME(subsat) ZMLX_SAME(hadd) ZMLX_SAME(rhadd) ZMLX_SAME(mulhi)
 ZMLX_SAME(madhi) ZMLX_SAME(madsat) ZMLX_SAME(mad24) ZMLX_SAME(mul24) ZMLX_SAME(rotate) ZMLX_SAME(popcount) ZMLX_SAME(clz)
 ZMLX_SAME(ctz) ZMLX_SAME(reverse_bits) ZMLX_SAME(extract_bits) ZMLX_SAME(insert_bits) ZMLX_SAME(clamp)
 ZMLX_SAME(min3) ZMLX_SAME(max3) ZMLX_SAME(median3) ZMLX_SAME(select)
+template <class T, int N> struct zmlx_unsigned<T __attribute__((ext_vector_type(N)))> {
+  typedef vec<typename zmlx_unsigned<T>::type, N> type;
+};
+template <class A, class B> constexpr typename zmlx_unsigned<A>::type absdiff(A, B) { return typename zmlx_unsigned<A>::type(); }
 template <class A, class B> struct zmlx_both { typedef decltype(true ? A() : B()) type; };
 template <class A> struct zmlx_both<A, A> { typedef A type; };
 template <class A, class B> constexpr typename zmlx_both<A, B>::type min(A a, B b) { return a < b ? a : b; }
@@ -259,6 +268,7 @@ template <class A, class B> constexpr typename zmlx_both<A, B>::type max(A a, B 
 ZMLX_BOOL(any) ZMLX_BOOL(all)
 // Of numbers a bool, of vectors a vector.
 template <class A> struct zmlx_truth { typedef A type; };
+template <class T, int N> struct zmlx_truth<T __attribute__((ext_vector_type(N)))> { typedef vec<bool, N> type; };
 #define ZMLX_TRUTH(t) template <> struct zmlx_truth<t> { typedef bool type; };
 ZMLX_TRUTH(float) ZMLX_TRUTH(half) ZMLX_TRUTH(bfloat) ZMLX_TRUTH(int) ZMLX_TRUTH(uint) ZMLX_TRUTH(bool) ZMLX_TRUTH(short)
 ZMLX_TRUTH(ushort) ZMLX_TRUTH(char) ZMLX_TRUTH(uchar) ZMLX_TRUTH(long) ZMLX_TRUTH(ulong)
