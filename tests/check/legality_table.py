@@ -255,6 +255,130 @@ REFUSED = [
     Program(
         "float to a template's bfloat", "T b = x[0]; out[0] = b;", "MSL 2.22", template=(("T", "bfloat16_t"),)
     ),
+    # ---- arguments of library functions
+    Program("maximum of two types", "out[0] = max(float4(1), int4(2)).x;", "MSL 2.22"),
+    Program("maximum of two lengths", "out[0] = fast::max(float4(1), float2(2)).x;", "MSL 2.22"),
+    Program("product of two types", "out[0] = dot(float4(1), half4(1));", "MSL 2.22"),
+    Program("fma of two types", "out[0] = fma(float4(1), float4(2), half4(3)).x;", "MSL 2.22"),
+    Program("mix of two types", "out[0] = mix(float4(1), float4(2), half4(0.5h)).x;", "MSL 2.22"),
+    Program("clamp of two lengths", "out[0] = clamp(float4(1), float2(0), 3.0f).x;", "MSL 2.22"),
+    Program("selection of two types", "out[0] = select(float4(1), half4(2), bool4(true)).x;", "MSL 2.22"),
+    Program("selection by floats", "float4 v = 1; out[0] = select(v, v, v).x;", "MSL 2.22"),
+    Program("exp of integers", "out[0] = exp(int4(1)).x;", "MSL 2.22"),
+    Program("any of floats", "out[0] = any(float4(1));", "MSL 2.22"),
+    Program("all of integers", "out[0] = all(uint2(1));", "MSL 2.22"),
+    Program("difference of two types", "out[0] = absdiff(uint4(1), int4(2)).x;", "MSL 2.22"),
+    Program("a vector as a lane", "out[0] = simd_shuffle(x[0], ushort2(1));", "MSL 2.22"),
+    Program(
+        "filling of another type", "out[0] = simd_shuffle_and_fill_up(float2(1), half2(1), 1).x;", "MSL 2.22"
+    ),
+    Program(
+        "a vector as an atomic's value",
+        f"atomic_store_explicit((device atomic_int*)out, int2(1), {R});",
+        "MSL 2.22",
+    ),
+    Program("power of bfloat and float", "bfloat b = pow(bfloat(x[0]), x[1]); out[0] = b;", "MSL 2.22"),
+    Program("exp to a scalar", "out[0] = exp(float4(1));", "MSL 2.22"),
+    # ---- arguments of overloads that differ
+    Program(
+        "vector for a method",
+        "S s; out[0] = s.f(int4(1));",
+        "MSL 2.22",
+        "struct S { float f(float4 v) { return v.x; } float f(half4 v) { return v.x; } };\n",
+    ),
+    Program(
+        "vector for a constructor",
+        "S s(int4(1)); out[0] = s.v;",
+        "MSL 2.22",
+        "struct S { float v; S(float4 f) : v(f.x) {} S(half4 h) : v(h.x) {} };\n",
+    ),
+    Program(
+        "vector for a constructor of a template",
+        "auto s = S<float>(int4(1)); out[0] = s.v;",
+        "MSL 2.22",
+        "template <class T> struct S { T v; S(float4 f) : v(f.x) {} S(half4 h) : v(h.x) {} };\n",
+    ),
+    Program("vector for a lambda", "auto f = [](float4 v) { return v.x; }; out[0] = f(int4(1));", "MSL 2.22"),
+    Program(
+        "vector for a functor",
+        "first f; out[0] = f(int4(1));",
+        "MSL 2.22",
+        "struct first { float operator()(float4 v) const { return v.x; } };\n",
+    ),
+    Program(
+        "overloads of numbers and vectors",
+        "out[0] = f(float3(1));",
+        "MSL 2.22",
+        "float f(float v) { return v; }\nfloat f(float2 v) { return v.x; }\nfloat f(float4 v) { return v.x; }\n",
+    ),
+    Program(
+        "constructor takes device, given constant",
+        "view v(w); out[0] = v.p[0];",
+        "MSL 4",
+        "struct view { const device float* p; view(const device float* q) : p(q) {} };\n",
+    ),
+    Program(
+        "methods by address space, neither fits",
+        "S s; out[0] = s.f(w);",
+        "MSL 4",
+        "struct S {\n  float f(const device float* p) { return *p; }\n"
+        "  float f(const threadgroup float* p) { return *p; }\n};\n",
+    ),
+    # ---- bit-fields
+    Program(
+        "vector to a bit-field",
+        "S s; s.a = float4(1); out[0] = s.a;",
+        "MSL 2.22",
+        "struct S { uint a : 4; };\n",
+    ),
+    Program(
+        "bit-fields from a vector",
+        "S s = {uint2(1)}; out[0] = s.a;",
+        "MSL 2.22",
+        "struct S { uint a : 4; };\n",
+    ),
+    Program(
+        "bit-field to a bfloat's vector",
+        "S s; s.a = 1; bfloat4 b = float4(s.a); out[0] = b.x;",
+        "MSL 2.22",
+        "struct S { uint a : 4; };\n",
+    ),
+    # ---- what auto stands for
+    Program("auto int4 to float4", "auto v = int4(1); float4 f = v; out[0] = f.x;", "MSL 2.22"),
+    Program("auto float to bfloat", "auto v = x[0]; bfloat b = v; out[0] = b;", "MSL 2.22"),
+    Program("float to an auto bfloat", "auto b = bfloat(1); b = x[0]; out[0] = b;", "MSL 2.22"),
+    Program("auto bfloat to half", "auto b = bfloat(1); half h = b; out[0] = h;", "MSL 2.22"),
+    Program(
+        "auto of a library function", "auto v = step(0.5f, float4(1)); half4 h = v; out[0] = h.x;", "MSL 2.22"
+    ),
+    Program(
+        "auto of a comparison", "auto m = float4(1) < float4(2); float4 f = m; out[0] = f.x;", "MSL 2.22"
+    ),
+    Program("auto of a swizzle", "auto s = float4(1).xy; float4 f = s; out[0] = f.x;", "MSL 2.22"),
+    Program("auto reference", "float4 a = 1; auto& r = a; r = int4(1); out[0] = r.x;", "MSL 2.22"),
+    Program(
+        "auto in a loop", "float4 t[2] = {1, 2}; for (auto v : t) { half4 h = v; out[0] = h.x; }", "MSL 2.22"
+    ),
+    Program(
+        "auto result",
+        "float4 f = g(1); out[0] = f.x;",
+        "MSL 2.22",
+        "auto g(int n) { int4 v = n; return v; }\n",
+    ),
+    Program(
+        "structured binding",
+        "pair p; auto [a, b] = p; a = b; out[0] = a.x;",
+        "MSL 2.22",
+        "struct pair { float4 a; half4 b; };\n",
+    ),
+    Program(
+        "generic lambda",
+        "auto f = [](auto a, auto b) { return a + b; }; out[0] = f(float4(1), int4(2)).x;",
+        "MSL 3.1",
+    ),
+    Program("auto pointer without const", "auto p = x; device float* q = p; q[0] = 1;", "C++17 [conv.qual]"),
+    Program("threadgroup auto pointer to an output", "threadgroup auto* p = &out[0]; *p = 1;", "MSL 4"),
+    # ---- pointers
     Program("pointer to another type", "const device int* p = x; out[0] = p[0];", "C++17 [conv.ptr]"),
     Program("pointer assigned to another type", "device int* p; p = out; p[0] = 1;", "C++17 [conv.ptr]"),
     Program("pointer to a vector", "device float4* p = out; p[0] = 1;", "C++17 [conv.ptr]"),
@@ -468,6 +592,51 @@ ACCEPTED = [
         "out[0] = first(float4(int4(1))) + first(half4(2));",
         "MSL 1.5.1",
         "float first(float4 v) { return v.x; }\nfloat first(half4 v) { return v.x; }\n",
+    ),
+    Program(
+        "numbers beside vectors",
+        "float4 v = step(0.5f, float4(1)); v = mix(v, 1.0f, 0.5f); v = clamp(v, 0, 1); v = max(0.0f, v);"
+        " v = fma(v, 2.0f, v); half4 h = max(half4(1), 0.0h); int4 n = min(int4(1), 3); out[0] = v.x + h.x + n.x;",
+        "MSL 2.22",
+    ),
+    Program(
+        "vectors of one type in the library",
+        "float4 v = ldexp(float4(1), int4(1)); v = select(v, float4(0), isnan(v) || v > 1); int4 n = abs(int4(-1));"
+        " v = precise::pow(v, v); n = clamp(n, int4(0), int4(9)); out[0] = dot(v, v) + any(v > 0) + n.x;",
+        "MSL 6.5",
+    ),
+    Program(
+        "sizes by library functions",
+        "constexpr int n = max(3, 4); constexpr uint k = min(3u, 4u); float v[n + k + clamp(7, 0, 3)];"
+        " v[0] = 1; out[0] = v[0];",
+        "MSL 6.3",
+    ),
+    Program(
+        "bfloat in the library",
+        "bfloat b = pow(2, bfloat(x[0])); b = max(b, bfloat(2)); float f = max(b, x[1]); f = pow(b, x[2]); out[0] = f;",
+        "MSL 2.22",
+    ),
+    Program(
+        "filling of one type", "out[0] = simd_shuffle_and_fill_up(float2(1), float2(2), 1).x;", "MSL 6.9.2"
+    ),
+    Program(
+        "overloads that fit",
+        "S s; S t(float4(1)); auto g = [](float4 v) { return v.x; }; out[0] = s.f(half4(1)) + t.f(float4(2)) + g(1);",
+        "MSL 1.5.1",
+        "struct S {\n  float v = 0;\n  S() {}\n  S(float4 f) : v(f.x) {}\n  float f(float4 v) { return v.x; }\n"
+        "  float f(half4 v) { return v.x; }\n};\n",
+    ),
+    Program(
+        "bit-fields",
+        "S s; s.a = 3; s.b = x[0]; s.b += s.a; float4 f = s.b; out[0] = f.x;",
+        "C++17 [class.bit]",
+        "struct S { uint a : 4; int b : 4; };\n",
+    ),
+    Program(
+        "auto of all kinds",
+        "auto v = float4(1); auto h = half4(v); auto& r = v; r = float4(h); auto m = v < r; bool4 b = m; auto f = v.x;"
+        " float4 s = f; device auto* p = &out[0]; *p = s.x + any(b);",
+        "MSL 2.22",
     ),
     *(
         Program(f"{kind} {operation}", _rmw(operation, kind), "MSL 6.15.4")

@@ -49,7 +49,7 @@ _VECTOR_OF = re.compile(r" \(vector of \d+ '[^']*' values\)")
 _TRUTHS = frozenset({"bool", "char", "short", "int", "long"})
 
 _IMPLICIT = msl("2.22")
-_CONSTRUCT = "convert it by a constructor, such as float4(v), or take one component, such as v.x."
+CONSTRUCT = "convert it by a constructor, such as float4(v), or take one component, such as v.x."
 _TRUTH = "ask for all or any of its components: all(v), any(v)."
 _POINTER = "cast the pointer, if the memory is meant to be read as another type."
 _CONST = "take a pointer to const; inputs are const."
@@ -64,9 +64,11 @@ _FORWARD = re.compile(
 _OPERANDS = re.compile(r"implicit conversions between vector types \(T and T\) are not permitted")
 _LENGTHS = re.compile(r"vector operands do not have the same number of elements \(T and T\)")
 _NARROWED = re.compile(r"implicit conversion loses floating-point precision: T to T")
-_ARGUMENT = re.compile(r"candidate function.* not viable: no known conversion from T to T.*")
+_ARGUMENT = re.compile(r"candidate (?:function|constructor).* not viable: no known conversion from T to T.*")
 _CONDITION = re.compile(r"value of type T is not contextually convertible to T")
-_CONST_LOST = re.compile(r"candidate function.* not viable: .* argument \(T\) would lose const qualifier")
+_CONST_LOST = re.compile(
+    r"candidate (?:function|constructor).* not viable: .* argument \(T\) would lose const qualifier"
+)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def refused(complaint: Complaint) -> Refusal | None:
     if _OPERANDS.fullmatch(text) or _LENGTHS.fullmatch(text):
         first, second = map(_number, kinds)
         if first and second and not _same(first, second):
-            return Refusal(f"an operator on {first} and {second}", _CONSTRUCT, msl("3.1"))
+            return Refusal(f"an operator on {first} and {second}", CONSTRUCT, msl("3.1"))
     return None
 
 
@@ -174,7 +176,7 @@ def _converted(source: tuple[str, str], target: tuple[str, str]) -> Refusal | No
     message = f"an implicit conversion from {given} to {wanted}"
     if given.length > 1:
         refuses = wanted.length == 1 or not _same(given, wanted)
-        return Refusal(message, _CONSTRUCT, _IMPLICIT) if refuses else None
+        return Refusal(message, CONSTRUCT, _IMPLICIT) if refuses else None
     if wanted.length == 1 and {given.element, wanted.element} == {"half", "bfloat"}:
         return Refusal(message, f"write {wanted}(float(…)).", _IMPLICIT)
     return None

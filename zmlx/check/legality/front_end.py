@@ -20,6 +20,15 @@ MISSING = (
 
 # A target without features, to which those are added that Metal has too: program-scope variables then have to be
 # `constant`, as in Metal, and what has no address space may be in any.
+_FEATURES = ",".join(
+    (
+        "+cl_khr_fp16",
+        "+__opencl_c_generic_address_space",
+        "+__opencl_c_int64",
+        "+__cl_clang_function_pointers",
+        "+__cl_clang_bitfields",
+    )
+)
 _ARGUMENTS = (
     "-x",
     "cl",
@@ -27,7 +36,7 @@ _ARGUMENTS = (
     "-target",
     "x86_64-unknown-linux-gnu",
     "-Xclang",
-    "-cl-ext=-all,+cl_khr_fp16,+__opencl_c_generic_address_space,+__opencl_c_int64,+__cl_clang_function_pointers",
+    f"-cl-ext=-all,{_FEATURES}",
     "-cl-no-stdinc",
     "-cl-single-precision-constant",
     "-fsyntax-only",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from zmlx.check.legality.conversions import Refusal, in_metal, refused, refused_argument
+from zmlx.check.legality.conversions import CONSTRUCT, Refusal, in_metal, refused, refused_argument
 from zmlx.check.legality.front_end import Complaint
 from zmlx.check.legality.sections import msl
 from zmlx.check.legality.text import HEADER, PRELUDE, SOURCE
@@ -44,6 +44,7 @@ RULES = (
     Rule(r"(assigning .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(.*(?:cast from|initializing) .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(passing .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
+    Rule(r"(variable .* has incompatible .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(returning .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(binding reference of type .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(reference of type .* cannot bind .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
@@ -95,6 +96,26 @@ RULES = (
 
 #: The prelude's assertions by their keys.
 ASSERTIONS = {
+    "arguments": (
+        "`{name}` is called with {types}: a vector becomes no other type by itself",
+        CONSTRUCT,
+        msl("2.22"),
+    ),
+    "float-arguments": (
+        "`{name}` is called with {types}, and takes numbers and vectors of floats",
+        CONSTRUCT,
+        msl("2.22"),
+    ),
+    "bool-arguments": (
+        "`{name}` is called with {types}, and takes a bool or a vector of bools",
+        "compare the vector: any(v != 0).",
+        msl("2.22"),
+    ),
+    "number-argument": (
+        "`{name}` is called with {types}, and takes a number for one of the vectors",
+        CONSTRUCT,
+        msl("2.22"),
+    ),
     "simd-64": (
         "a simdgroup reduction of a 64-bit integer, which Metal does not have",
         "reduce the two halves, or shuffle: MLX has simd_shuffle_down and kin for 64 bits.",
@@ -132,19 +153,29 @@ ASSERTIONS = {
 
 _OURS = {"__global": "device", "__constant": "constant", "__local": "threadgroup", "__private": "thread"}
 _ASSERTION = re.compile(r"static assertion failed.*zmlx:([\w-]+)")
+_INSTANCE = re.compile(
+    r"in instantiation of function template specialization 'metal::(?:\w+::)*(\w+)<(.*)>' requested here"
+)
 _AKA = re.compile(r" \(aka '[^']*'\)")
 _TYPE = re.compile(r"'([^']*)'")
 _SPACE = re.compile(r"__(?:global|constant|local|private|generic)\b")
 #: Candidates that are out for another reason than an address space, and beyond doubt.
-_OTHER_CANDIDATE = re.compile(r"candidate (?:function|template)? ?.*(?:requires .* arguments?)")
+_OTHER_CANDIDATE = re.compile(
+    r"candidate (?:function|template)? ?.*(?:requires .* arguments?)|"
+    r"candidate constructor \(the implicit (?:copy|move) constructor\) not viable: no known conversion .*"
+)
 _SPACE_CANDIDATE = re.compile(
-    r"candidate function.* not viable: (?:cannot (?:pass|bind) .*address space '([^']*)'.* address space '([^']*)'.*)"
+    r"candidate (?:function|constructor).* not viable: "
+    r"(?:cannot (?:pass|bind) .*address space '([^']*)'.* address space '([^']*)'.*)"
 )
 _DEDUCED = re.compile(r"candidate template ignored: .*type '([^']*)'.* does not match .*type '([^']*)'.*")
 _NO_CONVERSION = re.compile(
     r"candidate function.* not viable: no known conversion from '([^']*)' to '([^']*)'.*"
 )
-_CALL = re.compile(r"no matching function for call to '([^']*)'")
+_CALL = re.compile(
+    r"no matching (?:(?:member )?function for call to(?: object of type)?|constructor for initialization of|"
+    r"conversion for functional-style cast from .* to) '([^']*)'"
+)
 
 
 @dataclass(frozen=True)
@@ -166,7 +197,8 @@ def verdict(complaint: Complaint) -> Verdict | None:
     part, line = place
     asserted = _ASSERTION.search(complaint.message)
     if asserted:
-        return Verdict(part, line, *ASSERTIONS[asserted[1]])
+        message, advice, paragraph = ASSERTIONS[asserted[1]]
+        return Verdict(part, line, message.format_map(_called(complaint)), advice, paragraph)
     if complaint.file == PRELUDE:
         return None
     conversion = refused(complaint)
@@ -177,11 +209,12 @@ def verdict(complaint: Complaint) -> Verdict | None:
         spaces = _candidates(complaint)
         if spaces is None:
             return None
+        callee = "a lambda" if "(lambda at" in call[1] else f"`{_SPACE.sub('', call[1]).strip()}`"
         if isinstance(spaces, Refusal):
-            message = f"`{call[1]}` is called with {spaces.message}"
+            message = f"{callee} is called with {spaces.message}"
             return Verdict(part, line, message, spaces.advice, spaces.paragraph)
         given, wanted = (_OURS[s] for s in spaces)
-        message = f"`{call[1]}` is given {given} memory and takes {wanted} memory"
+        message = f"{callee} is given {given} memory and takes {wanted} memory"
         return Verdict(part, line, message, _SPACES_ADVICE, msl("4"))
     for rule in RULES:
         found = re.fullmatch(rule.pattern, complaint.message)
@@ -192,6 +225,15 @@ def verdict(complaint: Complaint) -> Verdict | None:
         words = rule.message.format(*(_in_metal(g) for g in found.groups()))
         return Verdict(part, line, words, rule.advice.replace("{{", "{").replace("}}", "}"), rule.paragraph)
     return None
+
+
+def _called(complaint: Complaint) -> dict[str, str]:
+    """The function of the prelude whose assertion failed, and the types that it was called with."""
+    for note in complaint.notes:
+        found = _INSTANCE.fullmatch(note.message)
+        if found:
+            return {"name": found[1], "types": _in_metal(found[2])}
+    return {}
 
 
 def _place(complaint: Complaint) -> tuple[str, int] | None:
