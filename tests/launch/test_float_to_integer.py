@@ -47,6 +47,11 @@ FORMS = {
     "a result": "out[i] = result_of(f);",
     "a result of a template": "out[i] = convert_to<TO>(f);",
     "an argument": "out[i] = same(f);",
+    "an overload's argument": "out[i] = over(f, 0) + over(0.0f, 0.0f);",
+    "a method's argument": "Adder m; out[i] = m.same_of(f);",
+    "a declaration by decltype": "decltype(same(0)) n = f; out[i] = n;",
+    "auto, and a store": "auto n = f + 0.0f; out[i] = n;",
+    "auto, and an argument": "auto g = f; out[i] = same(g);",
     "a lambda's argument": "auto k = [](TO n) { return n; }; out[i] = k(f);",
     "a constructor's initialiser": "Built b(f); out[i] = b.n;",
     "a lambda": "auto g = [](float v) -> TO { return v; }; out[i] = g(f);",
@@ -67,6 +72,9 @@ struct Built { TO n; Built(float v) : n(v) {} };
 inline TO result_of(float v) { return v; }
 template <typename U> U convert_to(float v) { U u = v; return u; }
 inline TO same(TO n) { return n; }
+inline TO over(TO n, int) { return n; }
+inline TO over(TO n, float) { return n; }
+struct Adder { TO same_of(TO n) thread const { return n; } };
 #define CAST(v) TO(v)
 #define CAST_TO(T_, v) static_cast<T_>(v)
 """

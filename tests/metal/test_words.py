@@ -1,4 +1,4 @@
-"""Variables that are named like a type or an address space of Metal."""
+"""Variables that are named by a word of Metal, which a name of a type of its library is not."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ pytestmark = pytest.mark.cpu
     ("source", "names"),
     [
         ("int half = 1;", ["half"]),
-        ("uint a; float uint;", ["uint"]),
+        ("uint a; float half;", ["half"]),
         ("const float bfloat[2] = {1, 2};", ["bfloat"]),
         ("float f(float half, uint kernel) { return half; }", ["half", "kernel"]),
-        ("struct S { int ushort : 4; };", ["ushort"]),
+        ("struct S { int bool : 4; };", ["bool"]),
         ("template <int half> int f();", ["half"]),
-        ("auto float2 = x[i];", ["float2"]),
+        ("auto bfloat = x[i];", ["bfloat"]),
+        ("int uint = 1; float float2 = 2, vec = 3; auto packed_half3 = x[i];", []),
         ("size_t thread{1};", ["thread"]),
         ("long int a; unsigned short int b; short int c = 1;", []),
         ("half h = half(x[i]); uint u = uint(h); float2 v = float2(h, u);", []),

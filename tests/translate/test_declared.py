@@ -67,11 +67,17 @@ def test_what_hides_a_parameter_in_an_inner_scope_is_not_refused(source, header)
     pipeline.run(KernelSource("k", ("x",), ("out",), source, header), "host-fibers")
 
 
-@pytest.mark.parametrize("word", ["half", "uint", "float2", "bfloat", "ushort", "kernel", "device", "thread"])
-def test_names_of_types(word):
+@pytest.mark.parametrize("word", ["half", "bfloat", "bool", "kernel", "device", "thread"])
+def test_words_of_the_language(word):
     message = refusal(f"uint i = 0;\nint {word} = 1; out[i] = {word};")
     assert f"source line 2: `{word}` is a word of Metal, and names no variable" in message
     assert "header line 1" in refusal("out[0] = 1;", f"float f(float {word}) {{ return 1; }}\n")
+
+
+@pytest.mark.parametrize("word", ["uint", "float2", "vec", "size_t", "packed_float3"])
+def test_names_of_types_may_be_hidden(word):
+    for name in pipeline.PIPELINES:
+        pipeline.run(KernelSource("k", ("x",), ("out",), f"int {word} = 1; out[0] = {word};", ""), name)
 
 
 @pytest.mark.parametrize(

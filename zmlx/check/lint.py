@@ -16,7 +16,7 @@ from zmlx.check.symbolize import Place
 from zmlx.launch.records import Triple
 from zmlx.metal.signature import MAX_BUFFERS, KernelSource, Signature
 from zmlx.metal.tokens import Token, tokenize
-from zmlx.metal.words import NOT_METAL
+from zmlx.metal.words import ADDRESS_SPACES, NOT_METAL
 
 MAX_THREADS = 1024
 
@@ -36,7 +36,6 @@ _WORDS = {
 #: Those that are only meant as functions; anything else may have such a name.
 _CALLED = frozenset({"malloc", "free", "printf", "asm"})
 
-_SPACES = frozenset({"device", "constant", "thread", "threadgroup"})
 _INTEGER_KEYWORDS = frozenset({"const", "volatile", "restrict", "unsigned", "signed", "typename", "struct"})
 #: Types whose pointers must say where they point; template parameters and the author's own types are added.
 _SCALARS = (
@@ -194,7 +193,7 @@ def _pointers(text: _Text) -> Iterator[_Hit]:
         while start > 0 and text.code[start - 1].text in _INTEGER_KEYWORDS | types:
             start -= 1
         before = text.code[start - 1].text if start else ";"
-        if before in _SPACES or text.code[start].text in _SPACES:
+        if before in ADDRESS_SPACES or text.code[start].text in ADDRESS_SPACES:
             continue
         # References to a value of a template, casts and expressions are left alone.
         if before in (";", "{", "}", "(", ",") and (after.kind == "name" or before == "("):
@@ -271,26 +270,6 @@ def _recursion(text: _Text) -> Iterator[_Hit]:
             yield token, f"the function {name} calls itself: Metal has no recursion", "use a loop."
 
 
-def _function_pointers(text: _Text) -> Iterator[_Hit]:
-    code = text.code
-    for i in range(len(code) - 4):
-        if (
-            code[i].kind == "name"
-            and code[i].text not in _CONTROL
-            and [t.text for t in code[i + 1 : i + 3]] == ["(", "*"]
-            and code[i + 3].kind == "name"
-            and code[i + 4].text == ")"
-            and i + 5 < len(code)
-            and code[i + 5].text == "("
-            and (code[i].text in _TYPES or i == 0 or code[i - 1].text in (";", "{", "}", "typedef", "const"))
-        ):
-            yield (
-                code[i],
-                f"{code[i + 3].text} is a pointer to a function, which Metal kernels cannot call",
-                "use a template, or a switch.",
-            )
-
-
 def _atomics(text: _Text) -> Iterator[_Hit]:
     source = " ".join(t.text for t in text.code)
     if not re.search(r"atomic\s*_ulong|atomic_long|atomic < (ulong|long|uint64_t|int64_t) >", source):
@@ -312,6 +291,5 @@ _RULES: tuple[Callable[[_Text], Iterator[_Hit]], ...] = (
     _pointers,
     _threadgroup,
     _recursion,
-    _function_pointers,
     _atomics,
 )

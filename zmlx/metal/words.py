@@ -34,7 +34,12 @@ _SCALARS = (
     "bfloat",
 )
 _TYPES = frozenset(_SCALARS) | {f"{t}{n}" for t in _SCALARS for n in "234"}
-_SPACES = frozenset({"device", "constant", "thread", "threadgroup", "kernel", "vertex", "fragment"})
+ADDRESS_SPACES = frozenset({"device", "constant", "thread", "threadgroup"})
+#: Words of the language. ``uint``, ``float2`` and ``vec`` are none: they name types of Metal's library (MSL 2.1,
+#: 2.2, 6.1), which a variable may hide, as any name of an outer scope (C++17 [basic.scope.hiding]).
+_KEYWORDS = ADDRESS_SPACES | frozenset(
+    {"bool", "char", "short", "int", "long", "half", "float", "bfloat", "kernel", "vertex", "fragment"}
+)
 _BEFORE = _TYPES | {"auto", "size_t", *(f"{u}int{n}_t" for u in ("", "u") for n in (8, 16, 32, 64))}
 #: Types that C++ writes in several words, of which a second one may come after a first.
 _SEVERAL = frozenset({"short", "int", "long", "char"})
@@ -42,11 +47,11 @@ _BEHIND = frozenset({"=", ";", ",", "[", ")", "{", ":", ">"})
 
 
 def reserved_names(tokens: Sequence[Token]) -> Iterator[Token]:
-    """Of a text's tokens, those that declare a variable by the name of a type or of an address space."""
+    """Of a text's tokens, those that declare a variable by a word of the language."""
     code = [t for t in tokens if t.is_code]
     for i in range(1, len(code) - 1):
         token, before, behind = code[i], code[i - 1].text, code[i + 1].text
-        if token.text not in _TYPES | _SPACES or behind not in _BEHIND or before not in _BEFORE:
+        if token.text not in _KEYWORDS or behind not in _BEHIND or before not in _BEFORE:
             continue
         if before in _SEVERAL and token.text in _SEVERAL:
             continue

@@ -6,7 +6,7 @@ Metal                                   portable C++
 ``int(e)``, ``(int)e``                  ``zmlx_cast<int>(e)``; likewise ``static_cast`` and aliases
 ``int n = e;``, ``int n(e);``           ``int n = zmlx_init<int>(e);``
 ``return e;`` of a function to int      ``return zmlx_init<int>(e);``
-``f(e)`` for ``f(int n)``               ``f(zmlx_init<int>(e))``; functions of the header with one declaration
+``f(e)`` for ``f(int n)``               ``f(zmlx_init<int>(e))``; functions and methods, by all of that name
 ``a[i] = e``, ``n += e``                ``a[i] ->* zmlx_into = e``
 ======================================  ===============================================================
 
@@ -16,7 +16,7 @@ What they make of a float, runtime/msl/convert.h says. CUDA converts like that b
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 
 from zmlx.metal.declarations import declarations
@@ -34,6 +34,9 @@ from zmlx.translate.integers import (
 )
 from zmlx.translate.overloads import overloaded_functions
 
+_BEHIND_PARAMETERS = frozenset({"{", "const", "volatile", "device", "constant", "thread", "threadgroup"})
+#: Methods of the library's own types.
+_METHODS = frozenset({"all", "any", "size", "thread_elements", "max", "min"})
 _BINARY_OR_UNARY = frozenset({"-", "+", "*", "&"})
 
 
@@ -49,22 +52,29 @@ def rewrite_conversions(program: Program, known: Mapping[str, bool]) -> None:
 
 
 def _integer_parameters(program: Program) -> dict[str, dict[int, str]]:
-    """Functions of the header and lambdas that have one declaration, and which of their parameters are integers."""
+    """Functions and methods of the header, and lambdas: which parameters are integers in all that have the name."""
     header = program.header.main
-    found = [d for d in declarations(header) if d.kind != "class" and d.first not in header.erased]
-    library = {name.rpartition("::")[2] for name in overloaded_functions(header)}
-    names = Counter(declared.name for declared in found)
-    types = {
-        d.name: _integer_pieces(header, *d.parameters) for d in found if d.kind == "function" and not d.scope
-    }
+    found = [d for d in declarations(header) if d.first not in header.erased]
+    # A constructor's name is that of copies, too; and those of the library are not seen.
+    skipped = {d.name for d in found if d.kind == "class"}
+    skipped |= {name.rpartition("::")[2] for name in overloaded_functions(header)}
+    types: defaultdict[str, list[dict[int, str]]] = defaultdict(list)
+    for declared in found:
+        if declared.kind == "function":
+            types[declared.name].append(_integer_pieces(header, *declared.parameters))
+        else:
+            types[declared.name].append({})
     for fragment in program.fragments:
         for i in range(2, len(fragment)):
             if fragment.text(i) == "[" and fragment.text(i - 1) == "=" and fragment.is_name(i - 2):
                 opened = fragment.partner(i) + 1
-                if fragment.text(opened) == "(":
-                    names[fragment.text(i - 2)] += 1
-                    types[fragment.text(i - 2)] = _integer_pieces(fragment, opened, fragment.partner(opened))
-    return {name: kinds for name, kinds in types.items() if names[name] == 1 and name not in library}
+                pieces = _integer_pieces(fragment, opened, fragment.partner(opened))
+                types[fragment.text(i - 2)].append(pieces if fragment.text(opened) == "(" else {})
+    return {
+        name: {i: kind for i, kind in kinds[0].items() if all(other.get(i) == kind for other in kinds)}
+        for name, kinds in types.items()
+        if name not in skipped
+    }
 
 
 def _integer_pieces(fragment: Fragment, opened: int, close: int) -> dict[int, str]:
@@ -95,6 +105,11 @@ class _Rewriter:
             text = fragment.text(i)
             if text == "static_cast":
                 self._static_cast(i)
+            elif text == "decltype":
+                close = fragment.partner(i + 1)
+                kind = " ".join(fragment.text(j) for j in range(i, close + 1))
+                if fragment.text(i + 1) == "(" and fragment.is_name(close + 1):
+                    self._declarators(close + 1, kind)
             elif text == "(":
                 self._c_cast(i) or self._call(i)
             elif fragment.is_name(i) and (text in PARTS or text in SIMPLE or text in self.looks.aliases):
@@ -125,7 +140,7 @@ class _Rewriter:
         fragment = self.fragment
         close = fragment.partner(opened)
         kind = type_ending(fragment, close - 1, self.looks.aliases) if close > opened + 1 else None
-        if not kind or kind[0] != opened + 1 or opened in fragment.erased:
+        if not kind or kind[0] != opened + 1 or opened in fragment.erased or self.looks.is_hidden(close - 1):
             return False
         before = fragment.text(opened - 1)
         if before in ("sizeof", "alignof", "decltype", "operator", ">") or (
@@ -159,7 +174,8 @@ class _Rewriter:
         while fragment.text(i) == "(" and fragment.partner(i) > 0:
             inner = type_ending(fragment, fragment.partner(i) - 1, self.looks.aliases)
             is_float = FLOAT.fullmatch(fragment.text(i + 1)) and fragment.partner(i) == i + 2
-            if not is_float and not (inner and inner[0] == i + 1):
+            hidden = self.looks.is_hidden(fragment.partner(i) - 1)
+            if not is_float and (hidden or not (inner and inner[0] == i + 1)):
                 break
             i = fragment.partner(i) + 1  # a further cast
             while fragment.text(i) in ("-", "+", "!", "~"):
@@ -298,14 +314,15 @@ class _Rewriter:
 
     def _call(self, opened: int) -> bool:
         fragment = self.fragment
-        name = fragment.text(opened - 1)
-        before = fragment.text(opened - 2)
-        if fragment.text(opened - 1) == ">" and fragment.angles.get(opened - 1, -1) > 0:
-            name = fragment.text(fragment.angles[opened - 1] - 1)
-            before = fragment.text(fragment.angles[opened - 1] - 2)
+        at = opened - 1
+        if fragment.text(at) == ">" and fragment.angles.get(at, -1) > 0:
+            at = fragment.angles[at] - 1
+        name, before = fragment.text(at), fragment.text(at - 1)
         types = self.functions.get(name)
         close = fragment.partner(opened)
-        declares = fragment.text(close + 1) == "{" or before in (".", "->")
+        typed = fragment.is_name(at - 1) and before not in BEFORE_EXPRESSION and before != "template"
+        declares = typed or fragment.text(close + 1) in _BEHIND_PARAMETERS
+        declares = declares or (before in (".", "->") and name in _METHODS)
         if types is None or declares or close < 0:
             return False
         for index, (first, last) in enumerate(fragment.pieces(opened + 1, close - 1)):
@@ -362,7 +379,8 @@ class _Rewriter:
         fragment = self.fragment
         if self.looks.is_integer(first, last) or fragment.text(first) == "{" or last < first:
             return
-        if any(fragment.text(i) == "..." for i in range(first, last + 1)):
-            return
+        dots = [fragment.text(i) == "." and fragment.text(i + 1) == "." for i in range(first, last + 1)]
+        if any(dots):
+            return  # a pack of arguments
         fragment.code[first].before = f"{function}({fragment.code[first].before}"
         fragment.code[last].after += ")"

@@ -4,7 +4,7 @@
 refused                                 since it would run here, or say something else
 ======================================  ==================================================================
 a local named like a parameter          the function around the body is written anew for the host: there it hid one
-``int half``                            half is a class here, and ``uint`` an ordinary name
+``int half``, ``int device``            words of Metal, which are a class and nothing here
 ``constant`` and ``device`` locals      these words are dropped
 ``threadgroup`` ones of a function      there is no group to take them from
 ``memory_order_acq_rel`` on an atomic   C++ has it

@@ -25,6 +25,12 @@ BEFORE_EXPRESSION = frozenset({"else", "do", "return", "case"})
 
 _INTEGER = re.compile(r"(?:0[xX][0-9a-fA-F']+|[0-9']+)[uUlL]*")
 _SPACES_AND_QUALIFIERS = frozenset({"*", "&", "const", "device", "constant", "thread", "threadgroup"})
+_BEHIND_NAME = frozenset({"=", ",", ";", "[", ")", "{", ":"})
+_NO_TYPE = (
+    _SPACES_AND_QUALIFIERS
+    | BEFORE_EXPRESSION
+    | {"static", "constexpr", "volatile", "inline", "typename", "using"}
+)
 _BEHIND_DECLARATOR = frozenset({"=", ",", ";", "["})
 _OPERATORS = frozenset({"=", "+", "-", "*", "/", "%", "&", "|", "^", "[", "?", ":", ".", "return"})
 _ENDS = frozenset({",", ";", ")", "]", "}"})
@@ -134,6 +140,24 @@ def _bit_fields(program: Program) -> Iterator[str]:
                 yield fragment.text(i)
 
 
+def _hidden(fragment: Fragment) -> Iterator[tuple[str, int, int]]:
+    """Names of integer types that variables hide, with the tokens between which they do: ``int uint = 1;``"""
+    for i in range(1, len(fragment) - 1):
+        word, before = fragment.text(i), fragment.text(i - 1)
+        if word not in SIMPLE or fragment.text(i + 1) not in _BEHIND_NAME:
+            continue
+        typed = before in ("*", "&", ">") or (fragment.is_name(i - 1) and before not in _NO_TYPE)
+        start = i
+        while start > 0 and fragment.text(start - 1) not in (";", "{", "}"):
+            start -= 1
+        if not typed or fragment.text(start) == "typedef":
+            continue
+        block = fragment.parent(i)
+        while block >= 0 and fragment.text(block) != "{":
+            block = fragment.parent(block)
+        yield word, i, fragment.partner(block) if block >= 0 else len(fragment)
+
+
 class Looks:
     """The types of one fragment, by the looks of its tokens. ``parameters`` are those of the macro whose body it is."""
 
@@ -144,6 +168,13 @@ class Looks:
         self.parameters = frozenset(fragment.macro.parameters or ()) if fragment.macro else frozenset[str]()
         self.aliases = (names.types | {name for name, integer in known.items() if integer}) - self.parameters
         self.aliases -= {name for name, integer in known.items() if not integer}
+
+        self._hidden = tuple(_hidden(fragment))
+
+    def is_hidden(self, i: int) -> bool:
+        """Whether a name of a type is that of a variable here."""
+        text = self.fragment.text(i)
+        return any(text == word and first < i < last for word, first, last in self._hidden)
 
     def is_declared_integer(self, name: str) -> bool:
         return name in self.names.integers and name not in self.parameters

@@ -20,6 +20,15 @@ MISSING = (
 
 # A target without features, to which those are added that Metal has too: program-scope variables then have to be
 # `constant`, as in Metal, and what has no address space may be in any.
+_FEATURES = ",".join(
+    (
+        "+cl_khr_fp16",
+        "+__opencl_c_generic_address_space",
+        "+__opencl_c_int64",
+        "+__cl_clang_function_pointers",
+        "+__cl_clang_bitfields",
+    )
+)
 _ARGUMENTS = (
     "-x",
     "cl",
@@ -27,7 +36,7 @@ _ARGUMENTS = (
     "-target",
     "x86_64-unknown-linux-gnu",
     "-Xclang",
-    "-cl-ext=-all,+cl_khr_fp16,+__opencl_c_generic_address_space,+__opencl_c_int64",
+    f"-cl-ext=-all,{_FEATURES}",
     "-cl-no-stdinc",
     "-cl-single-precision-constant",
     "-fsyntax-only",
@@ -36,18 +45,24 @@ _ARGUMENTS = (
     "-fno-spell-checking",
     "-fno-elide-type",
     "-Wno-everything",
+    "-Wimplicit-float-conversion",
 )
+_ERROR = 3
 
 
 @dataclass(frozen=True)
 class Complaint:
-    """An error of the front end: what, where, the author's text from there to the end of the line, and notes on it."""
+    """What the front end complains about, where, the author's text from there to the end of the line, and notes on it.
+
+    Not an error is a conversion to bfloat that loses precision, which is one in Metal.
+    """
 
     message: str
     file: str
     line: int
     text: str = ""
     notes: tuple[Complaint, ...] = ()
+    error: bool = True
 
 
 @lru_cache
@@ -89,7 +104,15 @@ def parse(texts: Mapping[str, str]) -> list[Complaint]:
         raise RuntimeError(f"[metal_kernel] {MISSING}")
     files = [(PRELUDE, _prelude()), *texts.items()]
     unit = index.parse(MAIN, args=list(_ARGUMENTS), unsaved_files=files)
-    return [_complaint(d, texts) for d in unit.diagnostics if d.severity >= 3]
+    complaints = [_complaint(found, texts) for found in unit.diagnostics]
+    return [c for c in complaints if c.error or _is_assigned(c, texts)]
+
+
+def _is_assigned(warning: Complaint, texts: Mapping[str, str]) -> bool:
+    """Whether a warning of a conversion is in the author's text, and not of `b += f`, which Metal may allow."""
+    if warning.file not in texts or any("macro" in note.message for note in warning.notes):
+        return False
+    return warning.text[1:2] != "="
 
 
 def _complaint(diagnostic: Any, texts: Mapping[str, str]) -> Complaint:
@@ -98,4 +121,4 @@ def _complaint(diagnostic: Any, texts: Mapping[str, str]) -> Complaint:
     # Offsets count bytes.
     rest = texts.get(file, "").encode()[place.offset :].partition(b"\n")[0].decode(errors="replace")
     notes = tuple(_complaint(note, texts) for note in diagnostic.children)
-    return Complaint(diagnostic.spelling, file, place.line, rest, notes)
+    return Complaint(diagnostic.spelling, file, place.line, rest, notes, diagnostic.severity >= _ERROR)

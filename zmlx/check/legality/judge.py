@@ -8,12 +8,13 @@ from functools import lru_cache
 from zmlx.check import lint
 from zmlx.check.findings import Access, Finding
 from zmlx.check.legality import front_end, rules
+from zmlx.check.legality.sections import msl
 from zmlx.check.legality.text import HEADER, SOURCE, written
 from zmlx.check.symbolize import Place
 from zmlx.launch.records import Triple
 from zmlx.metal.signature import KernelSource, Signature
 from zmlx.metal.tokens import tokenize
-from zmlx.metal.words import reserved_names
+from zmlx.metal.words import ADDRESS_SPACES, reserved_names
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,19 @@ def judge(signature: Signature) -> Judgement:
     unclear: set[tuple[str, int]] = set()
     for part, text in (("header", kernel.header), ("source", kernel.source)):
         for token in reserved_names(tokenize(text)):
-            message = f"a variable named `{token.text}`, which is a word of Metal (MSL, Scalar Data Types)"
+            section = msl("4" if token.text in ADDRESS_SPACES else "2.1")
+            message = f"a variable named `{token.text}`, which is a word of Metal ({section})"
             found.append(_finding(kernel, part, token.line, message, "give it another name."))
     for complaint in front_end.parse(written(signature)):
         verdict = rules.verdict(complaint)
         if verdict is None:
-            unclear.add((complaint.file, complaint.line))
+            if complaint.error:
+                unclear.add((complaint.file, complaint.line))
             continue
         # What a failed constant makes of an array is no array of a variable length.
         if "whose size is not" in verdict.message and unclear:
             continue
-        message = f"{verdict.message} ({verdict.section})"
+        message = f"{verdict.message} ({verdict.paragraph})"
         finding = _finding(kernel, verdict.part, verdict.line, message, verdict.advice)
         if all((f.part, f.line) != (verdict.part, verdict.line) for f in found):
             found.append(finding)

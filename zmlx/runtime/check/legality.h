@@ -39,6 +39,8 @@
 #define METAL_FUNC inline __attribute__((always_inline))
 
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#pragma OPENCL EXTENSION __cl_clang_function_pointers : enable
+#pragma OPENCL EXTENSION __cl_clang_bitfields : enable
 
 typedef unsigned char uchar;
 typedef unsigned short ushort;
@@ -227,11 +229,38 @@ ZMLX_COMPLEX(%, complex_t<T>) ZMLX_COMPLEX(==, bool) ZMLX_COMPLEX(!=, bool) ZMLX
 ZMLX_COMPLEX(<=, bool) ZMLX_COMPLEX(>=, bool)
 
 // ------------------------------------------------------------------------------------------ functions
+template <class T> struct zmlx_element { typedef T type; };
+template <class T, int N> struct zmlx_element<T __attribute__((ext_vector_type(N)))> { typedef T type; };
+template <class T> constexpr constant int zmlx_lanes = 1;
+template <class T, int N> constexpr constant int zmlx_lanes<T __attribute__((ext_vector_type(N)))> = N;
+template <class T> constexpr constant bool zmlx_is_number = is_arithmetic_v<T> || __is_enum(T);
+// The type that stands for two arguments: 0 for two numbers that become one another, else 1 or 2 for either of them.
+template <class A, class B> constexpr constant int zmlx_wins =
+    zmlx_lanes<A> > 1 ? 1 : zmlx_lanes<B> > 1 ? 2 : zmlx_is_number<A> && zmlx_is_number<B> ? 0 : 1;
+template <class A, class B, int = zmlx_wins<A, B>> struct zmlx_both { typedef decltype(true ? A() : B()) type; };
+template <class A, class B> struct zmlx_both<A, B, 1> { typedef A type; };
+template <class A, class B> struct zmlx_both<A, B, 2> { typedef B type; };
+template <> struct zmlx_both<half, bfloat, 0> { typedef float type; };
+template <> struct zmlx_both<bfloat, half, 0> { typedef float type; };
+template <class A, class... B> struct zmlx_common { typedef A type; };
+template <class A, class B, class... C> struct zmlx_common<A, B, C...> : zmlx_common<typename zmlx_both<A, B>::type, C...> {};
+template <class... A> using zmlx_common_t = typename zmlx_common<A...>::type;
+// Comparisons give signed integers here, and vectors of bool are some: in Metal both are of bool.
+template <class T> constexpr constant bool zmlx_is_truth =
+    is_integral_v<typename zmlx_element<T>::type> && is_signed_v<typename zmlx_element<T>::type>;
+template <class A, class B> constexpr constant bool zmlx_agree =
+    zmlx_lanes<A> == 1 || zmlx_lanes<B> == 1 || is_same_v<A, B> ||
+    (zmlx_lanes<A> == zmlx_lanes<B> && zmlx_is_truth<A> && zmlx_is_truth<B>);
+template <class T> constexpr constant bool zmlx_floats = zmlx_lanes<T> == 1 || is_floating_point_v<typename zmlx_element<T>::type>;
+template <class T> constexpr constant bool zmlx_truths = zmlx_lanes<T> == 1 || zmlx_is_truth<T>;
 template <class T> struct zmlx_math { typedef T type; };
 #define ZMLX_AS_FLOAT(t) template <> struct zmlx_math<t> { typedef float type; };
 ZMLX_AS_FLOAT(bool) ZMLX_AS_FLOAT(char) ZMLX_AS_FLOAT(uchar) ZMLX_AS_FLOAT(short) ZMLX_AS_FLOAT(ushort) ZMLX_AS_FLOAT(int)
 ZMLX_AS_FLOAT(uint) ZMLX_AS_FLOAT(long) ZMLX_AS_FLOAT(ulong)
-#define ZMLX_MATH(name) template <class A, class... B> typename zmlx_math<A>::type name(A, B...);
+#define ZMLX_FLOATS                                                      \
+  static_assert((zmlx_agree<zmlx_common_t<A...>, A> && ...), "zmlx:arguments"); \
+  static_assert(!(zmlx_agree<zmlx_common_t<A...>, A> && ...) || (zmlx_floats<A> && ...), "zmlx:float-arguments");
+#define ZMLX_MATH(name) template <class... A> typename zmlx_math<zmlx_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
 #define ZMLX_MATHS                                                                                                 \
   ZMLX_MATH(exp) ZMLX_MATH(exp2) ZMLX_MATH(exp10) ZMLX_MATH(log) ZMLX_MATH(log2) ZMLX_MATH(log10) ZMLX_MATH(sqrt)  \
   ZMLX_MATH(rsqrt) ZMLX_MATH(sin) ZMLX_MATH(cos) ZMLX_MATH(tan) ZMLX_MATH(asin) ZMLX_MATH(acos) ZMLX_MATH(atan)    \
@@ -239,30 +268,60 @@ ZMLX_AS_FLOAT(uint) ZMLX_AS_FLOAT(long) ZMLX_AS_FLOAT(ulong)
   ZMLX_MATH(atanh) ZMLX_MATH(pow) ZMLX_MATH(powr) ZMLX_MATH(fabs) ZMLX_MATH(floor) ZMLX_MATH(ceil) ZMLX_MATH(rint) \
   ZMLX_MATH(round) ZMLX_MATH(trunc) ZMLX_MATH(fract) ZMLX_MATH(fmod) ZMLX_MATH(fma) ZMLX_MATH(fmin)                \
   ZMLX_MATH(fmax) ZMLX_MATH(copysign) ZMLX_MATH(sinpi) ZMLX_MATH(cospi) ZMLX_MATH(tanpi) ZMLX_MATH(divide)         \
-  ZMLX_MATH(nextafter) ZMLX_MATH(ldexp) ZMLX_MATH(fdim) ZMLX_MATH(mix) ZMLX_MATH(saturate) ZMLX_MATH(step)         \
+  ZMLX_MATH(nextafter) ZMLX_MATH(fdim) ZMLX_MATH(mix) ZMLX_MATH(saturate) ZMLX_MATH(step)         \
   ZMLX_MATH(smoothstep) ZMLX_MATH(sign) ZMLX_MATH(normalize) ZMLX_MATH(reflect) ZMLX_MATH(cross)                   \
   ZMLX_MATH(fmin3) ZMLX_MATH(fmax3) ZMLX_MATH(fmedian3) ZMLX_MATH(erf) ZMLX_MATH(erfinv) ZMLX_MATH(expm1)
 ZMLX_MATHS
 namespace fast { ZMLX_MATHS ZMLX_MATH(clamp) ZMLX_MATH(min) ZMLX_MATH(max) }
 namespace precise { ZMLX_MATHS ZMLX_MATH(clamp) ZMLX_MATH(min) ZMLX_MATH(max) }
 ZMLX_MATH(log1p) ZMLX_MATH(hypot)
-#define ZMLX_SAME(name) template <class A, class... B> constexpr A name(A a, B...) { return a; }
-ZMLX_SAME(abs) ZMLX_SAME(absdiff) ZMLX_SAME(addsat) ZMLX_SAME(subsat) ZMLX_SAME(hadd) ZMLX_SAME(rhadd) ZMLX_SAME(mulhi)
+template <class A, class B> typename zmlx_math<A>::type ldexp(A, B) {
+  static_assert(zmlx_floats<A>, "zmlx:float-arguments");
+  static_assert(zmlx_lanes<A> == zmlx_lanes<B> || zmlx_lanes<A> == 1 || zmlx_lanes<B> == 1, "zmlx:arguments");
+}
+#define ZMLX_LENGTH(name) template <class... A> typename zmlx_element<zmlx_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
+ZMLX_LENGTH(dot) ZMLX_LENGTH(length) ZMLX_LENGTH(length_squared) ZMLX_LENGTH(distance) ZMLX_LENGTH(distance_squared)
+#define ZMLX_SAME(name)                                               \
+  template <class A, class... B> constexpr zmlx_common_t<A, B...> name(A a, B...) { \
+    static_assert((zmlx_agree<zmlx_common_t<A, B...>, A> && ... && zmlx_agree<zmlx_common_t<A, B...>, B>), "zmlx:arguments"); \
+    return zmlx_common_t<A, B...>(a);                                 \
+  }
+ZMLX_SAME(abs) ZMLX_SAME(addsat) ZMLX_SAME(subsat) ZMLX_SAME(hadd) ZMLX_SAME(rhadd) ZMLX_SAME(mulhi)
 ZMLX_SAME(madhi) ZMLX_SAME(madsat) ZMLX_SAME(mad24) ZMLX_SAME(mul24) ZMLX_SAME(rotate) ZMLX_SAME(popcount) ZMLX_SAME(clz)
-ZMLX_SAME(ctz) ZMLX_SAME(reverse_bits) ZMLX_SAME(extract_bits) ZMLX_SAME(insert_bits) ZMLX_SAME(clamp)
-ZMLX_SAME(min3) ZMLX_SAME(max3) ZMLX_SAME(median3) ZMLX_SAME(select)
-template <class A, class B> struct zmlx_both { typedef decltype(true ? A() : B()) type; };
-template <class A> struct zmlx_both<A, A> { typedef A type; };
-template <class A, class B> constexpr typename zmlx_both<A, B>::type min(A a, B b) { return a < b ? a : b; }
-template <class A, class B> constexpr typename zmlx_both<A, B>::type max(A a, B b) { return a < b ? b : a; }
-#define ZMLX_BOOL(name) template <class A, class... B> bool name(A, B...);
+ZMLX_SAME(ctz) ZMLX_SAME(reverse_bits) ZMLX_SAME(clamp) ZMLX_SAME(min3) ZMLX_SAME(max3) ZMLX_SAME(median3)
+template <class A> constexpr A extract_bits(A a, uint, uint) { return a; }
+template <class A, class B> constexpr A insert_bits(A a, B, uint, uint) {
+  static_assert(zmlx_agree<A, B>, "zmlx:arguments");
+  return a;
+}
+template <class A, class B, class C> constexpr zmlx_common_t<A, B> select(A a, B, C) {
+  static_assert(zmlx_agree<A, B>, "zmlx:arguments");
+  static_assert(zmlx_truths<C>, "zmlx:bool-arguments");
+  return zmlx_common_t<A, B>(a);
+}
+template <class T, int N> struct zmlx_unsigned<T __attribute__((ext_vector_type(N)))> {
+  typedef vec<typename zmlx_unsigned<T>::type, N> type;
+};
+template <class A, class B> constexpr typename zmlx_unsigned<zmlx_common_t<A, B>>::type absdiff(A, B) {
+  static_assert(zmlx_agree<A, B>, "zmlx:arguments");
+  return typename zmlx_unsigned<zmlx_common_t<A, B>>::type();
+}
+#define ZMLX_EXTREME(name, first, second)                                   \
+  template <class A, class B> constexpr zmlx_common_t<A, B> name(A a, B b) { \
+    static_assert(zmlx_agree<A, B>, "zmlx:arguments");                      \
+    if constexpr (zmlx_lanes<A> == 1 && zmlx_lanes<B> == 1) return a < b ? first : second; \
+    else return zmlx_common_t<A, B>();                                      \
+  }
+ZMLX_EXTREME(min, a, b) ZMLX_EXTREME(max, b, a)
+#define ZMLX_BOOL(name) template <class A> bool name(A) { static_assert(zmlx_truths<A>, "zmlx:bool-arguments"); }
 ZMLX_BOOL(any) ZMLX_BOOL(all)
 // Of numbers a bool, of vectors a vector.
 template <class A> struct zmlx_truth { typedef A type; };
+template <class T, int N> struct zmlx_truth<T __attribute__((ext_vector_type(N)))> { typedef vec<bool, N> type; };
 #define ZMLX_TRUTH(t) template <> struct zmlx_truth<t> { typedef bool type; };
 ZMLX_TRUTH(float) ZMLX_TRUTH(half) ZMLX_TRUTH(bfloat) ZMLX_TRUTH(int) ZMLX_TRUTH(uint) ZMLX_TRUTH(bool) ZMLX_TRUTH(short)
 ZMLX_TRUTH(ushort) ZMLX_TRUTH(char) ZMLX_TRUTH(uchar) ZMLX_TRUTH(long) ZMLX_TRUTH(ulong)
-#define ZMLX_PREDICATE(name) template <class A, class... B> typename zmlx_truth<A>::type name(A, B...);
+#define ZMLX_PREDICATE(name) template <class... A> typename zmlx_truth<zmlx_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
 ZMLX_PREDICATE(isnan) ZMLX_PREDICATE(isinf) ZMLX_PREDICATE(isfinite) ZMLX_PREDICATE(isnormal) ZMLX_PREDICATE(signbit)
 ZMLX_PREDICATE(isordered) ZMLX_PREDICATE(isunordered)
 
@@ -284,7 +343,17 @@ template <class... A> void simdgroup_barrier(mem_flags, A...);
 enum thread_scope { thread_scope_thread, thread_scope_simdgroup, thread_scope_threadgroup, thread_scope_device };
 
 template <class T> constexpr constant bool zmlx_64 = is_same_v<T, long> || is_same_v<T, ulong>;
-#define ZMLX_LANES(name) template <class T, class... B> T name(T v, B...) { return v; }
+#define ZMLX_LANES(name)                                              \
+  template <class T, class... B> T name(T v, B...) {                  \
+    static_assert((true && ... && (zmlx_lanes<B> == 1)), "zmlx:number-argument"); \
+    return v;                                                         \
+  }
+#define ZMLX_FILLS(name)                                              \
+  template <class T, class F, class... B> T name(T v, F, B...) {      \
+    static_assert(zmlx_agree<T, F>, "zmlx:arguments");                \
+    static_assert((true && ... && (zmlx_lanes<B> == 1)), "zmlx:number-argument"); \
+    return v;                                                         \
+  }
 #define ZMLX_REDUCES(name)                              \
   template <class T> T name(T v) {                      \
     static_assert(!zmlx_64<T>, "zmlx:simd-64");         \
@@ -298,7 +367,7 @@ ZMLX_REDUCES(simd_prefix_exclusive_product) ZMLX_REDUCES(simd_prefix_inclusive_p
 #define ZMLX_MOVES(g)                                                                                         \
   ZMLX_LANES(g##_broadcast) ZMLX_LANES(g##_broadcast_first) ZMLX_LANES(g##_shuffle) ZMLX_LANES(g##_shuffle_up)  \
   ZMLX_LANES(g##_shuffle_down) ZMLX_LANES(g##_shuffle_xor) ZMLX_LANES(g##_shuffle_rotate_up)                    \
-  ZMLX_LANES(g##_shuffle_rotate_down) ZMLX_LANES(g##_shuffle_and_fill_up) ZMLX_LANES(g##_shuffle_and_fill_down) \
+  ZMLX_LANES(g##_shuffle_rotate_down) ZMLX_FILLS(g##_shuffle_and_fill_up) ZMLX_FILLS(g##_shuffle_and_fill_down) \
   bool g##_all(bool);                                                                                           \
   bool g##_any(bool);                                                                                           \
   bool g##_is_first();                                                                                          \
@@ -341,6 +410,7 @@ ZMLX_PLACE(__global, 1) ZMLX_PLACE(__local, 2) ZMLX_PLACE(__constant, 3) ZMLX_PL
 #define ZMLX_RMW(name, ok)                                                             \
   template <class P, class V, class O, class... A> typename zmlx_place<P>::type name(P, V, O, A...) { \
     ZMLX_ATOMIC_CHECK(P, O, ok)                                                        \
+    static_assert(zmlx_lanes<V> == 1, "zmlx:number-argument");                         \
     return T();                                                                        \
   }
 #define ZMLX_INTS (is_same_v<T, int> || is_same_v<T, uint>)
@@ -350,7 +420,10 @@ ZMLX_RMW(atomic_fetch_sub_explicit, ZMLX_INTS_OR_FLOAT)
 ZMLX_RMW(atomic_fetch_and_explicit, ZMLX_INTS) ZMLX_RMW(atomic_fetch_or_explicit, ZMLX_INTS)
 ZMLX_RMW(atomic_fetch_xor_explicit, ZMLX_INTS) ZMLX_RMW(atomic_fetch_min_explicit, ZMLX_INTS)
 ZMLX_RMW(atomic_fetch_max_explicit, ZMLX_INTS) ZMLX_RMW(atomic_exchange_explicit, (!is_same_v<T, ulong>))
-template <class P, class V, class O, class... A> void atomic_store_explicit(P, V, O, A...) { ZMLX_ATOMIC_CHECK(P, O, (!is_same_v<T, ulong>)) }
+template <class P, class V, class O, class... A> void atomic_store_explicit(P, V, O, A...) {
+  ZMLX_ATOMIC_CHECK(P, O, (!is_same_v<T, ulong>))
+  static_assert(zmlx_lanes<V> == 1, "zmlx:number-argument");
+}
 template <class P, class O, class... A> typename zmlx_place<P>::type atomic_load_explicit(P, O, A...) {
   ZMLX_ATOMIC_CHECK(P, O, (!is_same_v<T, ulong>))
   return T();
