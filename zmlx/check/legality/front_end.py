@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from zmlx.check.legality.text import MAIN, PRELUDE
+from zmlx.launch.cache import cached, digest
 
 #: What to say where there is no libclang.
 MISSING = (
@@ -48,6 +51,8 @@ _ARGUMENTS = (
     "-Wimplicit-float-conversion",
 )
 _ERROR = 3
+#: CXTranslationUnit_Incomplete: templates of the prelude are instantiated by what includes it.
+_INCOMPLETE = 0x02
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,44 @@ def available() -> bool:
     return _index() is not None
 
 
+def _prelude() -> tuple[str, str]:
+    """The prelude's name and text."""
+    text = resources.files("zmlx.runtime").joinpath("check/legality.h").read_text(encoding="utf-8")
+    return PRELUDE, text
+
+
+class _String(ctypes.Structure):
+    """libclang's CXString."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("flags", ctypes.c_uint))
+
+
+def _version() -> str:
+    """Of libclang; its Python half asks for it in new releases only."""
+    library = importlib.import_module("clang.cindex").conf.lib
+    # Taken by name, these are functions of our own: the types of those that are attributes are libclang's to set.
+    version, text = library["clang_getClangVersion"], library["clang_getCString"]
+    version.restype, text.restype, text.argtypes = _String, ctypes.c_char_p, [_String]
+    return str(text(version()).decode())
+
+
 @lru_cache
-def _prelude() -> str:
-    return resources.files("zmlx.runtime").joinpath("check/legality.h").read_text(encoding="utf-8")
+def _precompiled() -> Path:
+    """The prelude, parsed once and for all: it takes five times as long as a kernel."""
+    prelude = _prelude()
+
+    def build(path: Path) -> None:
+        index = _index()
+        assert index is not None
+        unit = index.parse(PRELUDE, args=list(_ARGUMENTS), unsaved_files=[prelude], options=_INCOMPLETE)
+        unit.save(str(path))
+
+    key = digest("legality", *prelude, *_ARGUMENTS, _version(), str(_INCOMPLETE))
+    return cached("header", key, ".pch", build)
 
 
 def parse(texts: Mapping[str, str]) -> list[Complaint]:
-    """The errors in `MAIN` and what it includes.
+    """The errors in `MAIN`, which begins where the prelude ends, and in what it includes.
 
     Raises
     ------
@@ -102,8 +138,8 @@ def parse(texts: Mapping[str, str]) -> list[Complaint]:
     index = _index()
     if index is None:
         raise RuntimeError(f"[metal_kernel] {MISSING}")
-    files = [(PRELUDE, _prelude()), *texts.items()]
-    unit = index.parse(MAIN, args=list(_ARGUMENTS), unsaved_files=files)
+    arguments = [*_ARGUMENTS, "-include-pch", str(_precompiled())]
+    unit = index.parse(MAIN, args=arguments, unsaved_files=[_prelude(), *texts.items()])
     complaints = [_complaint(found, texts) for found in unit.diagnostics]
     return [c for c in complaints if c.error or _is_assigned(c, texts)]
 

@@ -83,7 +83,7 @@ def written(signature: Signature) -> dict[str, str]:
     parameters = [p.metal for p in signature.parameters]
     parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
     main = (
-        f'#include "{PRELUDE}"\n#include "{HEADER}"\n{signature.template_declaration}\n'
+        f'#include "{HEADER}"\n{signature.template_declaration}\n'
         f'void zmlx_kernel({", ".join(parameters)}) {{\n#include "{SOURCE}"\n}}\n'
     )
     if signature.template:
