@@ -48,8 +48,9 @@ def judge(signature: Signature) -> Judgement:
             if complaint.error:
                 unclear.add((complaint.file, complaint.line))
             continue
-        # What a failed constant makes of an array is no array of a variable length.
-        if "whose size is not" in verdict.message and unclear:
+        # What a failed constant makes of an array is no array of a variable length, and what an unknown type makes of
+        # a variable is no int.
+        if ("whose size is not" in verdict.message or verdict.of_int) and unclear:
             continue
         message = f"{verdict.message} ({verdict.paragraph})"
         finding = _finding(kernel, verdict.part, verdict.line, message, verdict.advice)

@@ -153,6 +153,7 @@ ASSERTIONS = {
 
 _OURS = {"__global": "device", "__constant": "constant", "__local": "threadgroup", "__private": "thread"}
 _ASSERTION = re.compile(r"static assertion failed.*zmlx:([\w-]+)")
+_INT = re.compile(r"\bint[234]?\b")
 _INSTANCE = re.compile(
     r"in instantiation of function template specialization 'metal::(?:\w+::)*(\w+)<(.*)>' requested here"
 )
@@ -187,6 +188,8 @@ class Verdict:
     message: str
     advice: str
     paragraph: str
+    #: A conversion of an int, which the front end also takes for a type that it does not know.
+    of_int: bool = False
 
 
 def verdict(complaint: Complaint) -> Verdict | None:
@@ -203,7 +206,7 @@ def verdict(complaint: Complaint) -> Verdict | None:
         return None
     conversion = refused(complaint)
     if conversion:
-        return Verdict(part, line, conversion.message, conversion.advice, conversion.paragraph)
+        return _converts(part, line, conversion.message, conversion)
     call = _CALL.fullmatch(complaint.message)
     if call:
         spaces = _candidates(complaint)
@@ -212,7 +215,7 @@ def verdict(complaint: Complaint) -> Verdict | None:
         callee = "a lambda" if "(lambda at" in call[1] else f"`{_SPACE.sub('', call[1]).strip()}`"
         if isinstance(spaces, Refusal):
             message = f"{callee} is called with {spaces.message}"
-            return Verdict(part, line, message, spaces.advice, spaces.paragraph)
+            return _converts(part, line, message, spaces)
         given, wanted = (_OURS[s] for s in spaces)
         message = f"{callee} is given {given} memory and takes {wanted} memory"
         return Verdict(part, line, message, _SPACES_ADVICE, msl("4"))
@@ -225,6 +228,11 @@ def verdict(complaint: Complaint) -> Verdict | None:
         words = rule.message.format(*(_in_metal(g) for g in found.groups()))
         return Verdict(part, line, words, rule.advice.replace("{{", "{").replace("}}", "}"), rule.paragraph)
     return None
+
+
+def _converts(part: str, line: int, message: str, conversion: Refusal) -> Verdict:
+    of_int = bool(_INT.search(conversion.message))
+    return Verdict(part, line, message, conversion.advice, conversion.paragraph, of_int)
 
 
 def _called(complaint: Complaint) -> dict[str, str]:
