@@ -156,6 +156,8 @@ template <class T, int N> struct zmlx_vector {
   typedef lane type __attribute__((ext_vector_type(N)));
 };
 template <class T, int N> using vec = typename zmlx_vector<T, N>::type;
+// The same where T and N are deduced; there is none of bool, of which the front end has no vectors.
+template <class T, int N> using zmlx_deduced = T __attribute__((ext_vector_type(N)));
 template <class T, int N> using packed_vec = typename zmlx_vector<T, N>::type;
 #define ZMLX_VECTORS(t)                    \
   typedef vec<t, 2> t##2;                  \
