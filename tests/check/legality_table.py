@@ -277,6 +277,23 @@ REFUSED = [
         f"atomic_store_explicit((device atomic_int*)out, int2(1), {R});",
         "MSL 2.22",
     ),
+    Program(
+        "elements of a matrix of another type",
+        "simdgroup_float8x8 m; m.thread_elements() = half2(1); simdgroup_store(m, out, 8);",
+        "MSL 2.22",
+    ),
+    Program(
+        "result of a template that deduces",
+        "half4 h = twice(float4(1)); out[0] = h.x;",
+        "MSL 2.22",
+        "template <class T> vec<T, 4> twice(vec<T, 4> v) { return v * 2; }\n",
+    ),
+    Program(
+        "argument of a template that deduces",
+        "out[0] = sum<float>(half4(1));",
+        "MSL 2.22",
+        "template <class T> T sum(vec<T, 4> v) { return v.x + v.y; }\n",
+    ),
     Program("power of bfloat and float", "bfloat b = pow(bfloat(x[0]), x[1]); out[0] = b;", "MSL 2.22"),
     Program("exp to a scalar", "out[0] = exp(float4(1));", "MSL 2.22"),
     # ---- arguments of overloads that differ
@@ -618,6 +635,32 @@ ACCEPTED = [
     ),
     Program(
         "filling of one type", "out[0] = simd_shuffle_and_fill_up(float2(1), float2(2), 1).x;", "MSL 6.9.2"
+    ),
+    Program(
+        "simdgroup matrices",
+        "simdgroup_float8x8 a, b(1.0f), c = make_filled_simdgroup_matrix<float, 8>(0.0f); simdgroup_half8x8 h;"
+        " threadgroup half s[64]; simdgroup_load(h, s, 8); simdgroup_load(a, x, 8, ulong2(0, 1), true);"
+        " simdgroup_multiply_accumulate(c, a, b, c); simdgroup_multiply(c, a, h); c.thread_elements()[0] *= 2;"
+        " thread auto& e = c.thread_elements(); e = float2(1); simdgroup_store(c, out, 8);",
+        "MSL 6.7",
+    ),
+    Program(
+        "vectors that templates deduce",
+        "out[0] = sum(float4(1)) + sum((const device float2*)x) + T(scalar<half4>::type(1));",
+        "C++17 [temp.deduct.type]",
+        "template <class T> T sum(vec<T, 4> v) { return v.x + v.y; }\n"
+        "template <class T, int N> T sum(const device vec<T, N>* v) { return v[0][0]; }\n"
+        "template <class T> struct scalar { typedef T type; };\n"
+        "template <class T, int N> struct scalar<vec<T, N>> { typedef T type; };\n",
+        template=(("T", "float"),),
+    ),
+    Program(
+        "functions with the names of the library's",
+        "out[0] = any(x[0]) + erf(x[0]) + max(x[0], x[1]) + select(x[0], x[1], true) + dot(float2(1), x[0]);",
+        "C++17 [over.match.best]",
+        "template <class T> T any(T v) { return v; }\ntemplate <class T> T erf(T v) { return v; }\n"
+        "template <class T> T max(T a, T b) { return a; }\ntemplate <class T> T select(T a, T b, bool) { return a; }\n"
+        "template <class A, class B> float dot(A a, B b) { return 1; }\n",
     ),
     Program(
         "overloads that fit",

@@ -72,6 +72,13 @@ def test_nothing_is_said_of_what_is_not_known(source):
     assert judge(signature(Program("", source, ""))).findings == ()
 
 
+def test_a_type_that_is_not_known_is_no_int():
+    """The front end goes on with int for it."""
+    program = Program("", "out[0] = 1;", "", "mystery f(float2 v) {\n  return v;\n}\n")
+    judgement = judge(signature(program))
+    assert (judgement.findings, judgement.unclear) == ((), 2)
+
+
 @pytest.mark.parametrize(
     ("source", "types"),
     [

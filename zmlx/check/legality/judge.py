@@ -44,13 +44,12 @@ def judge(signature: Signature) -> Judgement:
             found.append(_finding(kernel, part, token.line, message, "give it another name."))
     for complaint in front_end.parse(written(signature)):
         verdict = rules.verdict(complaint)
-        if verdict is None:
-            if complaint.error:
-                unclear.add((complaint.file, complaint.line))
-            continue
         # What a failed constant makes of an array is no array of a variable length, and what an unknown type makes of
         # a variable is no int.
-        if ("whose size is not" in verdict.message or verdict.of_int) and unclear:
+        doubtful = verdict and unclear and (verdict.of_int or "whose size is not" in verdict.message)
+        if verdict is None or doubtful:
+            if complaint.error:
+                unclear.add((complaint.file, complaint.line))
             continue
         message = f"{verdict.message} ({verdict.paragraph})"
         finding = _finding(kernel, verdict.part, verdict.line, message, verdict.advice)

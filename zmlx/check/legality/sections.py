@@ -28,6 +28,7 @@ TITLES = {
     "6.3": "Integer Functions",
     "6.4": "Relational Functions",
     "6.5": "Math Functions",
+    "6.7": "SIMD-group Matrix Functions",
     "6.8": "Geometric Functions",
     "6.9.1": "Threadgroup and SIMD-group Synchronization Functions",
     "6.9.2": "SIMD-group Functions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from zmlx.metal.declarations import declarations
 from zmlx.metal.signature import Signature
 from zmlx.metal.structure import Fragment, Program
 from zmlx.metal.tokens import Token
@@ -62,6 +63,22 @@ def _call_constructors(fragment: Fragment) -> None:
             fragment.code[end].after += ">"
 
 
+def _deduce_vectors(header: Fragment) -> None:
+    """``T f(vec<T, 4> v)`` and ``struct s<vec<T, N>>`` as types that the front end deduces ``T`` and ``N`` from."""
+    ranges = [d.parameters for d in declarations(header) if d.kind == "function" and not d.scope]
+    for i in range(2, len(header)):
+        if (
+            header.text(i) == "<"
+            and header.text(i - 2) in ("struct", "class")
+            and header.angles.get(i, -1) > i
+        ):
+            ranges.append((i, header.angles[i]))
+    for first, last in ranges:
+        for i in range(first, last):
+            if header.text(i) == "vec" and header.text(i + 1) == "<" and header.text(i + 2) != "bool":
+                header.code[i].text = "zmlx_deduced"
+
+
 def _drop_includes(program: Program) -> None:
     for source in program.sources:
         for directive in source.directives:
@@ -80,6 +97,7 @@ def written(signature: Signature) -> dict[str, str]:
         storage.rewrite(fragment)
     for fragment in program.fragments:
         _call_constructors(fragment)
+    _deduce_vectors(program.header.main)
     parameters = [p.metal for p in signature.parameters]
     parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
     main = (

@@ -156,6 +156,8 @@ template <class T, int N> struct zmlx_vector {
   typedef lane type __attribute__((ext_vector_type(N)));
 };
 template <class T, int N> using vec = typename zmlx_vector<T, N>::type;
+// The same where T and N are deduced; there is none of bool, of which the front end has no vectors.
+template <class T, int N> using zmlx_deduced = T __attribute__((ext_vector_type(N)));
 template <class T, int N> using packed_vec = typename zmlx_vector<T, N>::type;
 #define ZMLX_VECTORS(t)                    \
   typedef vec<t, 2> t##2;                  \
@@ -181,11 +183,20 @@ ZMLX_PACK(unorm4x8, 4) ZMLX_PACK(snorm4x8, 4) ZMLX_PACK(unorm2x16, 2) ZMLX_PACK(
 template <class T, int C, int R = C> struct simdgroup_matrix {
   simdgroup_matrix() = default;
   explicit simdgroup_matrix(T);
-  template <int N = 2> vec<T, 2> thread_elements() const;
+  __private vec<T, 2>& thread_elements();
+  const __private vec<T, 2>& thread_elements() const;
 };
 typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
 typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
 typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
+template <class T, int C, int R = C> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T);
+template <class T, int C, int R, class P, class... A> void simdgroup_load(simdgroup_matrix<T, C, R>&, P, A...);
+template <class T, int C, int R, class P, class... A> void simdgroup_store(simdgroup_matrix<T, C, R>, P, A...);
+template <class D, class A, class B, int M, int K, int N>
+void simdgroup_multiply(simdgroup_matrix<D, N, M>&, simdgroup_matrix<A, K, M>, simdgroup_matrix<B, N, K>);
+template <class D, class A, class B, class C, int M, int K, int N>
+void simdgroup_multiply_accumulate(
+    simdgroup_matrix<D, N, M>&, simdgroup_matrix<A, K, M>, simdgroup_matrix<B, N, K>, simdgroup_matrix<C, N, M>);
 
 struct zmlx_any;
 template <class To, class From> constexpr To as_type(From) { return To(); }
@@ -294,7 +305,8 @@ template <class A, class B> constexpr A insert_bits(A a, B, uint, uint) {
   static_assert(zmlx_agree<A, B>, "zmlx:arguments");
   return a;
 }
-template <class A, class B, class C> constexpr zmlx_common_t<A, B> select(A a, B, C) {
+// The packs let a function of the author's with such a name be the better one, as it is in Metal.
+template <class A, class B, class C, class... Z> constexpr zmlx_common_t<A, B> select(A a, B, C, Z...) {
   static_assert(zmlx_agree<A, B>, "zmlx:arguments");
   static_assert(zmlx_truths<C>, "zmlx:bool-arguments");
   return zmlx_common_t<A, B>(a);
@@ -313,7 +325,7 @@ template <class A, class B> constexpr typename zmlx_unsigned<zmlx_common_t<A, B>
     else return zmlx_common_t<A, B>();                                      \
   }
 ZMLX_EXTREME(min, a, b) ZMLX_EXTREME(max, b, a)
-#define ZMLX_BOOL(name) template <class A> bool name(A) { static_assert(zmlx_truths<A>, "zmlx:bool-arguments"); }
+#define ZMLX_BOOL(name) template <class A, class... Z> bool name(A, Z...) { static_assert(zmlx_truths<A>, "zmlx:bool-arguments"); }
 ZMLX_BOOL(any) ZMLX_BOOL(all)
 // Of numbers a bool, of vectors a vector.
 template <class A> struct zmlx_truth { typedef A type; };
