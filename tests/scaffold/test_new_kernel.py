@@ -38,6 +38,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         # Bytecode is told by the second and the size of a file: a planted fault may change neither.
         "PYTHONDONTWRITEBYTECODE": "1",
         "ZMLX_TEST_BACKEND": "cpu",
+        # Those of a Python that is not ours may warn, and warnings are errors here.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
     return subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, env=environment, capture_output=True, text=True

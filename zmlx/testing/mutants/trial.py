@@ -66,7 +66,8 @@ def run_pytest(copy: Path, arguments: tuple[str, ...], backend: str, limit: floa
     command = (sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
     more = (f"--backend={backend}", f"--junitxml={results}", *arguments)
     # The working directory comes first on the path of `python -m`; children find the copy by PYTHONPATH.
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    path = os.pathsep.join(filter(None, (str(copy), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
             [*command, *more],
