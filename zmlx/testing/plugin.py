@@ -138,7 +138,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         return (yield)
 
 
+# First, so that --hypothesis-profile finds the profiles.
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    _register_profiles(config)
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     state = _session.create(config)
@@ -154,6 +157,19 @@ def pytest_configure(config: pytest.Config) -> None:
         from zmlx.testing.checking import CheckHooks
 
         config.pluginmanager.register(CheckHooks(config), "zmlx-check")
+
+
+def _register_profiles(config: pytest.Config) -> None:
+    """Where somebody asks for a profile of Hypothesis: importing it takes a while."""
+    from zmlx.testing.generated import profiles
+
+    option = config.getoption("--hypothesis-profile", None)
+    if (not option and not os.environ.get(profiles.VARIABLE)) or not profiles.available():
+        return
+    try:
+        profiles.chosen(option)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -208,7 +208,7 @@ def _fitting(sample: SampleInput, extents: dict[int, int], low: int) -> dict[int
     """The extents, the largest halved until no array has too many elements; halves keep parity."""
     fitting = dict(extents)
     while True:
-        shapes = [[fitting.get(n, n) for n in a.shape] for a in arrays_of(sample)]
+        shapes = [[fitting.get(int(n), int(n)) for n in a.shape] for a in arrays_of(sample)]
         largest = max(fitting, key=lambda old: fitting[old], default=0)
         if all(math.prod(shape) <= MAX_ELEMENTS for shape in shapes) or not largest:
             return fitting

@@ -1,0 +1,73 @@
+"""How many examples: Hypothesis' profiles, ``dev`` and ``thorough`` beside its own ``ci``.
+
+Hypothesis is imported when a profile is asked for, and need not be there otherwise.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any
+
+VARIABLE = "ZMLX_HYPOTHESIS_PROFILE"
+DEFAULT = "dev"
+
+#: What a profile sets. Those of dev are the same in every run, so that it fails only for what has changed.
+PROFILES: dict[str, dict[str, Any]] = {
+    "dev": {"max_examples": 12, "derandomize": True, "database": None},
+    "ci": {"max_examples": 100, "derandomize": True, "database": None},
+    "thorough": {"max_examples": 1000},
+}
+
+
+def available() -> bool:
+    """Whether Hypothesis is installed."""
+    return importlib.util.find_spec("hypothesis") is not None
+
+
+def register() -> None:
+    """Make the profiles known to Hypothesis; one that is known already stays as it is."""
+    from hypothesis import settings
+
+    for name, values in PROFILES.items():
+        if not _is_known(name):
+            settings.register_profile(name, parent=settings.get_profile("default"), **values)
+
+
+def _is_known(name: str) -> bool:
+    from hypothesis import settings
+    from hypothesis.errors import InvalidArgument
+
+    try:
+        settings.get_profile(name)
+    except InvalidArgument:
+        return False
+    return True
+
+
+def chosen(option: str | None) -> str:
+    """The profile's name: of ``--hypothesis-profile``, the environment variable, what else was loaded, or "dev".
+
+    Parameters
+    ----------
+    option : str, optional
+        What the command line gave; Hypothesis has loaded that profile.
+
+    Raises
+    ------
+    ValueError
+        The environment variable names no profile.
+    """
+    from hypothesis import settings
+
+    register()
+    named = os.environ.get(VARIABLE)
+    if named and not _is_known(named):
+        raise ValueError(
+            f"{VARIABLE}: expected {', '.join(PROFILES)}, or a profile that a conftest.py registers, got {named!r}."
+        )
+    # With --hypothesis-verbosity the loaded one has another name, and is made from what was asked for.
+    loaded = str(settings.get_current_profile_name())
+    if option:
+        return loaded
+    return named or (loaded if loaded != "default" else DEFAULT)
