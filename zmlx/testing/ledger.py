@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -51,6 +51,8 @@ class Ledger:
     launches: Counter[LaunchKey] = field(default_factory=Counter)
     #: Of property-based tests, by operation (or what else is counted), profile and what became of them.
     examples: Counter[ExampleKey] = field(default_factory=Counter)
+    #: Paths through kernels that their launches took.
+    paths: Counter[str] = field(default_factory=Counter)
     golden: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
     #: Tests that this session left out, and those that might have registered values and were skipped: it cannot say
@@ -78,6 +80,11 @@ class Ledger:
         for what, count in counts.items():
             self.examples[name, profile, what] += count
 
+    def record_paths(self, paths: Mapping[str, int]) -> None:
+        """Add launches by the path that they took through their kernel."""
+        for path, count in paths.items():
+            self.paths[path] += count
+
     def record_golden(self, backend: str, name: str, case: dict[str, Any]) -> None:
         """Keep a registered value; two different ones of one name are a conflict."""
         known = self.golden.setdefault(backend, {}).setdefault(name, case)
@@ -92,6 +99,7 @@ class Ledger:
             "errors": [[*key, e.max_ulp, e.rms, e.case, e.count] for key, e in self.errors.items()],
             "launches": [[*key, count] for key, count in self.launches.items()],
             "examples": [[*key, count] for key, count in self.examples.items()],
+            "paths": dict(self.paths),
             "golden": self.golden,
             "conflicts": self.conflicts,
             "deselected": self.deselected,
@@ -112,6 +120,7 @@ class Ledger:
             self.launches[kernel, backend, path] += count
         for name, profile, what, count in wire["examples"]:
             self.examples[name, profile, what] += count
+        self.record_paths(wire["paths"])
         for backend, cases in wire["golden"].items():
             for name, case in cases.items():
                 self.record_golden(backend, name, case)
@@ -160,11 +169,17 @@ class Ledger:
                     by_name.setdefault(name, {})[what] = count
             total = sum(counts.get("examples", 0) for counts in by_name.values())
             lines.append(f"property-based examples (profile {profile}): {total}")
-            text = ", ".join(f"{name} {_counted(counts)}" for name, counts in by_name.items())
-            lines += textwrap.wrap(
-                text, 108, initial_indent="  ", subsequent_indent="  ", break_long_words=False
-            )
+            lines += _wrapped(f"{name} {_counted(counts)}" for name, counts in by_name.items())
+        if self.paths:
+            lines.append("their launches, by the path through the kernel:")
+            lines += _wrapped(f"{path} {count}" for path, count in sorted(self.paths.items()))
         return lines
+
+
+def _wrapped(parts: Iterable[str]) -> list[str]:
+    text = ", ".join(part.replace(" ", "\0") for part in parts)  # lines end between two parts
+    lines = textwrap.wrap(text, 108, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
+    return [line.replace("\0", " ") for line in lines]
 
 
 def _counted(counts: Mapping[str, int]) -> str:

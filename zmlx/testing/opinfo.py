@@ -213,6 +213,8 @@ class OpInfo:
         Memory layouts to test.
     extents : tuple of int
         The least and the largest extent that dimensions get where tests and the judge vary the samples.
+    axis_extents : mapping of (int, int) to tuple of int
+        The same more narrowly, for an axis of an argument: ``{(0, -1): (2, 4096)}``.
     strategy : callable, optional
         ``strategy(dtype)`` returns a Hypothesis strategy of SampleInput, from which property-based tests draw instead
         of varying the samples: for arguments whose shapes, or values, belong together in a way that equal extents do
@@ -259,6 +261,7 @@ class OpInfo:
     error_inputs: tuple[ErrorInput, ...] = ()
     layouts: tuple[Layout, ...] = LAYOUTS
     extents: tuple[int, int] = (1, 4200)
+    axis_extents: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     strategy: Callable[[str], Any] | None = None
     deterministic: bool = True
     supports_vmap: bool = True
@@ -278,10 +281,12 @@ class OpInfo:
                 f"{self.name}: `oracle_precision` must be 'float64' (NumPy) or 'float32' (MLX operations), "
                 f"got {self.oracle_precision!r}."
             )
-        if not 1 <= self.extents[0] <= self.extents[1]:
-            raise ValueError(
-                f"{self.name}: `extents` must be the least and the largest extent, from 1 up; got {self.extents}."
-            )
+        for low, high in (self.extents, *self.axis_extents.values()):
+            if not 1 <= low <= high:
+                raise ValueError(
+                    f"{self.name}: `extents` and `axis_extents` are the least and the largest extent, from 1 up; "
+                    f"got {(low, high)}."
+                )
         derived = self.oracle_precision == "float32" and self.oracle_vjp is None
         if not derived and bool(self.differentiable) != (self.oracle_vjp is not None):
             raise ValueError(f"{self.name}: give `oracle_vjp` and `differentiable` together, or neither.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from zmlx.testing.sample_rng import SampleRng
 __all__ = [
     "REFUSALS",
     "VALUES",
+    "Bounds",
     "Draws",
     "Variation",
     "arrays_of",
@@ -42,7 +43,7 @@ REFUSALS = (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError)
 #: Elements that an array of a variation has, at most.
 MAX_ELEMENTS = 6000
 
-#: Beyond this a value is huge: of such ones an array gets one, since two may cancel, to what no precision tells.
+#: Beyond these a value is huge, or subnormal in float32.
 HUGE = 1e6
 TINY = 2.0**-126
 
@@ -91,7 +92,7 @@ class Variation:
 
     def applied(self, base: SampleInput, dtype: str) -> SampleInput:
         """The sample varied, rounded to `dtype` and in its layout (if that shows in none of its arrays: "row")."""
-        made = resized(base, self.extents, self.seed, self.values)
+        made = resized(base, self.extents, self.seed, self.values, ordinary=bool(self.special))
         made = planted(made, self.special)
         layout: Layout = self.layout if self.layout in made.layouts() else "row"
         return made.cast(dtype).laid_out(layout)
@@ -114,34 +115,54 @@ def extents_of(sample: SampleInput) -> list[int]:
 
 
 def resized(
-    sample: SampleInput, extents: Mapping[int, int], seed: int, values: Values = "scaled"
+    sample: SampleInput,
+    extents: Mapping[int, int],
+    seed: int,
+    values: Values = "scaled",
+    *,
+    ordinary: bool = False,
 ) -> SampleInput:
-    """The sample with other extents, and with values like its own that `seed` tells."""
+    """The sample with other extents, and with values like its own that `seed` tells; `ordinary`: not its special ones,
+    but for zeros, if it has others."""
     made = [
-        _drawn(a, tuple(extents.get(n, n) for n in a.shape), f"{seed}/{number}", values)
+        _drawn(_pool(a, ordinary), tuple(extents.get(n, n) for n in a.shape), f"{seed}/{number}", values)
         for number, a in enumerate(arrays_of(sample))
     ]
     return with_arrays(sample, made)
 
 
-def _drawn(array: NDArray[Any], shape: tuple[int, ...], seed: str, values: Values) -> NDArray[Any]:
-    if 0 in shape or not array.size:
-        return np.zeros(shape, array.dtype)
-    numbers = SampleRng(seed)
+def _pool(array: NDArray[Any], ordinary: bool) -> NDArray[Any]:
+    """The values to draw from, all but those that are huge."""
     flat = array.reshape(-1)
-    if array.dtype.kind == "f":
-        flat = flat[~_is_huge(flat)] if not _is_huge(flat).all() else flat[:1]
-    places = numbers.integers(shape, 0, flat.size)
+    if array.dtype.kind != "f":
+        return flat
+    left = flat[~_is_special(flat) | (flat == 0)] if ordinary else flat[~_is_huge(flat)]
+    return left if left.size else flat
+
+
+def _drawn(pool: NDArray[Any], shape: tuple[int, ...], seed: str, values: Values) -> NDArray[Any]:
+    if 0 in shape or not pool.size:
+        return np.zeros(shape, pool.dtype)
+    numbers = SampleRng(seed)
+    places = numbers.integers(shape, 0, pool.size)
     if values == "level":
-        return np.full(shape, flat[places.flat[0]], array.dtype)
-    drawn = flat[places]
-    if values == "scaled" and array.dtype.kind == "f":
+        return np.full(shape, pool[places.flat[0]], pool.dtype)
+    drawn = pool[places]
+    if values == "scaled" and pool.dtype.kind == "f":
         drawn = drawn * numbers.uniform(shape, 0.5, 1.5)
     return np.asarray(drawn)
 
 
 def _is_huge(values: Any) -> Any:
     return np.isfinite(values) & (np.abs(values) > HUGE)
+
+
+def _is_subnormal(values: Any) -> Any:
+    return (values != 0) & (np.abs(values) < TINY)
+
+
+def _is_special(values: Any) -> Any:
+    return ~np.isfinite(values) | (values == 0) | _is_subnormal(values) | _is_huge(values)
 
 
 def planted(sample: SampleInput, special: Iterable[tuple[int, int, float]]) -> SampleInput:
@@ -154,20 +175,18 @@ def planted(sample: SampleInput, special: Iterable[tuple[int, int, float]]) -> S
     return replace(sample, args=tuple(args))
 
 
-def special_values(samples: Iterable[SampleInput]) -> dict[int, tuple[float, ...]]:
-    """The special values that samples have, by the argument: NaN, infinities, zeros, subnormal and huge numbers.
+def special_values(sample: SampleInput) -> dict[int, tuple[float, ...]]:
+    """The special values of a sample, by the argument: NaN, infinities, zeros, subnormal and huge numbers.
 
-    An operation is asked about those that its samples ask about: whether it gives what its oracle gives of others is
-    more than its entry says.
+    A sample without any is not asked about them: what becomes of them among its values is more than the entry says.
     """
-    found: dict[int, dict[str, float]] = {}
-    for sample in samples:
-        for position, value in enumerate(sample.args):
-            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-                size = np.abs(value)
-                chosen = value[~(np.isfinite(value) & (size >= TINY) & (size <= HUGE))]
-                found.setdefault(position, {}).update({repr(float(v)): float(v) for v in chosen.flat})
-    return {position: tuple(values.values()) for position, values in found.items() if values}
+    found: dict[int, tuple[float, ...]] = {}
+    for position, array in enumerate(sample.args):
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+            chosen = {repr(float(v)): float(v) for v in array[_is_special(array)].flat}
+            if chosen:
+                found[position] = tuple(chosen.values())
+    return found
 
 
 def draw_extents(
@@ -194,6 +213,51 @@ def draw_extents(
     return new
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What extents may be.
+
+    Attributes
+    ----------
+    every : tuple of int
+        The least and the largest of all.
+    axes : mapping
+        By (argument, axis), more narrowly.
+    multiple : int
+        Those of last axes are multiples of it; with more than 1, samples with a last axis of 1 are left out.
+    rows : tuple of int, optional
+        The least and the largest of other axes; if the least is not 1, samples of more than two axes are left out.
+    """
+
+    every: tuple[int, int]
+    axes: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    multiple: int = 1
+    rows: tuple[int, int] | None = None
+
+    def of(self, sample: SampleInput) -> dict[int, tuple[int, int]]:
+        """Bounds for what takes the place of each extent of a sample."""
+        found = dict.fromkeys(extents_of(sample), self.every)
+        for (position, axis), (low, high) in self.axes.items():
+            shape: tuple[int, ...] = np.shape(sample.args[position])
+            if -len(shape) <= axis < len(shape) and shape[axis] in found:
+                before = found[shape[axis]]
+                found[shape[axis]] = max(low, before[0]), min(high, before[1])
+        if self.rows is not None:
+            found.update(dict.fromkeys(found.keys() - self.last(sample), self.rows))
+        return found
+
+    def last(self, sample: SampleInput) -> set[int]:
+        """The extents of a sample that are those of a last axis."""
+        return {int(a.shape[-1]) for a in arrays_of(sample) if a.ndim}
+
+    def take(self, sample: SampleInput) -> bool:
+        """Whether a sample can be varied within them."""
+        shapes = [a.shape for a in arrays_of(sample)]
+        if self.multiple > 1 and any(shape[-1:] == (1,) for shape in shapes):
+            return False
+        return self.rows is None or self.rows[0] == 1 or all(len(shape) <= 2 for shape in shapes)
+
+
 def _draw_size(draws: Draws, low: int, high: int) -> int:
     """Small ones, any, and those around powers of two, where kernels go from one way to another."""
     kind = draws.randint(0, 2)
@@ -204,28 +268,39 @@ def _draw_size(draws: Draws, low: int, high: int) -> int:
     return min(max((1 << draws.randint(1, high.bit_length() - 1)) + draws.randint(-1, 1), low), high)
 
 
-def _fitting(sample: SampleInput, extents: dict[int, int], low: int) -> dict[int, int]:
+def _one_long(draws: Draws, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
+    """One extent near the largest, or anywhere, and the others small."""
+    drawn = {old: draws.randint(low, min(low + 1, high)) for old, (low, high) in bounds.items()}
+    if bounds:
+        long = draws.choice(list(bounds))
+        low, high = bounds[long]
+        drawn[long] = draws.randint(max(high - 200, low) if draws.randint(0, 1) else low, high)
+    return drawn
+
+
+def _fitting(
+    sample: SampleInput, extents: Mapping[int, int], bounds: Mapping[int, tuple[int, int]]
+) -> dict[int, int]:
     """The extents, the largest halved until no array has too many elements; halves keep parity."""
-    fitting = dict(extents)
+    fitting = {old: min(new, bounds[old][1]) for old, new in extents.items()}
     while True:
         shapes = [[fitting.get(int(n), int(n)) for n in a.shape] for a in arrays_of(sample)]
-        largest = max(fitting, key=lambda old: fitting[old], default=0)
-        if all(math.prod(shape) <= MAX_ELEMENTS for shape in shapes) or not largest:
+        if all(math.prod(shape) <= MAX_ELEMENTS for shape in shapes):
             return fitting
-        half = fitting[largest] // 2
-        if half < max(low, 2):
+        halves = {old: (new // 2 + (new // 2 + new) % 2) for old, new in fitting.items()}
+        able = [old for old in fitting if bounds[old][0] <= halves[old] < fitting[old]]
+        if not able:
             return fitting
-        fitting[largest] = half + (half + fitting[largest]) % 2
+        largest = max(able, key=lambda old: fitting[old])
+        fitting[largest] = halves[largest]
 
 
 def draw_variation(
     draws: Draws,
     samples: Sequence[SampleInput],
     layouts: Sequence[Layout],
-    bounds: tuple[int, int],
-    special: Mapping[int, tuple[float, ...]],
-    *,
-    multiple: int = 1,
+    bounds: Bounds,
+    special: Mapping[str, Mapping[int, tuple[float, ...]]],
 ) -> Variation:
     """One variation of one of the samples.
 
@@ -237,46 +312,51 @@ def draw_variation(
         Not empty, simple ones first.
     layouts : sequence of str
         Those that the operation claims.
-    bounds : tuple of int
-        The least and the largest extent.
+    bounds : Bounds
+        Of the extents.
     special : mapping
-        What `special_values` says of all samples.
-    multiple : int
-        New extents are multiples of it.
+        What `special_values` says, by the name of the sample.
     """
-    base = draws.choice(samples)
-    low, high = bounds
-    way = draws.randint(0, 3)
-    drawn = draw_extents(
-        extents_of(base),
-        lambda old: multiple * _draw_size(draws, low, max(high // multiple, low)),
-        ratios=way == 3,
-        parity=way > 0 and multiple == 1,
-    )
-    extents = {old: min(new, high) for old, new in _fitting(base, drawn, low).items()}
-    if multiple > 1:
-        extents = {old: max(new // multiple, 1) * multiple for old, new in extents.items()}
+    base = draws.choice([sample for sample in samples if bounds.take(sample)])
+    limits = bounds.of(base)
+    way = draws.randint(0, 4)
+    if way == 4:
+        drawn = _one_long(draws, limits)
+    else:
+        drawn = draw_extents(
+            limits, lambda old: _draw_size(draws, *limits[old]), ratios=way == 3, parity=way > 0
+        )
+    drawn = _fitting(base, drawn, limits)
+    last, multiple = bounds.last(base), bounds.multiple
+    drawn.update({old: max(new // multiple, 1) * multiple for old, new in drawn.items() if old in last})
     return Variation(
         base.name,
-        extents,
+        drawn,
         draws.randint(0, 2**16),
         draws.choice(VALUES),
-        _draw_special(draws, special, base),
+        _draw_special(draws, special.get(base.name, {})),
         draws.choice(layouts),
     )
 
 
 def _draw_special(
-    draws: Draws, special: Mapping[int, tuple[float, ...]], base: SampleInput
+    draws: Draws, special: Mapping[int, tuple[float, ...]]
 ) -> tuple[tuple[int, int, float], ...]:
-    positions = [p for p in special if p < len(base.args) and isinstance(base.args[p], np.ndarray)]
-    if not positions:
-        return ()
     found: list[tuple[int, int, float]] = []
-    for _ in range(max(draws.randint(-2, 3), 0)):
-        position = draws.choice(positions)
-        huge = any(at == position and _is_huge(value) for at, _, value in found)
-        pool = [v for v in special[position] if not (huge and _is_huge(v))]
+    for _ in range(max(draws.randint(-1, 3), 0) if special else 0):
+        position = draws.choice(list(special))
+        pool = [v for v in special[position] if _goes_with(v, [value for _, _, value in found])]
         if pool:
             found.append((position, draws.randint(0, MAX_ELEMENTS), draws.choice(pool)))
     return tuple(found)
+
+
+def _goes_with(value: float, others: Sequence[float]) -> bool:
+    """Whether an oracle can say what becomes of a value beside others: two huge ones may cancel to what no precision
+    tells, and whether a subnormal one is zero depends on the hardware, which shows where it meets an infinite one."""
+    large = [_is_huge(other) or np.isinf(other) for other in others]
+    if _is_subnormal(value):
+        return not any(large)
+    if _is_huge(value) or np.isinf(value):
+        return not any(_is_subnormal(other) or (_is_huge(other) and _is_huge(value)) for other in others)
+    return True

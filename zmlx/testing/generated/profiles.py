@@ -71,3 +71,10 @@ def chosen(option: str | None) -> str:
     if option:
         return loaded
     return named or (loaded if loaded != "default" else DEFAULT)
+
+
+def examples(profile: str) -> int:
+    """How many examples a profile that is known asks for."""
+    from hypothesis import settings
+
+    return int(settings.get_profile(profile).max_examples)

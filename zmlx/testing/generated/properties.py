@@ -18,7 +18,7 @@ from zmlx.testing.generated.case import Ops
 from zmlx.testing.generated.example import Refused, Unfit, Within, check_example, snippet
 from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.session import KEY
-from zmlx.testing.variations import Variation, draw_variation, special_values
+from zmlx.testing.variations import Bounds, Variation, draw_variation, special_values
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -53,7 +53,9 @@ class Setting:
     dtypes : tuple of str
         Those that it is for; empty for all.
     multiple : int
-        Extents are multiples of it.
+        Extents of last axes are multiples of it.
+    rows : tuple of int, optional
+        The least and the largest extent of other axes.
     row_only : bool
         Arrays are row-contiguous.
     """
@@ -63,6 +65,7 @@ class Setting:
     text: Within | None = None
     dtypes: tuple[str, ...] = ()
     multiple: int = 1
+    rows: tuple[int, int] | None = None
     row_only: bool = False
 
 
@@ -99,7 +102,7 @@ def examples_of(op: OpInfo, dtypes: Sequence[str], settings: Sequence[Setting]) 
     # Simple samples first, for those are what shrinking comes to.
     samples = sorted(op.sample_inputs(), key=lambda s: any(getattr(a, "size", 1) == 0 for a in s.args))
     by_name = {sample.name: sample for sample in samples}
-    special = special_values(samples)
+    special = {sample.name: special_values(sample) for sample in samples}
 
     @strategies.composite
     def drawn(draw: DrawFn) -> Drawn:
@@ -110,7 +113,8 @@ def examples_of(op: OpInfo, dtypes: Sequence[str], settings: Sequence[Setting]) 
             sample = draw(op.strategy(dtype)).cast(dtype)
             return Drawn(dtype, sample.laid_out(draws.choice(sample.layouts())), None, setting)
         layouts = ("row",) if setting.row_only else op.layouts
-        variation = draw_variation(draws, samples, layouts, op.extents, special, multiple=setting.multiple)
+        bounds = Bounds(op.extents, op.axis_extents, setting.multiple, setting.rows)
+        variation = draw_variation(draws, samples, layouts, bounds, special)
         return Drawn(dtype, variation.applied(by_name[variation.sample], dtype), variation, setting)
 
     return drawn()
@@ -123,6 +127,8 @@ def run_properties(
     module: Path,
     settings: Sequence[Setting] = (Setting(),),
     seen: Callable[[Drawn, list[LaunchRecord]], None] | None = None,
+    examples: int | None = None,
+    seed: int = 0,
 ) -> Counter[str]:
     """Draw examples of an operation and check each; the first that fails is shrunk, and fails with a program.
 
@@ -140,6 +146,10 @@ def run_properties(
         One is drawn for each example.
     seen : callable, optional
         Gets each example that passed, and what it launched.
+    examples : int, optional
+        How many, instead of the profile's number.
+    seed : int
+        Of the examples, where the profile wants the same ones in every run.
 
     Returns
     -------
@@ -152,15 +162,16 @@ def run_properties(
     from zmlx.launch import watch
 
     counts: Counter[str] = Counter()
+    chosen = hypothesis.settings.get_profile(profile)
 
     def failed(drawn: Drawn, text: str) -> BaseException:
         makes, within = drawn.made_by, drawn.setting.text
         program = snippet(op, drawn.sample, drawn.dtype, backend, module, made_by=makes, within=within)
         return pytest.fail.Exception(FAILURE.format(text=text, program=program), pytrace=False)
 
-    @hypothesis.seed(zlib.crc32(op.name.encode()))
     @hypothesis.settings(
-        hypothesis.settings.get_profile(profile),
+        chosen,
+        max_examples=chosen.max_examples if examples is None else examples,
         deadline=None,  # the first example of a variant waits for the compiler
         report_multiple_bugs=False,
         suppress_health_check=list(hypothesis.HealthCheck),
@@ -189,6 +200,8 @@ def run_properties(
             seen(drawn, launches)
 
     with contextlib.suppress(hypothesis.errors.Unsatisfiable):  # which is said below
+        if chosen.derandomize:  # else all operations would get the same numbers
+            example = hypothesis.seed(zlib.crc32(op.name.encode()) + seed)(example)
         example()
     if not counts["examples"] or counts["refused"] > 3 * counts["examples"]:
         pytest.fail(

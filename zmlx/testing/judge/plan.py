@@ -23,9 +23,9 @@ from zmlx.testing.tolerance import compare, dtype_name
 from zmlx.testing.variations import (
     MAX_ELEMENTS,
     REFUSALS,
+    Bounds,
     arrays_of,
     draw_extents,
-    extents_of,
     planted,
     resized,
     with_arrays,
@@ -132,12 +132,15 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
     full = [s for s in samples if all(a.size for a in arrays_of(s))] or samples
     # Samples of several rows show more than a single number.
     full = [s for s in full if any(a.size > 1 for a in arrays_of(s))] or full
-    low, high = op.extents
+    bounds = Bounds(op.extents, op.axis_extents)
     for attempt in range(ATTEMPTS):
         sample = rng.choice(full)
+        limits = bounds.of(sample)
         new = draw_extents(
-            extents_of(sample),
-            lambda old: min(max(rng.randint(2, 3 * min(old, 40) + 5), low), high),
+            limits,
+            lambda old, limits=limits: min(  # type: ignore[misc]
+                max(rng.randint(2, 3 * min(old, 40) + 5), limits[old][0]), limits[old][1]
+            ),
             ratios=attempt % 2 == 1,
             parity=True,
         )
@@ -154,11 +157,8 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     """A sample with the smallest extents that the operation takes."""
     full = [s for s in samples if all(a.size for a in arrays_of(s))] or samples
     sample = rng.choice(full)
-    least = op.extents[0]
-    for extents in (
-        dict.fromkeys(extents_of(sample), least),
-        {n: least + (least + n) % 2 for n in extents_of(sample)},
-    ):
+    least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
+    for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
         made = resized(sample, extents, rng.getrandbits(64))
         if _answers(op, made, dtype, "row") is not None:
             return made
