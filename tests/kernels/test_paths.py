@@ -15,14 +15,11 @@ import pytest
 from zmlx.testing.generated import profiles
 from zmlx.testing.generated.case import kernels_of
 from zmlx.testing.generated.example import Within
+from zmlx.testing.generated.properties import MISSING, Drawn, Setting, run_properties
 from zmlx.testing.op_db import op_db
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.row_paths import PATHS, paths_of, unreached
 from zmlx.testing.session import KEY
-
-pytest.importorskip("hypothesis")
-
-from zmlx.testing.generated.properties import Drawn, Setting, run_properties
 
 pytestmark = pytest.mark.usefixtures("mx_device")
 
@@ -107,7 +104,9 @@ def _reach(
 def profile(backend: str, request: pytest.FixtureRequest) -> str:
     if backend != "cpu":
         pytest.skip("a GPU has its own launch shapes: those of all back ends are tried on the CPU")
-    return profiles.chosen(request.config.getoption("--hypothesis-profile", None))
+    if not profiles.available():
+        pytest.skip(MISSING)
+    return profiles.chosen(request.config)
 
 
 @pytest.mark.parametrize("op", KERNELS, ids=str)

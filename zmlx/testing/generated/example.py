@@ -178,7 +178,9 @@ def _table(op: OpInfo, module: Path) -> tuple[list[str], list[str], list[str]]:
     """How a program gets the table, `ops`: imports of the standard library, of zmlx, and what then makes it."""
     project = find_project(module.parent)
     try:
-        known = any(entry.name == op.name and entry.op is op.op for entry in project.ops)
+        known = any(
+            (entry.name, entry.op, entry.oracle) == (op.name, op.op, op.oracle) for entry in project.ops
+        )
     except (ProjectError, ImportError):
         known = False  # the test module itself has a table
     if known:

@@ -9,6 +9,8 @@ import importlib.util
 import os
 from typing import Any
 
+import pytest
+
 VARIABLE = "ZMLX_HYPOTHESIS_PROFILE"
 DEFAULT = "dev"
 
@@ -45,17 +47,30 @@ def _is_known(name: str) -> bool:
     return True
 
 
-def chosen(option: str | None) -> str:
-    """The profile's name: of ``--hypothesis-profile``, the environment variable, what else was loaded, or "dev".
+def option(config: pytest.Config) -> str | None:
+    """What ``--hypothesis-profile`` gave, an option of Hypothesis' own plugin."""
+    given: str | None = config.getoption("--hypothesis-profile", None)
+    return given
 
-    Parameters
-    ----------
-    option : str, optional
-        What the command line gave; Hypothesis has loaded that profile.
+
+def configure(config: pytest.Config) -> None:
+    """Make the profiles known where somebody asks for one; importing Hypothesis takes a while.
 
     Raises
     ------
-    ValueError
+    pytest.UsageError
+        The environment variable names no profile.
+    """
+    if (option(config) or os.environ.get(VARIABLE)) and available():
+        chosen(config)
+
+
+def chosen(config: pytest.Config) -> str:
+    """The profile's name: of ``--hypothesis-profile``, the environment variable, what else was loaded, or "dev".
+
+    Raises
+    ------
+    pytest.UsageError
         The environment variable names no profile.
     """
     from hypothesis import settings
@@ -63,12 +78,12 @@ def chosen(option: str | None) -> str:
     register()
     named = os.environ.get(VARIABLE)
     if named and not _is_known(named):
-        raise ValueError(
+        raise pytest.UsageError(
             f"{VARIABLE}: expected {', '.join(PROFILES)}, or a profile that a conftest.py registers, got {named!r}."
         )
     # With --hypothesis-verbosity the loaded one has another name, and is made from what was asked for.
     loaded = str(settings.get_current_profile_name())
-    if option:
+    if option(config):
         return loaded
     return named or (loaded if loaded != "default" else DEFAULT)
 

@@ -154,7 +154,8 @@ def run_properties(
     Returns
     -------
     Counter
-        Of "examples" that were checked, those "refused" by the operation, and those left "undecided" by the tolerance.
+        Of "examples" that were checked, of those that are "ill-conditioned" (see `check_example`), and of those that
+        the operation "refused".
     """
     __tracebackhide__ = True
     import hypothesis
@@ -195,7 +196,7 @@ def run_properties(
         except pytest.fail.Exception as error:
             raise failed(drawn, str(error)) from None
         counts["examples"] += 1
-        counts["undecided"] += not decided
+        counts["ill-conditioned"] += not decided
         if seen is not None:
             seen(drawn, launches)
 
@@ -225,7 +226,7 @@ def tests(ops: Ops) -> Iterator[Callable[..., None]]:
             pytest.skip(MISSING)
         if not op.dtypes_on(backend):
             pytest.skip(f"{op.name} claims no dtype on {backend}")
-        profile = profiles.chosen(request.config.getoption("--hypothesis-profile", None))
+        profile = profiles.chosen(request.config)
         counts = run_properties(op, backend, profile, request.path)
         request.config.stash[KEY].ledger.record_examples(op.name, profile, counts)
 
