@@ -59,6 +59,7 @@ def test_bounds_are_kept() -> None:
     found = shapes(drawn(ROWS, every=(2, 50), axes={(0, -1): (5, 9)}), ROWS)
     assert {n for _, n in found} == {5, 6, 7, 8, 9}
     assert {n for n, _ in found} <= set(range(2, 51))
+    assert shapes(drawn(ROWS, every=(1, 1)), ROWS) == {(1, 1)}
     rows = shapes(drawn(ROWS, rows=(100, 110), multiple=16), ROWS)
     assert {n % 16 for _, n in rows} == {0}
     assert all(100 <= n <= 110 for n, _ in rows)

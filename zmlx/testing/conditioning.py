@@ -1,8 +1,8 @@
-"""How much an oracle's answer moves when its inputs move by half a unit in the last place.
+"""How much rounding moves an oracle's answer: that of its inputs, and that of its own steps.
 
-A kernel computes in a precision of its own. Where terms cancel, its rounding alone moves the result by more than the
-result is large, and no tolerance can be met, by anyone. What the oracle makes of inputs that are off by that precision
-tells such an element from a wrong one.
+A kernel computes in float32. Where terms cancel, its rounding alone moves the result by more than the result is large,
+and no tolerance can be met, by anyone. What the oracle itself makes of float32 inputs that are off by half a unit in
+the last place tells such an element from a wrong one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def working_precision(op: OpInfo, dtype: str) -> float:
 
 
 def movement(oracle: Callable[[SampleInput], Any], sample: SampleInput, precision: float) -> Float64Array:
-    """How far each element of the oracle's answer moves, at most, when every float input does.
+    """How far each element of the oracle's answer moves, at most, when every float input does and is float32, as what
+    NumPy computes from it then is too.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def movement(oracle: Callable[[SampleInput], Any], sample: SampleInput, precisio
 def _moved(sample: SampleInput, precision: float, seed: str) -> SampleInput:
     rng = SampleRng(seed)
     args = tuple(
-        a * (1.0 + precision * (2 * rng.integers(a.shape, 0, 2) - 1))
+        (a * (1.0 + precision * (2 * rng.integers(a.shape, 0, 2) - 1))).astype(np.float32)
         if isinstance(a, np.ndarray) and a.dtype.kind == "f"
         else a
         for a in sample.args

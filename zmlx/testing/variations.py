@@ -240,8 +240,8 @@ class Bounds:
         for (position, axis), (low, high) in self.axes.items():
             shape: tuple[int, ...] = np.shape(sample.args[position])
             if -len(shape) <= axis < len(shape) and shape[axis] in found:
-                before = found[shape[axis]]
-                found[shape[axis]] = max(low, before[0]), min(high, before[1])
+                high = min(high, found[shape[axis]][1])
+                found[shape[axis]] = min(max(low, found[shape[axis]][0]), high), high
         if self.rows is not None:
             found.update(dict.fromkeys(found.keys() - self.last(sample), self.rows))
         return found
@@ -265,7 +265,7 @@ def _draw_size(draws: Draws, low: int, high: int) -> int:
         return draws.randint(low, min(low + 8, high))
     if kind == 1:
         return draws.randint(low, min(low + 100, high))
-    return min(max((1 << draws.randint(1, high.bit_length() - 1)) + draws.randint(-1, 1), low), high)
+    return min(max((1 << draws.randint(0, high.bit_length() - 1)) + draws.randint(-1, 1), low), high)
 
 
 def _one_long(draws: Draws, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
