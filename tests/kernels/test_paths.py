@@ -45,7 +45,7 @@ def _override(*arguments: Any, dtypes: tuple[str, ...] = ("float32",), **more: A
     """A setting in which rows are launched as `override` says."""
     from zmlx.kernels import _rows
 
-    own = {name: more.pop(name) for name in ("multiple", "row_only", "rows") if name in more}
+    own = {name: more.pop(name) for name in ("columns", "rows", "multiple", "row_only") if name in more}
     text = ", ".join([*map(repr, arguments), *(f"{name}={value!r}" for name, value in more.items())])
     return Setting(
         text,
@@ -56,24 +56,25 @@ def _override(*arguments: Any, dtypes: tuple[str, ...] = ("float32",), **more: A
     )
 
 
-#: What threads share a row for: more rows only take longer.
-ROWS = (1, 40)
+#: Rows that threads share: more of them only take longer, and arrays of less than 8 values are of another type, with
+#: which each kernel would be translated anew. Other tests have them.
+SHARED = {"rows": (1, 40), "columns": (8, 4200)}
+PACKED = {**SHARED, "packed": True, "dtypes": (), "row_only": True}
 
 
 def _settings() -> tuple[Setting, ...]:
     """The CPU's own launch, then those of a GPU: dtypes and widths that other tests have compiled."""
-    packed = {"packed": True, "dtypes": (), "row_only": True, "rows": ROWS}
     return (
-        Setting("cpu"),
-        Setting("cpu, many rows", rows=(2049, 4200)),
-        _override(8, rows=ROWS),
-        _override(64, rows=ROWS),
-        _override(64, rows=ROWS, multiple=512),
+        Setting("cpu", dtypes=("float32",)),
+        Setting("cpu, many rows", dtypes=("float32",), rows=(2049, 4200)),
+        _override(8, **SHARED),
+        _override(64, **SHARED),
+        _override(64, **SHARED, multiple=512),
         # g++ takes all rows for aligned: 16 is a chunk of 16 bytes in both halves of a gated row.
-        _override(8, 2, **packed, multiple=16),
-        _override(8, 2, **packed, multiple=128),
-        _override(8, groups=2, rows=(257, 600)),
-        _override(64, groups=2, rows=ROWS),
+        _override(8, 2, **PACKED, multiple=16),
+        _override(8, 2, **PACKED, multiple=128),
+        _override(8, groups=2, rows=(257, 600), columns=(8, 20)),
+        _override(64, groups=2, **SHARED),
     )
 
 

@@ -26,7 +26,7 @@ ROWS = SampleInput("rows", (np.linspace(1, 2, 12).reshape(3, 4), np.ones(4), 7),
 SPECIAL = SampleInput("special", (np.array([[np.nan, 1.0, -0.0, 1e30], [np.inf, 2.0, 1e-40, -1e30]]),))
 
 
-def drawn(sample: SampleInput, count: int = 300, **bounds: object) -> list[Variation]:
+def drawn(sample: SampleInput, count: int = 150, **bounds: object) -> list[Variation]:
     rng = random.Random(1)
     limits = Bounds(**{"every": (1, 4200), **bounds})  # type: ignore[arg-type]
     special = {sample.name: special_values(sample)}
@@ -63,10 +63,12 @@ def test_bounds_are_kept() -> None:
     rows = shapes(drawn(ROWS, rows=(100, 110), multiple=16), ROWS)
     assert {n % 16 for _, n in rows} == {0}
     assert all(100 <= n <= 110 for n, _ in rows)
+    assert {n for _, n in shapes(drawn(ROWS, columns=(8, 10)), ROWS)} == {8, 9, 10}
 
 
 def test_samples_that_do_not_fit_the_bounds_are_left_out() -> None:
     assert not Bounds((1, 9), multiple=16).take(SampleInput("one", (np.ones((3, 1)),)))
+    assert not Bounds((1, 9), columns=(2, 9)).take(SampleInput("one", (np.ones((3, 1)),)))
     cube = SampleInput("cube", (np.ones((2, 3, 4)),))
     assert not Bounds((1, 9), rows=(20, 30)).take(cube)
     assert Bounds((1, 9), rows=(1, 30)).take(cube)

@@ -178,8 +178,8 @@ class Ledger:
 
 def _wrapped(parts: Iterable[str]) -> list[str]:
     text = ", ".join(part.replace(" ", "\0") for part in parts)  # lines end between two parts
-    lines = textwrap.wrap(text, 108, initial_indent="  ", subsequent_indent="  ", break_long_words=False)
-    return [line.replace("\0", " ") for line in lines]
+    lines = textwrap.wrap(text, 106, break_long_words=False, break_on_hyphens=False)
+    return ["  " + line.replace("\0", " ") for line in lines]
 
 
 def _counted(counts: Mapping[str, int]) -> str:

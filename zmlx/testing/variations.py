@@ -223,16 +223,19 @@ class Bounds:
         The least and the largest of all.
     axes : mapping
         By (argument, axis), more narrowly.
-    multiple : int
-        Those of last axes are multiples of it; with more than 1, samples with a last axis of 1 are left out.
+    columns : tuple of int, optional
+        Those of last axes; if the least is not 1, samples with a last axis of 1 are left out.
     rows : tuple of int, optional
-        The least and the largest of other axes; if the least is not 1, samples of more than two axes are left out.
+        Those of other axes; if the least is not 1, samples of more than two axes are left out.
+    multiple : int
+        Those of last axes are multiples of it.
     """
 
     every: tuple[int, int]
     axes: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    multiple: int = 1
+    columns: tuple[int, int] | None = None
     rows: tuple[int, int] | None = None
+    multiple: int = 1
 
     def of(self, sample: SampleInput) -> dict[int, tuple[int, int]]:
         """Bounds for what takes the place of each extent of a sample."""
@@ -242,8 +245,10 @@ class Bounds:
             if -len(shape) <= axis < len(shape) and shape[axis] in found:
                 high = min(high, found[shape[axis]][1])
                 found[shape[axis]] = min(max(low, found[shape[axis]][0]), high), high
-        if self.rows is not None:
-            found.update(dict.fromkeys(found.keys() - self.last(sample), self.rows))
+        last = self.last(sample)
+        for wanted, extents in ((self.columns, found.keys() & last), (self.rows, found.keys() - last)):
+            if wanted is not None:
+                found.update(dict.fromkeys(extents, wanted))
         return found
 
     def last(self, sample: SampleInput) -> set[int]:
@@ -253,9 +258,9 @@ class Bounds:
     def take(self, sample: SampleInput) -> bool:
         """Whether a sample can be varied within them."""
         shapes = [a.shape for a in arrays_of(sample)]
-        if self.multiple > 1 and any(shape[-1:] == (1,) for shape in shapes):
+        if max(self.multiple, (self.columns or (1,))[0]) > 1 and any(s[-1:] == (1,) for s in shapes):
             return False
-        return self.rows is None or self.rows[0] == 1 or all(len(shape) <= 2 for shape in shapes)
+        return self.rows is None or self.rows[0] == 1 or all(len(s) <= 2 for s in shapes)
 
 
 def _draw_size(draws: Draws, low: int, high: int) -> int:

@@ -78,9 +78,7 @@ zmlx_ops = (
 
 WRONG = {
     "long rows": ("wrong('columns > 20 ? value : value * value')", "float32", lambda x: x.shape[-1] == 21),
-    "one row": ("wrong('row > 2 && column > 3 ? 0 : value * value')", "float32", lambda x: x.size <= 24),
     "NaN": ("wrong('isnan(value) ? 0 : value * value')", "float32", lambda x: np.isnan(x).any()),
-    "infinity": ("wrong('isinf(value) ? 0 : value * value')", "float32", lambda x: np.isinf(x).any()),
     "a dtype": ("wrong('sizeof(T) == 2 ? value : value * value')", "float16", lambda x: x.size == 1),
     "strides": ("strided", "float32", lambda x: x.size <= 9),
 }
@@ -220,7 +218,7 @@ def test_an_operation_that_refuses_nearly_all_is_a_failure(
         match=r"^mine\.square: 0 examples were checked and \d+ refused: .* Bound the OpInfo's `extents`, or give it a "
         "`strategy` that draws SampleInputs",
     ):
-        search(replace(op, op=never), module, examples=10)
+        search(replace(op, op=never), module, examples=1)
 
 
 def test_arguments_that_do_not_fit_are_told_from_refused_ones(

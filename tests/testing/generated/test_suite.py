@@ -138,7 +138,7 @@ def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
 def test_everything_is_generated_for_a_table_of_ones_own(project: Callable[..., pytest.RunResult]) -> None:
     found = project("table()")
     found.assert_outcomes(passed=9 + 9 + 12 + 3 + 3 + 1 + 1 + 1 + 1)
-    assert "property-based examples (profile dev): 12" in found.stdout.str()
+    assert "property-based examples (profile dev): 8" in found.stdout.str()
     for name in EVERYTHING - {"test_vmap"}:
         assert f"::{name}[mine.square" in found.stdout.str()
     assert "test_vmap" not in found.stdout.str()

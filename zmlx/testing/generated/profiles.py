@@ -16,7 +16,7 @@ DEFAULT = "dev"
 
 #: What a profile sets. Those of dev are the same in every run, so that it fails only for what has changed.
 PROFILES: dict[str, dict[str, Any]] = {
-    "dev": {"max_examples": 12, "derandomize": True, "database": None},
+    "dev": {"max_examples": 8, "derandomize": True, "database": None},
     "ci": {"max_examples": 100, "derandomize": True, "database": None},
     "thorough": {"max_examples": 1000},
 }

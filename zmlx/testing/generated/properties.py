@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MISSING = "Hypothesis is not installed, which draws the examples: python -m pip install 'hypothesis>=6.130'"
 
+#: Examples in vain for each that could be checked, before no other is tried.
+TRIES = 20
+
 FAILURE = """\
 {text}
 
@@ -52,10 +55,8 @@ class Setting:
         The same, as Python text.
     dtypes : tuple of str
         Those that it is for; empty for all.
-    multiple : int
-        Extents of last axes are multiples of it.
-    rows : tuple of int, optional
-        The least and the largest extent of other axes.
+    columns, rows, multiple
+        Of the extents, as `Bounds` has them.
     row_only : bool
         Arrays are row-contiguous.
     """
@@ -64,8 +65,9 @@ class Setting:
     context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     text: Within | None = None
     dtypes: tuple[str, ...] = ()
-    multiple: int = 1
+    columns: tuple[int, int] | None = None
     rows: tuple[int, int] | None = None
+    multiple: int = 1
     row_only: bool = False
 
 
@@ -113,7 +115,7 @@ def examples_of(op: OpInfo, dtypes: Sequence[str], settings: Sequence[Setting]) 
             sample = draw(op.strategy(dtype)).cast(dtype)
             return Drawn(dtype, sample.laid_out(draws.choice(sample.layouts())), None, setting)
         layouts = ("row",) if setting.row_only else op.layouts
-        bounds = Bounds(op.extents, op.axis_extents, setting.multiple, setting.rows)
+        bounds = Bounds(op.extents, op.axis_extents, setting.columns, setting.rows, setting.multiple)
         variation = draw_variation(draws, samples, layouts, bounds, special)
         return Drawn(dtype, variation.applied(by_name[variation.sample], dtype), variation, setting)
 
@@ -163,6 +165,7 @@ def run_properties(
     from zmlx.launch import watch
 
     counts: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
     chosen = hypothesis.settings.get_profile(profile)
 
     def failed(drawn: Drawn, text: str) -> BaseException:
@@ -184,10 +187,11 @@ def run_properties(
         try:
             with drawn.setting.context(), watch() as launches:
                 decided = check_example(op, drawn.sample, drawn.dtype, backend)
-        except Unfit:
-            hypothesis.reject()
-        except Refused:
-            counts["refused"] += 1
+        except (Unfit, Refused) as error:
+            counts["refused"] += isinstance(error, Refused)
+            tried["in vain"] += 1
+            if tried["in vain"] > TRIES * (1 + counts["examples"]):
+                return  # Hypothesis would go on trying; what is missing is said below
             hypothesis.reject()
         except AssertionError as error:
             raise failed(drawn, str(error)) from None
