@@ -17,7 +17,7 @@ from zmlx.testing.generated.case import kernels_of
 from zmlx.testing.generated.example import Within
 from zmlx.testing.generated.properties import MISSING, Drawn, Setting, run_properties
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo
 from zmlx.testing.row_paths import PATHS, paths_of, unreached
 from zmlx.testing.session import KEY
 
@@ -59,7 +59,8 @@ def _override(*arguments: Any, dtypes: tuple[str, ...] = ("float32",), **more: A
 #: Rows that threads share: more of them only take longer, and arrays of less than 8 values are of another type, with
 #: which each kernel would be translated anew. Other tests have them.
 SHARED = {"rows": (1, 40), "columns": (8, 4200)}
-PACKED = {**SHARED, "packed": True, "dtypes": (), "row_only": True}
+# g++ takes all rows for aligned: as many values as threads hold are whole chunks in both halves of a gated row.
+PACKED = {**SHARED, "packed": True, "row_only": True, "multiple": 64}
 
 
 def _settings() -> tuple[Setting, ...]:
@@ -70,9 +71,7 @@ def _settings() -> tuple[Setting, ...]:
         _override(8, **SHARED),
         _override(64, **SHARED),
         _override(64, **SHARED, multiple=512),
-        # g++ takes all rows for aligned: 16 is a chunk of 16 bytes in both halves of a gated row.
-        _override(8, 2, **PACKED, multiple=16),
-        _override(8, 2, **PACKED, multiple=128),
+        *(_override(8, 2, **PACKED, dtypes=(dtype,)) for dtype in DEFAULT_DTYPES),
         _override(8, groups=2, rows=(257, 600), columns=(8, 20)),
         _override(64, groups=2, **SHARED),
     )

@@ -41,7 +41,7 @@ def rmsnorm(x: Any) -> Any:
         ((4, 512), {"width": 64}, {"wide team", "held whole, wide team"}, {"threads without a row"}),
         ((17, 4), {"width": 8}, {"threads without a row"}, {"rows beyond the grid"}),
         ((33, 4), {"width": 8, "groups": 2}, {"rows beyond the grid"}, {"wide team"}),
-        ((4, 64), {"width": 8, "packed": True}, {"packed", "held whole, packed"}, {"not packed"}),
+        ((4, 64), {"width": 8, "packed": True}, {"packed float32", "held whole, packed"}, {"not packed"}),
         ((4, 64), {}, {"one thread", "nothing held"}, {"held whole", "held in part"}),
     ],
 )
@@ -65,7 +65,7 @@ def test_blocks_and_columns() -> None:
         return mx.vjp(lambda x: rmsnorm(x), [x], [mx.ones_like(x)])
 
     blocks = taken(gradient, (2100, 5), backend="cuda", kernel="zmlx_rmsnorm_vjp")
-    assert {"block: several blocks", "block: packed", "block: one simdgroup"} <= blocks
+    assert {"block: several blocks", "block: packed float32", "block: one simdgroup"} <= blocks
     assert "block: several blocks" not in taken(gradient, (40, 5), backend="cuda", kernel="zmlx_rmsnorm_vjp")
     columns = taken(gradient, (40, 5), backend="cuda", kernel="zmlx_column_sum")
     assert columns == {"column: shared by threads", "column: packed"}
@@ -91,6 +91,6 @@ def test_a_kernel_of_another_kind_has_no_path() -> None:
 def test_what_no_launch_took_is_named() -> None:
     counts = Counter(f"span: {path}" for path in PATHS["span"])
     assert unreached(["span"], counts) == []
-    del counts["span: packed"]
-    assert unreached(["span"], counts) == ["span: packed"]
+    del counts["span: packed float16"]
+    assert unreached(["span"], counts) == ["span: packed float16"]
     assert "row: held whole, packed" in unreached(["row"], counts)

@@ -24,6 +24,8 @@ class RowLaunch:
     template : mapping of str to int
         Template arguments that are numbers: N values a chunk, K chunks held, W threads a row, S chunks in turn, BLOCK
         rows at a time, PACKED.
+    type : str
+        The template argument T, a type of Metal; empty if there is none.
     rows, length : int
         Of the kernel's first input.
     grid, threadgroup : tuple of int
@@ -31,6 +33,7 @@ class RowLaunch:
     """
 
     template: Mapping[str, int]
+    type: str
     rows: int
     length: int
     grid: Triple
@@ -74,8 +77,11 @@ class RowLaunch:
 
 Test = Callable[[RowLaunch], bool]
 
+# Each type is unpacked in a way of its own.
 _MOVES: dict[str, Test] = {
-    "packed": lambda at: at.packed,
+    "packed float32": lambda at: at.packed and at.type == "float",
+    "packed float16": lambda at: at.packed and at.type == "float16_t",
+    "packed bfloat16": lambda at: at.packed and at.type == "bfloat16_t",
     "not packed": lambda at: not at.packed,
     "ragged": lambda at: at.is_ragged,
     "whole chunks": lambda at: not at.is_ragged,
@@ -138,16 +144,18 @@ def paths_of(record: LaunchRecord, shape: tuple[int, ...]) -> tuple[str, ...]:
     shape : tuple of int
         Of the operation's first argument; with elements. A span kernel takes a row in two halves.
     """
-    template = {a.name: int(a.value) for a in record.signature.template if a.kind != "typename"}
+    given = record.signature.template
+    template = {a.name: int(a.value) for a in given if a.kind != "typename"}
+    type_ = next((a.value for a in given if a.name == "T"), "")
     kind = next((kind for name, kind in _KIND_BY.items() if name in template), None)
     if kind is None:
         return ()
     rows, length = 1, shape[-1]
     for extent in shape[:-1]:
         rows *= extent
-    launch = RowLaunch(
-        template, rows, length // 2 if kind == "span" else length, record.grid, record.threadgroup
-    )
+    if kind == "span":
+        length //= 2
+    launch = RowLaunch(template, type_, rows, length, record.grid, record.threadgroup)
     return tuple(f"{kind}: {path}" for path, takes in PATHS[kind].items() if takes(launch))
 
 
