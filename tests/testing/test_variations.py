@@ -75,9 +75,17 @@ def test_samples_that_do_not_fit_the_bounds_are_left_out() -> None:
 
 
 def test_new_extents_can_keep_ratio_and_parity() -> None:
-    sizes = iter([5, 6, 9])
-    assert draw_extents([2, 6, 7], lambda old: next(sizes), ratios=True, parity=True) == {2: 6, 6: 18, 7: 9}
-    assert draw_extents([2, 6], lambda old: old + 1, ratios=False, parity=False) == {2: 3, 6: 7}
+    sizes = iter([5, 9])
+    limits = dict.fromkeys((2, 6, 7), (1, 100))
+    assert draw_extents(limits, lambda old: next(sizes), ratios=True, parity=True) == {2: 6, 6: 18, 7: 9}
+    assert draw_extents(limits, lambda old: old + 1, ratios=False, parity=False) == {2: 3, 6: 7, 7: 8}
+
+
+def test_limits_come_before_ratio_and_parity() -> None:
+    narrow = {2: (4, 4), 6: (5, 8), 7: (9, 10)}
+    assert draw_extents(narrow, lambda old: 1, ratios=True, parity=True) == {2: 4, 6: 8, 7: 9}
+    assert draw_extents({7: (4, 6)}, lambda old: 6, ratios=False, parity=True) == {7: 5}
+    assert draw_extents({7: (6, 6)}, lambda old: 6, ratios=False, parity=True) == {7: 6}
 
 
 def test_values_are_those_of_the_sample() -> None:

@@ -190,26 +190,29 @@ def special_values(sample: SampleInput) -> dict[int, tuple[float, ...]]:
 
 
 def draw_extents(
-    extents: Iterable[int], size: Callable[[int], int], *, ratios: bool, parity: bool
+    limits: Mapping[int, tuple[int, int]], size: Callable[[int], int], *, ratios: bool, parity: bool
 ) -> dict[int, int]:
     """New extents for old ones.
 
     Parameters
     ----------
-    extents : iterable of int
-        The old ones, smallest first.
+    limits : mapping of int to tuple of int
+        The least and the largest for each old one, smallest old one first; see `Bounds.of`.
     size : callable
-        ``size(old)``: a new one.
+        ``size(old)``: a new one, which is brought within the limits.
     ratios : bool
         A multiple of a smaller extent stays the same multiple of it.
     parity : bool
-        An even extent stays even, and an odd one odd.
+        An even extent stays even, and an odd one odd, if the limits have room.
     """
     new: dict[int, int] = {}
-    for old in extents:
+    for old, (low, high) in limits.items():
         lower = next((n for n in new if old % n == 0), None) if ratios else None
-        wanted = size(old)
-        new[old] = new[lower] * (old // lower) if lower else wanted + (parity and (wanted + old) % 2)
+        wanted = new[lower] * (old // lower) if lower else size(old)
+        wanted = min(max(wanted, low), high)
+        if parity and lower is None and (wanted + old) % 2:
+            wanted += 1 if wanted < high else -1 if wanted > low else 0
+        new[old] = wanted
     return new
 
 
@@ -270,7 +273,7 @@ def _draw_size(draws: Draws, low: int, high: int) -> int:
         return draws.randint(low, min(low + 8, high))
     if kind == 1:
         return draws.randint(low, min(low + 100, high))
-    return min(max((1 << draws.randint(0, high.bit_length() - 1)) + draws.randint(-1, 1), low), high)
+    return (1 << draws.randint(0, high.bit_length() - 1)) + draws.randint(-1, 1)
 
 
 def _one_long(draws: Draws, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
@@ -287,7 +290,7 @@ def _fitting(
     sample: SampleInput, extents: Mapping[int, int], bounds: Mapping[int, tuple[int, int]]
 ) -> dict[int, int]:
     """The extents, the largest halved until no array has too many elements; halves keep parity."""
-    fitting = {old: min(new, bounds[old][1]) for old, new in extents.items()}
+    fitting = dict(extents)
     while True:
         shapes = [[fitting.get(int(n), int(n)) for n in a.shape] for a in arrays_of(sample)]
         if all(math.prod(shape) <= MAX_ELEMENTS for shape in shapes):

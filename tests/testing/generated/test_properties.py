@@ -206,19 +206,25 @@ def test_refused_examples_are_counted(project: Callable[..., tuple[OpInfo, Path]
     assert counts["examples"] == 30
 
 
-def test_an_operation_that_refuses_nearly_all_is_a_failure(
-    project: Callable[..., tuple[OpInfo, Path]],
+@pytest.mark.parametrize(("which", "refused"), [("op", r"refused \d\d+"), ("oracle", r"the oracle \d\d+")])
+def test_an_operation_that_takes_nearly_nothing_is_a_failure(
+    which: str, refused: str, project: Callable[..., tuple[OpInfo, Path]]
 ) -> None:
-    def never(x: Any) -> Any:
-        raise ValueError("no")
-
     op, module = project()
+    right = getattr(op, which)
+
+    def picky(x: Any) -> Any:
+        if x.shape[-1] != 5:
+            raise ValueError("five, please")
+        return right(x)
+
+    changes: dict[str, Any] = {which: picky}
     with pytest.raises(
         pytest.fail.Exception,
-        match=r"^mine\.square: 0 examples were checked and \d+ refused: .* Bound the OpInfo's `extents`, or give it a "
-        "`strategy` that draws SampleInputs",
+        match=rf"^mine\.square: \d+ examples were checked, the operation .*{refused}.* Bound the OpInfo's `extents`, "
+        "or give it a `strategy` that draws SampleInputs",
     ):
-        search(replace(op, op=never), module, examples=1)
+        search(replace(op, **changes), module, examples=10)
 
 
 def test_arguments_that_do_not_fit_are_told_from_refused_ones(
@@ -259,6 +265,10 @@ def test_a_strategy_takes_the_place_of_variations(project: Callable[..., tuple[O
     drawn = replace(op, op=watched, strategy=strategy)
     assert search(drawn, module, examples=30)["examples"] >= 15
     assert shapes == {(7, n) for n in range(1, 6)}
+    layouts: set[str] = set()
+    two = replace(op, strategy=strategy, layouts=("row", "strided"))
+    run_properties(two, "cpu", "dev", module, seen=lambda d, _: layouts.add(d.sample.layout))
+    assert layouts == {"row", "strided"}
     message, program = failing(replace(drawn, oracle=lambda x: x), module)
     assert "mine.square/float32/of_float32" in message
     assert "np.array([[3.0], [3.0]" in program

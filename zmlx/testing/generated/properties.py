@@ -111,10 +111,11 @@ def examples_of(op: OpInfo, dtypes: Sequence[str], settings: Sequence[Setting]) 
         draws = _Draws(draw)
         setting = draws.choice(settings)
         dtype = draws.choice([d for d in dtypes if not setting.dtypes or d in setting.dtypes])
+        layouts = ("row",) if setting.row_only else op.layouts
         if op.strategy is not None:
             sample = draw(op.strategy(dtype)).cast(dtype)
-            return Drawn(dtype, sample.laid_out(draws.choice(sample.layouts())), None, setting)
-        layouts = ("row",) if setting.row_only else op.layouts
+            able = [layout for layout in sample.layouts() if layout in layouts]
+            return Drawn(dtype, sample.laid_out(draws.choice(able)), None, setting)
         bounds = Bounds(op.extents, op.axis_extents, setting.columns, setting.rows, setting.multiple)
         variation = draw_variation(draws, samples, layouts, bounds, special)
         return Drawn(dtype, variation.applied(by_name[variation.sample], dtype), variation, setting)
@@ -165,7 +166,11 @@ def run_properties(
     from zmlx.launch import watch
 
     counts: Counter[str] = Counter()
-    tried: Counter[str] = Counter()
+    unfit = 0
+
+    def in_vain() -> bool:
+        return counts["refused"] + unfit > TRIES * (1 + counts["examples"])
+
     chosen = hypothesis.settings.get_profile(profile)
 
     def failed(drawn: Drawn, text: str) -> BaseException:
@@ -179,7 +184,7 @@ def run_properties(
         deadline=None,  # the first example of a variant waits for the compiler
         report_multiple_bugs=False,
         suppress_health_check=list(hypothesis.HealthCheck),
-        phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+        phases=[phase for phase in chosen.phases if phase is not hypothesis.Phase.explain],  # it takes long
     )
     @hypothesis.given(examples_of(op, op.dtypes_on(backend), settings))
     def example(drawn: Drawn) -> None:
@@ -188,9 +193,10 @@ def run_properties(
             with drawn.setting.context(), watch() as launches:
                 decided = check_example(op, drawn.sample, drawn.dtype, backend)
         except (Unfit, Refused) as error:
+            nonlocal unfit
+            unfit += isinstance(error, Unfit)
             counts["refused"] += isinstance(error, Refused)
-            tried["in vain"] += 1
-            if tried["in vain"] > TRIES * (1 + counts["examples"]):
+            if in_vain():
                 return  # Hypothesis would go on trying; what is missing is said below
             hypothesis.reject()
         except AssertionError as error:
@@ -208,11 +214,11 @@ def run_properties(
         if chosen.derandomize:  # else all operations would get the same numbers
             example = hypothesis.seed(zlib.crc32(op.name.encode()) + seed)(example)
         example()
-    if not counts["examples"] or counts["refused"] > 3 * counts["examples"]:
+    if not counts["examples"] or counts["refused"] > 3 * counts["examples"] or in_vain():
         pytest.fail(
-            f"{op.name}: {counts['examples']} examples were checked and {counts['refused']} refused: variations of "
-            "the samples are not what the operation takes. Bound the OpInfo's `extents`, or give it a `strategy` that "
-            "draws SampleInputs.",
+            f"{op.name}: {counts['examples']} examples were checked, the operation refused {counts['refused']} and the "
+            f"oracle {unfit}: variations of the samples are not what they take. Bound the OpInfo's `extents`, or give "
+            "it a `strategy` that draws SampleInputs.",
             pytrace=False,
         )
     return counts

@@ -135,12 +135,9 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
     bounds = Bounds(op.extents, op.axis_extents)
     for attempt in range(ATTEMPTS):
         sample = rng.choice(full)
-        limits = bounds.of(sample)
         new = draw_extents(
-            limits,
-            lambda old, limits=limits: min(  # type: ignore[misc]
-                max(rng.randint(2, 3 * min(old, 40) + 5), limits[old][0]), limits[old][1]
-            ),
+            bounds.of(sample),
+            lambda old: rng.randint(2, 3 * min(old, 40) + 5),
             ratios=attempt % 2 == 1,
             parity=True,
         )
