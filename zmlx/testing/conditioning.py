@@ -19,7 +19,7 @@ from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.sample_rng import SampleRng
 
 #: How often inputs are moved, each element up or down.
-ROUNDS = 4
+ROUNDS = 16
 #: A computation of several steps rounds several times.
 STEPS = 8.0
 
