@@ -1,5 +1,7 @@
 """OpInfo, samples, and the memory layouts that they come in."""
 
+import re
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -231,3 +233,16 @@ def test_error_inputs_are_built_when_they_are_used():
     built = []
     ErrorInput("bad", lambda: built.append(1) or (), ValueError, "message")
     assert not built
+
+
+@pytest.mark.parametrize(
+    "changes", [{"extents": (0, 5)}, {"extents": (6, 5)}, {"axis_extents": {(0, -1): (3, 2)}}]
+)
+def test_extents_are_a_least_and_a_largest(changes):
+    given = changes.get("extents") or changes["axis_extents"][0, -1]
+    message = (
+        "stock.exp: `extents` and `axis_extents` are the least and the largest extent, from 1 up; "
+        f"got {given}."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_op(**changes)

@@ -459,6 +459,13 @@ def test_reproduce_command_quotes_for_the_shell():
     assert command == "python -m pytest 'tests/test_ops.py::test_forward[swiglu float16]' --backend cuda -x"
 
 
+def test_reproduce_command_keeps_what_changes_the_tests(pytester):
+    profile = ["--hypothesis-profile", "thorough"]
+    config = pytester.parseconfig("-p", "zmlx.testing.plugin", *profile, "--golden-dir", ".")
+    assert reproduce.session_options(config) == ["--golden-dir", ".", *profile]
+    assert reproduce.session_options(pytester.parseconfig("-p", "zmlx.testing.plugin")) == []
+
+
 # Summary
 
 MEASURING = """

@@ -16,7 +16,7 @@ from zmlx.sessions import host
 from zmlx.sessions.environment import environment_kind, missing, python, without
 from zmlx.sessions.matrix import Matrix
 
-TEST_REQUIREMENTS = ("pytest>=9.0", "pytest-xdist>=3.8")
+TEST_REQUIREMENTS = ("pytest>=9.0", "pytest-xdist>=3.8", "hypothesis>=6.130")
 NVRTC_REQUIREMENT = "nvidia-cuda-nvrtc==13.*"
 
 

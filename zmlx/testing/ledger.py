@@ -6,7 +6,9 @@ Each xdist worker keeps one and sends it to the controller as plain lists; the c
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ _ORDER = "float64 float32 float16 bfloat16"
 
 ErrorKey = tuple[str, str, str]
 LaunchKey = tuple[str, str, str]
+ExampleKey = tuple[str, str, str]
 
 
 class Measured(Protocol):
@@ -46,6 +49,10 @@ class Ledger:
 
     errors: dict[ErrorKey, WorstError] = field(default_factory=dict)
     launches: Counter[LaunchKey] = field(default_factory=Counter)
+    #: Of property-based tests, by operation (or what else is counted), profile and what became of them.
+    examples: Counter[ExampleKey] = field(default_factory=Counter)
+    #: Paths through kernels that their launches took.
+    paths: Counter[str] = field(default_factory=Counter)
     golden: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
     #: Tests that this session left out, and those that might have registered values and were skipped: it cannot say
@@ -68,6 +75,16 @@ class Ledger:
         was_reset = any(after[key] < count for key, count in before.items())
         self.launches += after if was_reset else after - before
 
+    def record_examples(self, name: str, profile: str, counts: Mapping[str, int]) -> None:
+        """Add what became of the examples of a property-based test."""
+        for what, count in counts.items():
+            self.examples[name, profile, what] += count
+
+    def record_paths(self, paths: Mapping[str, int]) -> None:
+        """Add launches by the path that they took through their kernel."""
+        for path, count in paths.items():
+            self.paths[path] += count
+
     def record_golden(self, backend: str, name: str, case: dict[str, Any]) -> None:
         """Keep a registered value; two different ones of one name are a conflict."""
         known = self.golden.setdefault(backend, {}).setdefault(name, case)
@@ -81,6 +98,8 @@ class Ledger:
         wire = {
             "errors": [[*key, e.max_ulp, e.rms, e.case, e.count] for key, e in self.errors.items()],
             "launches": [[*key, count] for key, count in self.launches.items()],
+            "examples": [[*key, count] for key, count in self.examples.items()],
+            "paths": dict(self.paths),
             "golden": self.golden,
             "conflicts": self.conflicts,
             "deselected": self.deselected,
@@ -99,6 +118,9 @@ class Ledger:
             self._add_error((kernel, dtype, backend), WorstError(max_ulp, rms, case, count))
         for kernel, backend, path, count in wire["launches"]:
             self.launches[kernel, backend, path] += count
+        for name, profile, what, count in wire["examples"]:
+            self.examples[name, profile, what] += count
+        self.record_paths(wire["paths"])
         for backend, cases in wire["golden"].items():
             for name, case in cases.items():
                 self.record_golden(backend, name, case)
@@ -135,7 +157,34 @@ class Ledger:
                 for (backend, path), count in sorted(by_path.items())
             ]
             lines.append(f"kernel launches: {', '.join(parts)} ({kernels} kernels)")
+        return lines + self._example_lines()
+
+    def _example_lines(self) -> list[str]:
+        """How many examples were drawn: for each operation, and of which launches took which path."""
+        lines: list[str] = []
+        for profile in sorted({profile for _, profile, _ in self.examples}):
+            by_name: dict[str, dict[str, int]] = {}
+            for (name, of, what), count in sorted(self.examples.items()):
+                if of == profile:
+                    by_name.setdefault(name, {})[what] = count
+            total = sum(counts.get("examples", 0) for counts in by_name.values())
+            lines.append(f"property-based examples (profile {profile}): {total}")
+            lines += _wrapped(f"{name} {_counted(counts)}" for name, counts in by_name.items())
+        if self.paths:
+            lines.append("their launches, by the path through the kernel:")
+            lines += _wrapped(f"{path} {count}" for path, count in sorted(self.paths.items()))
         return lines
+
+
+def _wrapped(parts: Iterable[str]) -> list[str]:
+    text = ", ".join(part.replace(" ", "\0") for part in parts)  # lines end between two parts
+    lines = textwrap.wrap(text, 106, break_long_words=False, break_on_hyphens=False)
+    return ["  " + line.replace("\0", " ") for line in lines]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    others = [f"{count} {what}" for what, count in counts.items() if what != "examples" and count]
+    return f"{counts.get('examples', 0)}" + (f" ({', '.join(others)})" if others else "")
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -21,17 +21,16 @@ generated from them. An entry looks like this::
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zmlx.testing import mlx_oracle
 from zmlx.testing._formats import Float64Array, is_float, round_to
 from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
+from zmlx.testing.sample_rng import SampleRng, case_rng
 from zmlx.testing.tolerance import Tolerance, default_tolerance
 
 if TYPE_CHECKING:
@@ -52,44 +51,6 @@ __all__ = [
 ]
 
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
-
-
-class SampleRng:
-    """Random inputs that are the same on every platform and with every NumPy.
-
-    Only the raw stream of the bit generator is used, which NumPy promises to keep, and exact arithmetic on
-    it: ``Generator.standard_normal`` promises neither, and a different last bit would make every recorded
-    golden value stale.
-    """
-
-    def __init__(self, seed: str) -> None:
-        digest = hashlib.sha256(seed.encode()).digest()
-        self._bits = np.random.PCG64(int.from_bytes(digest[:16], "little"))
-
-    def _raw(self, count: int) -> NDArray[np.uint64]:
-        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
-
-    def uniform(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Float64Array:
-        """Uniform on [low, high)."""
-        unit = (self._raw(int(np.prod(shape))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return np.asarray(low + (high - low) * unit).reshape(shape)
-
-    def normal(self, shape: int | tuple[int, ...], scale: float = 1.0, loc: float = 0.0) -> Float64Array:
-        """Bell-shaped with standard deviation `scale`: the sum of eight uniforms, within 4.9 * scale."""
-        count = int(np.prod(shape))
-        pieces = self._raw(2 * count).view(np.uint16).reshape(count, 8).astype(np.float64)
-        centred = (pieces.sum(axis=1) + 4.0) * 2.0**-16 - 4.0
-        return np.asarray(loc + scale * 1.5**0.5 * centred).reshape(shape)
-
-    def integers(self, shape: int | tuple[int, ...], low: int, high: int) -> NDArray[np.int32]:
-        """Integers in [low, high), as int32."""
-        return np.floor(self.uniform(shape, low, high)).astype(np.int32)
-
-
-def case_rng(op_name: str) -> Callable[[str], SampleRng]:
-    """What an OpInfo's `samples` is called with: ``rng("small")`` is a fresh generator seeded by the names
-    of op and sample, so that a new sample does not change the values of the others."""
-    return lambda sample_name: SampleRng(f"{op_name}/{sample_name}")
 
 
 @dataclass(frozen=True)
@@ -250,6 +211,14 @@ class OpInfo:
         Calls that must fail, with their messages.
     layouts : tuple of str
         Memory layouts to test.
+    extents : tuple of int
+        The least and the largest extent that dimensions get where tests and the judge vary the samples.
+    axis_extents : mapping of (int, int) to tuple of int
+        The same more narrowly, for an axis of an argument: ``{(0, -1): (2, 4096)}``.
+    strategy : callable, optional
+        ``strategy(dtype)`` returns a Hypothesis strategy of SampleInput, from which property-based tests draw instead
+        of varying the samples: for arguments whose shapes, or values, belong together in a way that equal extents do
+        not show.
     deterministic : bool
         Whether two runs on one machine agree bit for bit.
     supports_vmap : bool
@@ -291,6 +260,9 @@ class OpInfo:
     golden_samples: tuple[str, ...] = ()
     error_inputs: tuple[ErrorInput, ...] = ()
     layouts: tuple[Layout, ...] = LAYOUTS
+    extents: tuple[int, int] = (1, 4200)
+    axis_extents: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    strategy: Callable[[str], Any] | None = None
     deterministic: bool = True
     supports_vmap: bool = True
     supports_compile: bool = True
@@ -309,6 +281,12 @@ class OpInfo:
                 f"{self.name}: `oracle_precision` must be 'float64' (NumPy) or 'float32' (MLX operations), "
                 f"got {self.oracle_precision!r}."
             )
+        for low, high in (self.extents, *self.axis_extents.values()):
+            if not 1 <= low <= high:
+                raise ValueError(
+                    f"{self.name}: `extents` and `axis_extents` are the least and the largest extent, from 1 up; "
+                    f"got {(low, high)}."
+                )
         derived = self.oracle_precision == "float32" and self.oracle_vjp is None
         if not derived and bool(self.differentiable) != (self.oracle_vjp is not None):
             raise ValueError(f"{self.name}: give `oracle_vjp` and `differentiable` together, or neither.")

@@ -41,7 +41,7 @@ from zmlx.testing.fixtures import (
     record_error,
 )
 from zmlx.testing.markers import MARKERS
-from zmlx.testing.reproduce import reproduce_command
+from zmlx.testing.reproduce import reproduce_command, session_options
 
 # pytest finds a plugin's fixtures among the attributes of its module.
 __all__ = [
@@ -138,7 +138,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         return (yield)
 
 
+# First, so that --hypothesis-profile finds the profiles.
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    from zmlx.testing.generated import profiles
+
+    profiles.configure(config)
     for name, text in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     state = _session.create(config)
@@ -262,11 +267,9 @@ class SessionHooks:
                 "no C++ compiler: see the head of this session; every other launch would fail too"
             )
         if report.failed and _uses_zmlx(item) and _MISSING not in item.stash:
-            name, golden_dir = self.state.backend.name, item.config.getoption("zmlx_golden_dir")
+            name = self.state.backend.name
             command = reproduce_command(
-                item.nodeid,
-                None if name == "none" else name,
-                ["--golden-dir", golden_dir] if golden_dir else (),
+                item.nodeid, None if name == "none" else name, session_options(item.config)
             )
             report.sections.append(("to reproduce", command))
         return report

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+import pytest
+
 
 def reproduce_command(nodeid: str, backend: str | None = None, extra: Sequence[str] = ()) -> str:
     """A shell command, to be run in the project's root, that runs one test as this session did.
@@ -23,3 +25,13 @@ def reproduce_command(nodeid: str, backend: str | None = None, extra: Sequence[s
     if backend is not None:
         words += ["--backend", backend]
     return shlex.join([*words, *extra])
+
+
+def session_options(config: pytest.Config) -> list[str]:
+    """The options of a session that change what its tests do, for `reproduce_command`."""
+    given: list[str] = []
+    for option in ("--golden-dir", "--hypothesis-profile"):
+        value = config.getoption(option, None)
+        if value:
+            given += [option, value]
+    return given

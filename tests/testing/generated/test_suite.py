@@ -106,7 +106,7 @@ EVERYTHING = {
         "test_joint_evaluation",
         "test_vmap",
     ),
-    *("test_compile", "test_errors", "test_other_dtypes_are_refused"),
+    *("test_compile", "test_errors", "test_other_dtypes_are_refused", "test_properties"),
 }
 
 
@@ -137,7 +137,8 @@ def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
 
 def test_everything_is_generated_for_a_table_of_ones_own(project: Callable[..., pytest.RunResult]) -> None:
     found = project("table()")
-    found.assert_outcomes(passed=9 + 9 + 12 + 3 + 3 + 1 + 1 + 1)
+    found.assert_outcomes(passed=9 + 9 + 12 + 3 + 3 + 1 + 1 + 1 + 1)
+    assert "property-based examples (profile dev): 8" in found.stdout.str()
     for name in EVERYTHING - {"test_vmap"}:
         assert f"::{name}[mine.square" in found.stdout.str()
     assert "test_vmap" not in found.stdout.str()
@@ -146,7 +147,7 @@ def test_everything_is_generated_for_a_table_of_ones_own(project: Callable[..., 
 def test_names_are_those_that_ops_db_has() -> None:
     namespace: dict[str, object] = {}
     opinfo_tests(op_db, namespace)
-    assert set(namespace) == {*EVERYTHING, "zmlx_claimed"}
+    assert set(namespace) == {*EVERYTHING, "zmlx_claimed", "zmlx_ops"}
 
 
 def test_a_second_call_is_refused() -> None:
@@ -249,7 +250,7 @@ def test_a_dtype_that_is_not_claimed_here_is_skipped_with_the_reason(
 def test_an_oracle_of_mlx_operations(project: Callable[..., pytest.RunResult]) -> None:
     """Its gradient is MLX's own, and a wrong one is noticed."""
     oracle = "oracle_vjp=None, oracle_precision='float32'"
-    project(f"table(oracle=mx.square, {oracle})").assert_outcomes(passed=39)
+    project(f"table(oracle=mx.square, {oracle})").assert_outcomes(passed=40)
     found = project(f"table(oracle=lambda x: x * mx.abs(x), {oracle})")
     assert "::test_gradient[mine.square-float32-small]" in found.stdout.str()
     assert found.parseoutcomes()["failed"] >= 6

@@ -81,3 +81,13 @@ def test_what_the_operation_itself_gets_wrong_is_not_asked(op: OpInfo) -> None:
     left = list(draw(replace(op, op=lambda x: x + 1), 1, "a", skipped))
     assert [case.name.partition(",")[0] for case in left] == ["no elements"]
     assert any(name.startswith("hidden shape 1, float16") for name in skipped)
+
+
+def test_hidden_shapes_keep_the_bounds_of_the_entry(op: OpInfo) -> None:
+    bounded = replace(op, extents=(3, 9), axis_extents={(0, -1): (5, 6)})
+    known = {s.args[0].shape for s in op.sample_inputs()}
+    hidden = shapes(drawn(bounded, "a", 6)) - known
+    assert hidden
+    for *rows, columns in hidden:
+        assert columns in (5, 6)
+        assert all(n == 1 or 3 <= n <= 9 for n in rows)

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from zmlx.testing.generated import claims, forward, gradients, invariance, transforms
+from zmlx.testing.generated import claims, forward, gradients, invariance, properties, transforms
 from zmlx.testing.generated.case import claimed_dtypes
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.project import find_project
 
-SUBJECTS = (forward, gradients, invariance, transforms, claims)
+SUBJECTS = (forward, gradients, invariance, transforms, claims, properties)
 
 
 def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | None = None) -> None:
@@ -25,8 +25,8 @@ def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | No
     >>> opinfo_tests(OPS)
 
     Functions ``test_forward``, ``test_gradient``, ``test_layouts``, ``test_runs_repeat``, ``test_joint_evaluation``,
-    ``test_vmap``, ``test_compile``, ``test_errors`` and ``test_other_dtypes_are_refused`` appear in it, as far as the
-    table has something for them. Tolerances of the project's ``[tool.zmlx]`` count.
+    ``test_vmap``, ``test_compile``, ``test_errors``, ``test_other_dtypes_are_refused`` and ``test_properties`` appear
+    in it, as far as the table has something for them. Tolerances of the project's ``[tool.zmlx]`` count.
 
     Parameters
     ----------
@@ -55,6 +55,7 @@ def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | No
             )
         module[test.__name__] = pytest.mark.usefixtures("mx_device")(test)
     module["zmlx_claimed"] = _claimed
+    module["zmlx_ops"] = table  # for programs that run an example of a property-based test again
 
 
 @pytest.fixture(autouse=True, name="zmlx_claimed")

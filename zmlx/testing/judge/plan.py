@@ -8,8 +8,8 @@ table's own operation does not get right is not asked.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,21 @@ from zmlx.testing.judge.arrays import Raw, raw_of_numpy
 from zmlx.testing.layouts import Layout, repeat_first
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 from zmlx.testing.tolerance import compare, dtype_name
+from zmlx.testing.variations import (
+    MAX_ELEMENTS,
+    REFUSALS,
+    Bounds,
+    arrays_of,
+    draw_extents,
+    planted,
+    resized,
+    with_arrays,
+)
 
-#: Elements that an array of a case may have: under the checker, each access costs.
-MAX_ELEMENTS = 6000
 #: How often extents are drawn anew before the sample's own are taken.
 ATTEMPTS = 12
 
 HIDDEN = "hidden shape"
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
         if is_float(dtype):
             yield _special_case(op, hidden[dtype][0], dtype, rng)
         yield _case(op, "edge shape", _edge(op, samples, dtype, rng), dtype, "row", rng)
-    empty = [s for s in samples if any(a.size == 0 for a in _arrays(s))]
+    empty = [s for s in samples if any(a.size == 0 for a in arrays_of(s))]
     for sample in empty[:1]:
         yield _case(op, "no elements", sample, rng.choice(dtypes), "row", rng)
     for layout in op.layouts:
@@ -113,58 +120,30 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
                 break
 
 
-def _arrays(sample: SampleInput) -> list[NDArray[Any]]:
-    return [a for a in sample.args if isinstance(a, np.ndarray)]
-
-
 def _samples(op: OpInfo, secret: str) -> list[SampleInput]:
     """The operation's samples with values of this run, without the large ones unless there are no others."""
     made = list(op.samples(lambda name: SampleRng(f"{secret}/{name}")))
-    small = [s for s in made if all(a.size <= MAX_ELEMENTS for a in _arrays(s))]
-    return small or sorted(made, key=lambda s: sum(a.size for a in _arrays(s)))[:1]
-
-
-def _with_arrays(sample: SampleInput, arrays: list[NDArray[Any]]) -> SampleInput:
-    left = iter(arrays)
-    return replace(sample, args=tuple(next(left) if isinstance(a, np.ndarray) else a for a in sample.args))
-
-
-def _drawn(array: NDArray[Any], shape: Shape, rng: random.Random) -> NDArray[Any]:
-    """Values like those of `array`, of another shape: any of them, and floats times something near 1."""
-    if 0 in shape or not array.size:
-        return np.zeros(shape, array.dtype)
-    numbers = np.random.default_rng(rng.getrandbits(64))
-    values = array.reshape(-1)[numbers.integers(0, array.size, shape)]
-    if array.dtype.kind == "f":
-        values = values * numbers.uniform(0.5, 1.5, shape)
-    return np.asarray(values)
-
-
-def _resized(sample: SampleInput, extents: Mapping[int, int], rng: random.Random) -> SampleInput:
-    return _with_arrays(
-        sample, [_drawn(a, tuple(extents.get(n, n) for n in a.shape), rng) for a in _arrays(sample)]
-    )
-
-
-def _extents(sample: SampleInput) -> list[int]:
-    return sorted({n for a in _arrays(sample) for n in a.shape if n > 1})
+    small = [s for s in made if all(a.size <= MAX_ELEMENTS for a in arrays_of(s))]
+    return small or sorted(made, key=lambda s: sum(a.size for a in arrays_of(s)))[:1]
 
 
 def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
     """A sample with extents of this run that the operation takes; in the end, one with its own."""
-    full = [s for s in samples if all(a.size for a in _arrays(s))] or samples
+    full = [s for s in samples if all(a.size for a in arrays_of(s))] or samples
     # Samples of several rows show more than a single number.
-    full = [s for s in full if any(a.size > 1 for a in _arrays(s))] or full
+    full = [s for s in full if any(a.size > 1 for a in arrays_of(s))] or full
+    bounds = Bounds(op.extents, op.axis_extents)
     for attempt in range(ATTEMPTS):
         sample = rng.choice(full)
-        new: dict[int, int] = {}
-        for extent in _extents(sample):
-            lower = next((n for n in new if extent % n == 0), None) if attempt % 2 else None
-            size = rng.randint(2, 3 * min(extent, 40) + 5)
-            new[extent] = new[lower] * (extent // lower) if lower else size + (size + extent) % 2
-        made = _resized(sample, new, rng)
+        new = draw_extents(
+            bounds.of(sample),
+            lambda old: rng.randint(2, 3 * min(old, 40) + 5),
+            ratios=attempt % 2 == 1,
+            parity=True,
+        )
+        made = resized(sample, new, rng.getrandbits(64))
         if (
-            all(a.size <= MAX_ELEMENTS for a in _arrays(made))
+            all(a.size <= MAX_ELEMENTS for a in arrays_of(made))
             and _answers(op, made, dtype, "row") is not None
         ):
             return made
@@ -173,16 +152,14 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
 
 def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
     """A sample with the smallest extents that the operation takes."""
-    full = [s for s in samples if all(a.size for a in _arrays(s))] or samples
+    full = [s for s in samples if all(a.size for a in arrays_of(s))] or samples
     sample = rng.choice(full)
-    for extents in (
-        dict.fromkeys(_extents(sample), 1),
-        {n: 2 if n % 2 == 0 else 1 for n in _extents(sample)},
-    ):
-        made = _resized(sample, extents, rng)
+    least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
+    for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
+        made = resized(sample, extents, rng.getrandbits(64))
         if _answers(op, made, dtype, "row") is not None:
             return made
-    return min(full, key=lambda s: sum(a.size for a in _arrays(s)))
+    return min(full, key=lambda s: sum(a.size for a in arrays_of(s)))
 
 
 def _special_values(dtype: str) -> dict[str, tuple[float, ...]]:
@@ -209,20 +186,17 @@ def _special_case(op: OpInfo, sample: SampleInput, dtype: str, rng: random.Rando
 
 def _special(sample: SampleInput, values: tuple[float, ...], rng: random.Random) -> SampleInput:
     """The sample with special values, each at one place of its first float array."""
-    arrays = [a.copy() for a in _arrays(sample)]
-    for array in arrays:
-        if array.dtype.kind == "f" and array.size:
-            flat = array.reshape(-1)
-            places = rng.sample(range(flat.size), min(flat.size, len(values)))
-            for place, value in zip(places, rng.sample(values, len(values)), strict=False):
-                flat[place] = value
-            break
-    return _with_arrays(sample, arrays)
+    for position, array in enumerate(sample.args):
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
+            places = rng.sample(range(array.size), min(array.size, len(values)))
+            drawn = rng.sample(values, len(values))
+            return planted(sample, [(position, *pair) for pair in zip(places, drawn, strict=False)])
+    return sample
 
 
 def _swapped(sample: SampleInput, rng: random.Random) -> SampleInput | None:
     """The sample with two different elements of its first float array in each other's place."""
-    arrays = [a.copy() for a in _arrays(sample)]
+    arrays = [a.copy() for a in arrays_of(sample)]
     for array in arrays:
         flat = array.reshape(-1)
         different = np.flatnonzero(flat != flat[:1])
@@ -230,7 +204,7 @@ def _swapped(sample: SampleInput, rng: random.Random) -> SampleInput | None:
             first = int(rng.choice(different.tolist()))
             second = int(rng.choice(np.flatnonzero(flat != flat[first]).tolist()))
             flat[[first, second]] = flat[[second, first]]
-            return _with_arrays(sample, arrays)
+            return with_arrays(sample, arrays)
     return None
 
 
@@ -243,7 +217,7 @@ def _answers(
         with np.errstate(all="ignore"):
             truths = op.expected(rounded)
             results = op.run(rounded, dtype, layout)
-    except (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError):
+    except REFUSALS:
         return None  # no arguments of this operation
     if len(truths) != len(results):
         return None
@@ -265,16 +239,16 @@ def _case(
     special: tuple[float, ...] = (),
     reuse: bool = False,
 ) -> tuple[str, Case | None]:
-    shapes = " ".join(str(list(a.shape)) for a in _arrays(sample))
+    shapes = " ".join(str(list(a.shape)) for a in arrays_of(sample))
     name = f"{name}, {dtype} {shapes}"
     asked: list[tuple[SampleInput, bool]] = []
     for _ in range(2):
-        made = _with_arrays(sample, [_drawn(a, a.shape, rng) for a in _arrays(sample)])
+        made = resized(sample, {}, rng.getrandbits(64))
         if special:
             made = _special(made, special, rng)
         if layout == "broadcast":
-            arrays = [repeat_first(a) if a.ndim > 1 and a.shape[0] > 1 else a for a in _arrays(made)]
-            made = _with_arrays(made, arrays)
+            arrays = [repeat_first(a) if a.ndim > 1 and a.shape[0] > 1 else a for a in arrays_of(made)]
+            made = with_arrays(made, arrays)
         asked.append((made.cast(dtype), False))
     near = _swapped(asked[-1][0], rng) if reuse else None
     if near is not None:

@@ -1,0 +1,121 @@
+"""Every way through the row kernels is right for drawn arguments, and every way is taken.
+
+On the CPU `override` makes launches take the shapes that they have on a GPU. Examples of an operation are drawn over
+all of them; a path that none has taken fails by its name.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from zmlx.testing.generated import profiles
+from zmlx.testing.generated.case import kernels_of
+from zmlx.testing.generated.example import Within
+from zmlx.testing.generated.properties import MISSING, Drawn, Setting, run_properties
+from zmlx.testing.op_db import op_db
+from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo
+from zmlx.testing.row_paths import PATHS, paths_of, unreached
+from zmlx.testing.session import KEY
+
+pytestmark = pytest.mark.usefixtures("mx_device")
+
+KERNELS = kernels_of(op_db)
+
+#: The kinds of kernel that an operation and its gradient launch.
+KINDS = {
+    "norms.layernorm": ("row", "block", "column"),
+    "norms.rmsnorm": ("row", "block", "column"),
+    "reductions.sum_lastdim": ("row",),
+    "softmax.softmax_lastdim": ("row",),
+    "transformer.geglu": ("span",),
+    "transformer.swiglu": ("span",),
+}
+
+#: Examples of a setting in a round of the profile dev; other profiles divide their own number among the settings.
+EXAMPLES = 5
+#: So many rounds of other examples have a path to be taken.
+ROUNDS = 8
+
+
+def _override(*arguments: Any, dtypes: tuple[str, ...] = ("float32",), **more: Any) -> Setting:
+    """A setting in which rows are launched as `override` says."""
+    from zmlx.kernels import _rows
+
+    own = {name: more.pop(name) for name in ("columns", "rows", "multiple", "row_only") if name in more}
+    text = ", ".join([*map(repr, arguments), *(f"{name}={value!r}" for name, value in more.items())])
+    return Setting(
+        text,
+        lambda: _rows.override(*arguments, **more),
+        Within("from zmlx.kernels import _rows", f"_rows.override({text})"),
+        dtypes=dtypes,
+        **own,
+    )
+
+
+#: Rows that threads share: more of them only take longer, and arrays of less than 8 values are of another type, with
+#: which each kernel would be translated anew. Other tests have them.
+SHARED = {"rows": (1, 40), "columns": (8, 4200)}
+# g++ takes all rows for aligned: as many values as threads hold are whole chunks in both halves of a gated row.
+PACKED = {**SHARED, "packed": True, "row_only": True, "multiple": 64}
+
+
+def _settings() -> tuple[Setting, ...]:
+    """The CPU's own launch, then those of a GPU: dtypes and widths that other tests have compiled."""
+    return (
+        Setting("cpu", dtypes=("float32",)),
+        Setting("cpu, many rows", dtypes=("float32",), rows=(2049, 4200)),
+        _override(8, **SHARED),
+        _override(64, **SHARED),
+        _override(64, **SHARED, multiple=512),
+        *(_override(8, 2, **PACKED, dtypes=(dtype,)) for dtype in DEFAULT_DTYPES),
+        _override(8, groups=2, rows=(257, 600), columns=(8, 20)),
+        _override(64, groups=2, **SHARED),
+    )
+
+
+def _reach(
+    op: OpInfo, profile: str, request: pytest.FixtureRequest, settings: tuple[Setting, ...]
+) -> Counter[str]:
+    """Check rounds of examples until all paths are taken, at most `ROUNDS`; the paths are counted and shown."""
+    reached: Counter[str] = Counter()
+
+    def seen(drawn: Drawn, launches: Any) -> None:
+        x = drawn.sample.args[0]
+        for record in launches if x.size else ():
+            reached.update(paths_of(record, x.shape))
+
+    ledger = request.config.stash[KEY].ledger
+    share = profiles.examples(profile) // len(settings)
+    examples = EXAMPLES if profile == profiles.DEFAULT else share
+    for seed, setting in itertools.product(range(ROUNDS), settings):
+        if not unreached(KINDS[op.name], reached) and seed > 0:
+            break
+        counts = run_properties(op, "cpu", profile, request.path, (setting,), seen, examples, seed)
+        ledger.record_examples(f"{op.name} (launch paths)", profile, counts)
+    ledger.record_paths(reached)
+    return reached
+
+
+@pytest.fixture
+def profile(backend: str, request: pytest.FixtureRequest) -> str:
+    if backend != "cpu":
+        pytest.skip("a GPU has its own launch shapes: those of all back ends are tried on the CPU")
+    if not profiles.available():
+        pytest.skip(MISSING)
+    return profiles.chosen(request.config)
+
+
+@pytest.mark.parametrize("op", KERNELS, ids=str)
+def test_every_path_is_reached_and_right(op: OpInfo, profile: str, request: pytest.FixtureRequest) -> None:
+    reached = _reach(op, profile, request, _settings())
+    assert unreached(KINDS[op.name], reached) == [], f"{op.name}: paths that no example took"
+    assert {path.partition(":")[0] for path in reached} == set(KINDS[op.name])
+
+
+def test_every_operation_says_which_kinds_of_kernel_it_has() -> None:
+    assert set(KINDS) == {op.name for op in KERNELS}
+    assert {kind for kinds in KINDS.values() for kind in kinds} == set(PATHS)
