@@ -117,6 +117,8 @@ class Measurement:
         What took turns with it.
     failure : str
         Why there is no timing, or "".
+    direction : str
+        "forward" or "backward" for a kernel of the table, "" for the engine.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Measurement:
     of_copy: float | None = None
     versus: tuple[Versus, ...] = ()
     failure: str = ""
+    direction: str = ""
 
     @property
     def rate(self) -> float | None:

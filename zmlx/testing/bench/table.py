@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from zmlx.testing.bench.contest import BACKWARD
 from zmlx.testing.bench.measurement import Measurement, Versus
 from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
@@ -15,7 +16,8 @@ from zmlx.testing.files import write_whole
 from zmlx.testing.report.model import NONE
 from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text
 
-SCHEMA = 1
+#: 2: `direction`, and `spread` in timings.
+SCHEMA = 2
 
 _HEADER = (
     "benchmark",
@@ -56,11 +58,12 @@ def _versus(versus: Versus | None) -> str:
 
 
 def _cells(line: Measurement) -> tuple[str, ...]:
+    name = f"{line.name} {BACKWARD}" if line.direction == BACKWARD else line.name
     if line.timing is None:
-        return (line.name, line.dtype or NONE, line.path or NONE, "FAIL", *(NONE,) * 5)
+        return (name, line.dtype or NONE, line.path or NONE, "FAIL", *(NONE,) * 5)
     rate = NONE if line.rate is None else f"{_three_digits(line.rate)} {line.unit}"
     return (
-        line.name,
+        name,
         line.dtype or NONE,
         line.path or NONE,
         duration(line.timing.median),
@@ -108,6 +111,7 @@ def _timing(timing: Timing) -> dict[str, Any]:
     return {
         "median_s": timing.median,
         "quartiles_s": [low, high],
+        "spread": timing.spread,
         "best_s": min(timing.seconds),
         "rounds": len(timing.seconds),
     }
@@ -117,6 +121,7 @@ def _json_line(line: Measurement) -> dict[str, Any]:
     return {
         "name": line.name,
         "dtype": line.dtype or None,
+        "direction": line.direction or None,
         "path": line.path or None,
         "timing": None if line.timing is None else _timing(line.timing),
         "rate": line.rate,
