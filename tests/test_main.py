@@ -11,7 +11,7 @@ import pytest
 
 import zmlx
 from zmlx import __main__ as command_line
-from zmlx import _compat, doctor, golden_commands, project_commands
+from zmlx import _compat, doctor, evidence_commands, golden_commands, project_commands
 from zmlx.__main__ import main
 from zmlx.golden_commands import README_BEGIN, README_END, clear_progress, show_progress, update_readme
 from zmlx.testing import verify
@@ -101,7 +101,8 @@ def test_the_examples_of_the_help_parse() -> None:
         command_line.VERIFY,
         golden_commands.GOLDEN,
         golden_commands.REPORT,
-        command_line.BENCH,
+        evidence_commands.BENCH,
+        evidence_commands.BENCH_CMP,
         command_line.CHECK,
         *(
             project_commands.INIT,

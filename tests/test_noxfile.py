@@ -182,6 +182,25 @@ def test_bench_writes_its_table_and_passes_what_follows_on(
     assert session.commands[-1][4:] == ["--backend", "cpu", *place]
 
 
+def test_bench_cmp_installs_nothing_and_shows_its_page(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    page = tmp_path / "summary"
+    page.write_text("", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    monkeypatch.setattr(noxfile, "BENCH_CMP_DIR", str(tmp_path / "cmp"))
+    (tmp_path / "cmp").mkdir()
+    (tmp_path / "cmp" / "comparison.md").write_text("# same\n", encoding="utf-8")
+    session = FakeSession("old.json", "new.json", "--require-backend", "--tolerance", "0.2")
+    noxfile.bench_cmp.func(session)
+    assert no_install == []
+    (command,) = session.commands
+    assert command[1:4] == ["-m", "zmlx", "bench-cmp"]
+    written = ["--markdown", f"{tmp_path / 'cmp'}/comparison.md"]
+    assert command[4:] == [*written, "old.json", "new.json", "--tolerance", "0.2"]
+    assert page.read_text(encoding="utf-8") == "# same\n"
+
+
 def probe(backend: str, **variables: str) -> str:
     """What the session's first command finds, here with other environment variables."""
     command = [sys.executable, "-c", environment.PROBE, backend]

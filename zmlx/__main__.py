@@ -1,5 +1,5 @@
-"""``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, golden record, golden compare, report, bench, cache,
-those on golden values (`zmlx.golden_commands`) and those for a project of one's own (`zmlx.project_commands`).
+"""``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, cache, those on golden values (`zmlx.golden_commands`),
+those that measure (`zmlx.evidence_commands`) and those for a project of one's own (`zmlx.project_commands`).
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
+from zmlx.evidence_commands import add_evidence
 from zmlx.golden_commands import (
     add_golden,
     add_report,
@@ -40,6 +41,7 @@ examples:
   python -m zmlx report --html report.html       how well the recorded back ends agree
   python -m zmlx cache prune                     remove compiled kernels that were not used for long
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
+  python -m zmlx bench-cmp OLD.json NEW.json     what became slower between two benchmarks
   python -m zmlx show swiglu --backend cuda      what the kernel is on a back end, as text
   python -m zmlx cuda-compile                    every kernel's CUDA text through NVRTC, without a GPU
   python -m zmlx init                            make this folder a project with kernels of its own
@@ -94,21 +96,6 @@ examples:
 Exit status 0: nothing found. 1: there are findings, or no libclang. 2: a file that cannot be read.
 """
 
-BENCH = """\
-Time every kernel of the catalogue, in every dtype, against MLX's own operation, mx.compile of the formula and a copy
-of as many bytes; then what is under the kernels: copying, barriers, launching, compiling (engine.*). What is compared
-takes turns, so ratios hold on a machine that is busy with other things too; absolute times do not.
-
-examples:
-  python -m zmlx bench                               all, on MLX's default device
-  python -m zmlx bench --quick                       small arrays, few rounds: does everything run?
-  python -m zmlx bench --backend cpu --kernel 'norms.*' --dtype bfloat16
-  python -m zmlx bench --kernel 'engine.*'           only what is under the kernels
-  python -m zmlx bench --output-dir build/bench      and write BACKEND.md and BACKEND.json there
-
-Exit status 0: all was measured, however slow. 1: something raised or computed wrong numbers. 2: nothing matches.
-"""
-
 CACHE = """\
 Compiled kernels are kept on the disk, in $ZMLX_CACHE_DIR or the user's cache folder, so that a second process does not
 compile them again. Removing them is always safe: what is needed is compiled anew.
@@ -151,27 +138,6 @@ def run_verify(options: argparse.Namespace) -> int:
     found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
     clear_progress()
     print(found.to_json() if options.json else found.text(terminal_width()))
-    return found.exit_code
-
-
-def run_bench(options: argparse.Namespace) -> int:
-    from zmlx.testing.bench.run import bench
-    from zmlx.testing.bench.table import render_terminal, to_json, write_files
-
-    found = bench(
-        options.backend,
-        options.kernel,
-        options.dtype,
-        small=options.quick,
-        ops=find_and_say(options).ops,
-        progress=show_progress,
-    )
-    clear_progress()
-    # Numbers that took minutes are shown before anything is written, which can fail.
-    print(to_json(found) if options.json else render_terminal(found), flush=True)
-    if options.output_dir is not None:
-        for path in write_files(found, options.output_dir):
-            print(f"wrote {path}", file=sys.stderr)
     return found.exit_code
 
 
@@ -320,18 +286,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_report(commands, add)
 
-    bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
-    backend_option(bench)
-    ops_option(bench)
-    bench.add_argument(
-        "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
-    )
-    bench.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
-    bench.add_argument("--quick", action="store_true", help="small arrays and few rounds, for a first look")
-    bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="write BACKEND.md and BACKEND.json there"
-    )
+    add_evidence(lambda name, brief, text, run: add(commands, name, brief, text, run))
     add_project_commands(lambda name, brief, text, run: add(commands, name, brief, text, run))
     return parser
 

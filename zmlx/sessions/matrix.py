@@ -23,6 +23,7 @@ from zmlx.sessions.environment import (
 
 REPORT_DIR = "build/report"
 BENCH_DIR = "build/bench"
+BENCH_CMP_DIR = "build/bench-cmp"
 
 
 @dataclass(frozen=True)
@@ -114,5 +115,14 @@ class Matrix:
         place = ["--output-dir", directory]
         try:
             python(session, "-m", "zmlx", "bench", "--backend", backend, *place, *arguments)
+        finally:
+            add_step_summary(self.root / directory)
+
+    def bench_cmp(self, session: nox.Session, directory: str = BENCH_CMP_DIR) -> None:
+        """Compare two benchmarks. Nothing is installed: it needs the Python that nox runs in, and zmlx's folder."""
+        page = f"{directory}/comparison.md"
+        arguments = without(session.posargs, "--require-backend")
+        try:
+            python(session, "-m", "zmlx", "bench-cmp", "--markdown", page, *arguments)
         finally:
             add_step_summary(self.root / directory)

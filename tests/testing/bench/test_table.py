@@ -7,8 +7,9 @@ import pytest
 from zmlx.testing.bench.measurement import PLANS, Measurement, Versus
 from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
-from zmlx.testing.bench.table import duration, render_markdown, render_terminal, to_json, write_files
+from zmlx.testing.bench.table import render_markdown, render_terminal, to_json, write_files
 from zmlx.testing.bench.timing import Timing
+from zmlx.testing.bench.units import duration
 
 pytestmark = pytest.mark.cpu
 

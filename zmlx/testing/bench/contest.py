@@ -58,7 +58,8 @@ def measure_kernel(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurem
         result = some_rows(call(*arguments), rows)
         _check(op, dtype, which, result, truth, op.out_dtype(dtype), op.tolerance(dtype), name)
     timed = _race(op.op, rivals, arguments, moved, backend, plan)
-    return Measurement(op.name, dtype, path, *timed, direction=FORWARD)
+    shapes = tuple(tuple(a.shape) for a in arguments)
+    return Measurement(op.name, dtype, path, direction=FORWARD, shapes=shapes, **timed)
 
 
 def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurement:
@@ -95,7 +96,8 @@ def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measur
         op, dtype, arguments, cotangent, {"ours": ours, **{r.name: r.call for r in rivals}}, name
     )
     timed = _race(ours, rivals, [*arguments, cotangent], moved, backend, plan)
-    return Measurement(op.name, dtype, path, *timed, direction=BACKWARD)
+    shapes = tuple(tuple(a.shape) for a in arguments)
+    return Measurement(op.name, dtype, path, direction=BACKWARD, shapes=shapes, **timed)
 
 
 def make_arguments(shapes: Iterable[tuple[int, ...]], dtype: str) -> list[Any]:
@@ -134,7 +136,7 @@ def _race(
     moved: int,
     backend: str,
     plan: Plan,
-) -> tuple[Any, int, str, float, tuple[Versus, ...]]:
+) -> dict[str, Any]:
     """Time all of them in turn: a measurement's timing, work, unit, share of the copy, and rivals."""
     batch, read = plan.batch(moved), sum(a.nbytes for a in arguments)
     inputs = [arguments, *([a + 0 for a in arguments] for _ in range(plan.copies(read) - 1))]
@@ -155,7 +157,15 @@ def _race(
         Versus(r.column, r.name, timings[r.name], timings[r.name].times_slower_than(own)) for r in rivals
     )
     copy = min((timings[which] for which in copies), key=lambda timing: timing.median)
-    return own, moved, "GB/s", copy.times_slower_than(own), versus
+    share = copy.relative_to(own)
+    return {
+        "timing": own,
+        "work": moved,
+        "unit": "GB/s",
+        "of_copy": share.median,
+        "of_copy_spread": share.spread,
+        "versus": versus,
+    }
 
 
 def _check_gradients(

@@ -26,12 +26,14 @@ class BenchError(ValueError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What `bench` measured, on which plan and where."""
+    """What `bench` measured, on which plan and where; `kernel` and `dtype` are what was selected."""
 
     backend: str
     environment: Mapping[str, str]
     plan: Plan
     measurements: tuple[Measurement, ...]
+    kernel: str = "*"
+    dtype: str | None = None
 
     @property
     def failures(self) -> tuple[Measurement, ...]:
@@ -167,4 +169,4 @@ def bench(
                 failure = f"{case.name}/{case.dtype}: {type(error).__name__}: {error}"
                 lines.append(Measurement(case.name, case.dtype, failure=failure, direction=case.direction))
             mx.clear_cache()  # what one case leaves behind is not the next one's memory
-    return Benchmark(name, environment, plan, tuple(lines))
+    return Benchmark(name, environment, plan, tuple(lines), kernel, dtype)

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from zmlx.testing.bench.contest import BACKWARD
+from zmlx.testing.bench.kept import SCHEMA
 from zmlx.testing.bench.measurement import Measurement, Versus
 from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
 from zmlx.testing.bench.timing import Timing
+from zmlx.testing.bench.units import duration, three_digits
 from zmlx.testing.files import write_whole
 from zmlx.testing.report.model import NONE
 from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text
-
-#: 2: `direction`, and `spread` in timings.
-SCHEMA = 2
 
 _HEADER = (
     "benchmark",
@@ -36,32 +35,19 @@ LEGEND = (
     "move; a copy of as many, timed in turn, would be 100%. 2.0x: the rival takes twice as long as the kernel."
 )
 
-#: Seconds in a unit, the largest first.
-_TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
-
-
-def duration(seconds: float) -> str:
-    """Three digits and a unit: "1.23 ms"."""
-    unit, size = next((u for u in _TIME_UNITS if seconds >= u[1]), _TIME_UNITS[-1])
-    return f"{_three_digits(seconds / size)} {unit}"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
 
 def _versus(versus: Versus | None) -> str:
     if versus is None:
         return NONE
     name = versus.name.removeprefix(versus.column).strip()  # the column's title says it
-    return f"{_three_digits(versus.ratio)}x {name}".rstrip()
+    return f"{three_digits(versus.ratio)}x {name}".rstrip()
 
 
 def _cells(line: Measurement) -> tuple[str, ...]:
     name = f"{line.name} {BACKWARD}" if line.direction == BACKWARD else line.name
     if line.timing is None:
         return (name, line.dtype or NONE, line.path or NONE, "FAIL", *(NONE,) * 5)
-    rate = NONE if line.rate is None else f"{_three_digits(line.rate)} {line.unit}"
+    rate = NONE if line.rate is None else f"{three_digits(line.rate)} {line.unit}"
     return (
         name,
         line.dtype or NONE,
@@ -122,11 +108,13 @@ def _json_line(line: Measurement) -> dict[str, Any]:
         "name": line.name,
         "dtype": line.dtype or None,
         "direction": line.direction or None,
+        "shapes": [list(shape) for shape in line.shapes],
         "path": line.path or None,
         "timing": None if line.timing is None else _timing(line.timing),
         "rate": line.rate,
         "unit": line.unit or None,
         "of_copy": line.of_copy,
+        "of_copy_spread": line.of_copy_spread,
         "against": [
             {"column": v.column, "name": v.name, "ratio": v.ratio, "timing": _timing(v.timing)}
             for v in line.versus
@@ -143,6 +131,7 @@ def to_json(found: Benchmark) -> str:
         "backend": found.backend,
         "environment": dict(found.environment),
         "plan": asdict(found.plan),
+        "selected": {"kernel": found.kernel, "dtype": found.dtype},
         "measurements": [_json_line(line) for line in found.measurements],
     }
     return json.dumps(body, indent=2, allow_nan=False)
