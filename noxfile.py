@@ -157,6 +157,12 @@ def bench_cmp(session: nox.Session) -> None:
     MATRIX.bench_cmp(session, BENCH_CMP_DIR)
 
 
+@nox.session
+def leaks(session: nox.Session) -> None:
+    """Launch every kernel 10000 times: memory, files, threads and caches must stay flat; write build/evidence."""
+    MATRIX.leaks(session)
+
+
 @nox.session(name="report-browser", venv_backend=None if find_browser() else "none")
 def report_browser(session: nox.Session) -> None:
     """Open the report's page in headless Chromium: sorting, filtering, a phone's width; screenshots in build."""

@@ -103,6 +103,7 @@ def test_the_examples_of_the_help_parse() -> None:
         golden_commands.REPORT,
         evidence_commands.BENCH,
         evidence_commands.BENCH_CMP,
+        evidence_commands.LEAKS,
         command_line.CHECK,
         *(
             project_commands.INIT,

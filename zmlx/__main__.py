@@ -42,6 +42,7 @@ examples:
   python -m zmlx cache prune                     remove compiled kernels that were not used for long
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
   python -m zmlx bench-cmp OLD.json NEW.json     what became slower between two benchmarks
+  python -m zmlx leaks --kernel swiglu           does a process that launches it very often grow?
   python -m zmlx show swiglu --backend cuda      what the kernel is on a back end, as text
   python -m zmlx cuda-compile                    every kernel's CUDA text through NVRTC, without a GPU
   python -m zmlx init                            make this folder a project with kernels of its own

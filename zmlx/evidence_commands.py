@@ -1,4 +1,4 @@
-"""The commands that measure: ``python -m zmlx bench | bench-cmp``.
+"""The commands that measure: ``python -m zmlx bench | bench-cmp | leaks``.
 
 Each calls the module that does the work. `zmlx.__main__` puts them beside the others.
 """
@@ -45,6 +45,19 @@ examples:
 
 Exit status 0: nothing was lost. 1: something became slower, fails or is gone, or a file cannot be used. 2: the two
 cannot be compared: other machines or back ends (--any-machine), other sizes, no row in common.
+"""
+
+LEAKS = """\
+Launch every kernel very often, forward, backward, and forward with other shapes each time, and look at what the process
+holds before and after: memory of arrays, resident memory, open files, threads, Python's objects, compiled kernels. Each
+may grow by as much as the legend says, most of them by nothing; MLX's cache of free buffers must keep to its limit.
+
+examples:
+  python -m zmlx leaks                                10000 calls of each, on MLX's default device
+  python -m zmlx leaks --kernel 'norms.*' --launches 1000
+  python -m zmlx leaks --output-dir build/evidence    and write BACKEND-leaks.json there, which `report` shows
+
+Exit status 0: all is flat. 1: something grew, or raised. 2: nothing matches.
 """
 
 #: Where `nox -s bench` leaves its files.
@@ -121,6 +134,22 @@ def _run_bench_cmp(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
+def _run_leaks(options: argparse.Namespace) -> int:
+    from zmlx.testing.files import write_whole
+    from zmlx.testing.leaks.model import SUFFIX
+    from zmlx.testing.leaks.run import find_leaks
+
+    ops = find_and_say(options).ops
+    found = find_leaks(options.backend, options.kernel, options.launches, ops=ops, progress=show_progress)
+    clear_progress()
+    print(found.to_json() if options.json else found.text(), flush=True)
+    if options.output_dir is not None:
+        path = options.output_dir / f"{found.backend}{SUFFIX}"
+        write_whole(path, found.to_json() + "\n")
+        print(f"wrote {path}", file=sys.stderr)
+    return found.exit_code
+
+
 def add_evidence(add: Add) -> None:
     """Add the parsers of these commands."""
     bench = add("bench", "how fast the kernels are, against MLX and the memory", BENCH, _run_bench)
@@ -155,3 +184,15 @@ def add_evidence(add: Add) -> None:
     )
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
+
+    leaks = add("leaks", "launch kernels very often: does anything grow?", LEAKS, _run_leaks)
+    backend_option(leaks)
+    ops_option(leaks)
+    leaks.add_argument(
+        "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
+    )
+    leaks.add_argument(
+        "--launches", type=int, default=10_000, metavar="N", help="calls of each (default: 10000)"
+    )
+    leaks.add_argument("--json", action="store_true", help="print JSON")
+    leaks.add_argument("--output-dir", type=Path, metavar="DIR", help="write BACKEND-leaks.json there")

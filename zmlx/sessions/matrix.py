@@ -24,6 +24,7 @@ from zmlx.sessions.environment import (
 REPORT_DIR = "build/report"
 BENCH_DIR = "build/bench"
 BENCH_CMP_DIR = "build/bench-cmp"
+EVIDENCE_DIR = "build/evidence"
 
 
 @dataclass(frozen=True)
@@ -126,3 +127,11 @@ class Matrix:
             python(session, "-m", "zmlx", "bench-cmp", "--markdown", page, *arguments)
         finally:
             add_step_summary(self.root / directory)
+
+    def leaks(self, session: nox.Session) -> None:
+        """Launch kernels very often and write what the process held."""
+        backend, posargs = self.choose(session)
+        self.set_up(session, backend)
+        arguments = without(posargs, "--require-backend")
+        place = ["--output-dir", EVIDENCE_DIR]
+        python(session, "-m", "zmlx", "leaks", "--backend", backend, *place, *arguments)
