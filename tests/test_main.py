@@ -25,6 +25,7 @@ from zmlx.testing.op_db import op_db
 from zmlx.testing.project import find_project
 from zmlx.testing.report.model import build_report
 from zmlx.testing.report.text import render_markdown, render_terminal
+from zmlx.testing.verification import read_verification
 
 pytestmark = pytest.mark.cpu
 
@@ -223,25 +224,30 @@ def test_doctor(
 
 @pytest.mark.parametrize("json_wanted", [False, True])
 def test_verify_passes_its_selection_on(
-    json_wanted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    json_wanted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     asked: list[Any] = []
     row = verify.Row("f.g", "float16", 2, (0.5, 0.2), None, ())
     found = verify.Verification("cpu", {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}, (row,))
 
-    def fake(*selection: Any, ops: Any, progress: Any) -> verify.Verification:
-        asked.append(selection)
-        assert ops == op_db
+    def fake(*selection: Any, ops: Any, progress: Any, project: Any, **more: Any) -> verify.Verification:
+        asked.append((*selection, more))
+        assert ops == project.ops == op_db
         return found
 
     monkeypatch.setattr(verify, "verify", fake)
     wanted = ["verify", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16"]
     assert main([*wanted, "--json"] if json_wanted else wanted) == 0
-    assert asked == [("cpu", "g*", "float16")]
+    assert asked == [("cpu", "g*", "float16", {"runs": 3, "orders": False})]
     shown = capsys.readouterr()
     heading = find_project().heading()
     assert shown.out.strip() == (found.to_json() if json_wanted else f"{heading}\n{found.text()}")
     assert shown.err == (f"{heading}\n" if json_wanted else "")
+    place = tmp_path / "evidence"
+    assert main([*wanted, "--runs", "5", "--orders", "--output-dir", str(place)]) == 0
+    assert asked[1][-1] == {"runs": 5, "orders": True}
+    assert read_verification(place / "cpu-verify.json") == found
+    assert capsys.readouterr().err == f"wrote {place / 'cpu-verify.json'}\n"
 
 
 @pytest.mark.parametrize(("failure", "status"), [("", 0), ("f.g/float16: wrong", 1)], ids=["well", "failed"])

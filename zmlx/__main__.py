@@ -60,13 +60,17 @@ import.
 """
 
 VERIFY = """\
-Run every operation of zmlx, forward and gradient, and compare it with its float64 oracle.
+Run every operation of zmlx, forward and gradient, and compare it with its float64 oracle. Every sample runs several
+times, and the results must have the same bits unless the entry says deterministic=False. Operations that multiply
+matrices also run with TF32, where the back end has it.
 
 examples:
   python -m zmlx verify                              all, on MLX's default device
   python -m zmlx verify --backend cpu                on the CPU of a Mac or a CUDA machine
   python -m zmlx verify --kernel 'norms.*'           one family (quote the pattern)
   python -m zmlx verify --kernel swiglu --dtype float16 --json
+  python -m zmlx verify --orders                     and with the threads in other orders, by the checker
+  python -m zmlx verify --output-dir build/evidence  and write BACKEND-verify.json there, which `report` shows
 
 Exit status 0: everything is within its tolerance. 1: something is not. 2: nothing matches.
 """
@@ -133,12 +137,25 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
+    from zmlx.testing.files import write_whole
+    from zmlx.testing.verification import SUFFIX
     from zmlx.testing.verify import verify
 
-    ops = find_and_say(options).ops
-    found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
+    project = find_and_say(options)
+    found = verify(
+        *(options.backend, options.kernel, options.dtype),
+        ops=project.ops,
+        runs=options.runs,
+        orders=options.orders,
+        project=project,
+        progress=show_progress,
+    )
     clear_progress()
-    print(found.to_json() if options.json else found.text(terminal_width()))
+    print(found.to_json() if options.json else found.text(terminal_width()), flush=True)
+    if options.output_dir is not None:
+        path = options.output_dir / f"{found.backend}{SUFFIX}"
+        write_whole(path, found.to_json() + "\n")
+        print(f"wrote {path}", file=sys.stderr)
     return found.exit_code
 
 
@@ -225,7 +242,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
     )
     verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
+    verify.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="runs that must have the same bits (default: 3)"
+    )
+    verify.add_argument(
+        "--orders", action="store_true", help="also run with the threads in other orders, on the CPU"
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
+    verify.add_argument("--output-dir", type=Path, metavar="DIR", help="write BACKEND-verify.json there")
     ops_option(verify)
 
     check = add(commands, "check", "run a script with its kernels under the checker", CHECK, run_check)

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from zmlx.testing.op_db._shared import ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
+from zmlx.testing.op_db._shared import (
+    ITEMSIZE,
+    SPECIAL,
+    Float64Array,
+    as_on_a_gpu,
+    kernel,
+    quiet,
+    rejected_arrays,
+)
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 from zmlx.testing.rivals import Rivals
 
@@ -57,6 +65,7 @@ OPS = (
         name="softmax.softmax_lastdim",
         op=kernel("softmax", "softmax_lastdim"),
         kernels=("zmlx_softmax",),
+        gpu_shape=as_on_a_gpu,
         grad_kernels=("zmlx_softmax_vjp",),
         oracle=softmax,
         oracle_vjp=_softmax_vjp,

@@ -102,6 +102,7 @@ def _entry(
     samples: Callable[[Callable[[str], SampleRng]], Iterator[SampleInput]],
     golden: tuple[str, ...],
     tolerances: Mapping[str, Tolerance],
+    **more: Any,
 ) -> OpInfo:
     return OpInfo(
         name=f"stock.{name}",
@@ -112,6 +113,7 @@ def _entry(
         kernel=False,
         golden_samples=golden,
         tolerances=tolerances,
+        **more,
     )
 
 
@@ -181,7 +183,10 @@ def _matmul_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
 
 
 # Computed without TF32, which the suite switches off: with it CUDA multiplies float32 matrices to 10 bits.
-_MATMUL = _entry("matmul", _mlx("matmul"), np.matmul, _matmul_samples, ("small", "odd"), CANCELLING)
+_MATMUL = _entry(
+    *("matmul", _mlx("matmul"), np.matmul, _matmul_samples, ("small", "odd"), CANCELLING),
+    multiplies_matrices=True,
+)
 
 OPS = (
     *(function.entry() for function in _ELEMENTWISE),

@@ -12,6 +12,7 @@ from zmlx.testing.op_db._shared import (
     ITEMSIZE,
     SPECIAL,
     Float64Array,
+    as_on_a_gpu,
     kernel,
     ones,
     quiet,
@@ -150,6 +151,7 @@ def _entry(name: str, **fields: Any) -> OpInfo:
         op=kernel("transformer", name),
         kernels=(f"zmlx_{name}*",),  # geglu has a kernel for each form
         grad_kernels=(f"zmlx_{name}*_vjp",),
+        gpu_shape=as_on_a_gpu,
         differentiable=(0,),
         bytes_moved=_bytes_moved,
         **fields,
