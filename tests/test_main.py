@@ -21,8 +21,10 @@ from zmlx.testing.bench.measurement import PLANS, Measurement
 from zmlx.testing.golden import run as golden
 from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
 from zmlx.testing.golden.file import GoldenError, GoldenFile
+from zmlx.testing.leak_figures import Leaks
 from zmlx.testing.op_db import op_db
 from zmlx.testing.project import find_project
+from zmlx.testing.report.evidence import load_evidence
 from zmlx.testing.report.model import build_report
 from zmlx.testing.report.text import render_markdown, render_terminal
 from zmlx.testing.verification import read_verification
@@ -354,11 +356,16 @@ def test_report(
     monkeypatch.setattr(golden, "compare_recorded", lambda directory, ops, pending_until: comparison)
     readme = tmp_path / "README.md"
     readme.write_text(f"# zmlx\n\n{README_BEGIN}\nold\n{README_END}\n\nThe end.\n")
-    page, markdown = tmp_path / "a.html", tmp_path / "a.md"
+    page, markdown, evidence = tmp_path / "a.html", tmp_path / "a.md", tmp_path / "evidence"
+    evidence.mkdir()
+    (evidence / "cpu-leaks.json").write_text(Leaks("cpu", {"device": "a CPU"}, 7, 8, ()).to_json())
     arguments = ["report", "--html", str(page), "--markdown", str(markdown), "--update-readme", str(readme)]
+    arguments += ["--evidence-dir", str(evidence)]
     assert main(arguments) == status
     assert page.read_text().startswith("<!")
-    assert markdown.read_text() == render_markdown(build_report(comparison))
+    found = build_report(comparison, evidence=load_evidence(evidence))
+    assert markdown.read_text() == render_markdown(found)
+    assert "many launches on cpu" in markdown.read_text()
     text = readme.read_text()
     if status:
         assert "\nold\n" in text

@@ -136,13 +136,14 @@ def _run_bench_cmp(options: argparse.Namespace) -> int:
 
 def _run_leaks(options: argparse.Namespace) -> int:
     from zmlx.testing.files import write_whole
-    from zmlx.testing.leaks.model import SUFFIX
+    from zmlx.testing.leak_figures import SUFFIX
     from zmlx.testing.leaks.run import find_leaks
+    from zmlx.testing.leaks.text import render_terminal
 
     ops = find_and_say(options).ops
     found = find_leaks(options.backend, options.kernel, options.launches, ops=ops, progress=show_progress)
     clear_progress()
-    print(found.to_json() if options.json else found.text(), flush=True)
+    print(found.to_json() if options.json else render_terminal(found), flush=True)
     if options.output_dir is not None:
         path = options.output_dir / f"{found.backend}{SUFFIX}"
         write_whole(path, found.to_json() + "\n")

@@ -42,8 +42,9 @@ Exit status 0: done, or everything agrees. 1: something does not, or a file cann
 
 REPORT = """\
 Compare the recorded golden files with the oracle and with each other. Nothing is run on a GPU, so a laptop
-can show how Metal, CUDA and CPU agree. Without MLX the sources of the kernels are not looked at, and without NumPy the
-oracle is not either: errors are then as recorded, and the report says so.
+can show how Metal, CUDA and CPU agree. What `verify` and `leaks` have left in build/evidence is shown too. Without MLX
+the sources of the kernels are not looked at, and without NumPy the oracle is not either: errors are then as recorded,
+and the report says so.
 
 examples:
   python -m zmlx report                              print the tables
@@ -93,6 +94,15 @@ def golden_dir(options: argparse.Namespace) -> Path:
 
     given: Path | None = options.golden_dir
     return given if given is not None else find_project().golden_dir
+
+
+def _evidence_dir(options: argparse.Namespace) -> Path:
+    """``--evidence-dir``, else that of the project here."""
+    from zmlx.testing.evidence import EVIDENCE_DIR
+    from zmlx.testing.project import find_project
+
+    given: Path | None = options.evidence_dir
+    return given if given is not None else find_project().root / EVIDENCE_DIR
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -189,6 +199,7 @@ def _write(report: Report, *paths: Path | None) -> None:
 def _report(options: argparse.Namespace) -> int:
     from zmlx.testing.golden.against import against_lines, compare_with
     from zmlx.testing.golden.revisions import files_at, history
+    from zmlx.testing.report.evidence import load_evidence
     from zmlx.testing.report.model import build_report
     from zmlx.testing.report.text import render_readme, render_terminal
 
@@ -198,7 +209,13 @@ def _report(options: argparse.Namespace) -> int:
     points = history(directory, options.history) if options.history else ()
     comparison = _recorded(options)
     changes = compare_with(comparison.files, then) if then is not None else ()
-    report = build_report(comparison, history=points, changes=changes, revision=options.against or "")
+    report = build_report(
+        comparison,
+        history=points,
+        changes=changes,
+        revision=options.against or "",
+        evidence=load_evidence(_evidence_dir(options)),
+    )
     sys.stdout.write(render_terminal(report))
     if then is not None:
         print("\n".join(against_lines(changes, options.against)))
@@ -288,6 +305,12 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     ops_option(report)
     report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
+    report.add_argument(
+        "--evidence-dir",
+        type=Path,
+        metavar="DIR",
+        help="show what `verify` and `leaks` wrote there (default: build/evidence of the project here)",
+    )
     report.add_argument("--against", metavar="REV", help="compare with the golden files of a git revision")
     report.add_argument(
         "--history", type=int, metavar="N", help="show the last N git revisions of each file on the web page"

@@ -14,9 +14,9 @@ import pytest
 import zmlx
 from zmlx.launch.cache import CACHE_VARIABLE, cached, digest
 from zmlx.testing.evidence import EvidenceError
+from zmlx.testing.leak_figures import HELD, Leaks, Row, read_leaks
 from zmlx.testing.leaks import run as leaks_run
 from zmlx.testing.leaks.figures import READERS, take_figures
-from zmlx.testing.leaks.model import HELD, Leaks, Row, read_leaks
 from zmlx.testing.leaks.run import (
     LeaksError,
     NotLaunchedError,
@@ -25,6 +25,7 @@ from zmlx.testing.leaks.run import (
     measure_row,
     select,
 )
+from zmlx.testing.leaks.text import render_terminal
 from zmlx.testing.op_db import op_db
 from zmlx.testing.opinfo import OpInfo, SampleInput
 
@@ -245,7 +246,7 @@ def test_the_cache_of_free_buffers_has_a_bound():
 
 def test_the_table():
     failed = Row("f.h", "gradient", 1000, 0, {}, {}, failure="ValueError: no")
-    text = found_of(row(), row(rss=(10 << 20) + (3 << 20)), failed).text()
+    text = render_terminal(found_of(row(), row(rss=(10 << 20) + (3 << 20)), failed))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert lines[0] == "cpu: a CPU, MLX 1, 2026-01-02; 1000 calls a row"
     assert lines[3:6] == [
@@ -258,7 +259,7 @@ def test_the_table():
         "FAIL f.h gradient: ValueError: no",
         "FAIL: cpu: 2 operations, 2000 launches: not flat: f.g forward, f.h gradient".replace("2000", "4000"),
     ]
-    assert found_of(row()).text().endswith("\nPASS: cpu: 1 operations, 2000 launches: flat")
+    assert render_terminal(found_of(row())).endswith("\nPASS: cpu: 1 operations, 2000 launches: flat")
 
 
 def test_the_file(tmp_path):

@@ -38,7 +38,7 @@ def _threads() -> int:
     return len(os.listdir(tasks)) if tasks.exists() else threading.active_count()
 
 
-#: By name of `zmlx.testing.leaks.model.HELD`.
+#: By name of `zmlx.testing.leak_figures.HELD`.
 READERS: Mapping[str, Callable[[], int]] = {
     "active_memory": _active_memory,
     "rss": _rss,

@@ -15,8 +15,8 @@ from zmlx import _compat
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
+from zmlx.testing.leak_figures import Leaks, Row
 from zmlx.testing.leaks.figures import take_figures
-from zmlx.testing.leaks.model import Leaks, Row
 from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
 from zmlx.testing.selection import matches, resolve
 

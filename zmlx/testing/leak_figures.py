@@ -1,4 +1,7 @@
-"""What was held before and after, how much more is allowed, and the file and the text of it."""
+"""What a process held before and after many launches, how much more is allowed, and the file of it.
+
+Needs neither MLX nor NumPy. `zmlx.testing.leaks` measures it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from zmlx.testing.evidence import EvidenceError, Form, read_form
-from zmlx.testing.report.tables import aligned_lines, plain_table
 
 SCHEMA = 1
 SUFFIX = "-leaks.json"
@@ -21,10 +23,10 @@ FORM = Form(
     advice="`python -m zmlx leaks --output-dir DIR` writes one.",
 )
 
-_MIB = 1 << 20
+MIB = 1 << 20
 
 #: MLX may keep one buffer more than its cache's limit.
-_ONE_BUFFER = 32 * _MIB
+_ONE_BUFFER = 32 * MIB
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Held:
 
 #: What is looked at.
 HELD = (
-    Held("active_memory", "arrays MiB", _MIB, 0, 0, "memory of MLX's arrays"),
-    Held("rss", "RSS MiB", _MIB, 1, 4, "memory of the process that is resident"),
+    Held("active_memory", "arrays MiB", MIB, 0, 0, "memory of MLX's arrays"),
+    Held("rss", "RSS MiB", MIB, 1, 4, "memory of the process that is resident"),
     Held("file_handles", "files", 1, 0, 0, "open files"),
     Held("threads", "threads", 1, 0, 0, "threads of the process"),
     Held("blocks", "blocks", 1, 100, 40_000, "blocks of memory that Python's objects have"),
@@ -154,8 +156,8 @@ class Leaks:
     def cache_line(self) -> str:
         """What became of that cache."""
         return (
-            f"MLX's cache of free buffers: at most {self.most_cached / _MIB:.1f} MiB, with a limit of "
-            f"{self.cache_limit / _MIB:.0f}"
+            f"MLX's cache of free buffers: at most {self.most_cached / MIB:.1f} MiB, with a limit of "
+            f"{self.cache_limit / MIB:.0f}"
         )
 
     @property
@@ -171,24 +173,6 @@ class Leaks:
             return f"FAIL: {about}: {self.cache_line if self.rows else 'nothing was measured'}"
         return f"PASS: {about}: flat"
 
-    def text(self) -> str:
-        """The table, what each figure is, what is wrong, and the verdict last."""
-        about = self.environment
-        head = ("operation", "direction", "launches", *(held.title for held in HELD), "")
-        table = plain_table("", head, tuple(_cells(row) for row in self.rows))
-        meaning = "; ".join(f"{h.title}: {h.meaning}, at most +{h.allowed:g}" for h in HELD)
-        lines = [
-            f"{self.backend}: {about['device']}, MLX {about['mlx']}, {about['date']}; {self.launches} calls a row",
-            "",
-            *aligned_lines(table),
-            "",
-            f"What there was before and after. {meaning}. With new shapes, at most "
-            + ", ".join(f"+{h.varied:g} {h.title}" for h in HELD if h.varied != h.allowed)
-            + ".",
-            f"{self.cache_line}.",
-        ]
-        return "\n".join([*lines, *self.problems, self.verdict])
-
     def to_json(self) -> str:
         """For programs, and for `read_leaks`."""
         body = {
@@ -203,17 +187,10 @@ class Leaks:
         return json.dumps(body, indent=2, allow_nan=False)
 
 
-def figure(held: Held, before: int, after: int) -> str:
+def figure_text(held: Held, before: int, after: int) -> str:
     """Both numbers, or the one that they are."""
     one, other = (f"{n / held.unit:.1f}" if held.unit > 1 else str(n) for n in (before, after))
     return one if before == after else f"{one} → {other}"
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    if row.failure:
-        return (row.op, row.direction, str(row.launches), *("-" for _ in HELD), "FAIL")
-    figures = (figure(held, row.before[held.name], row.after[held.name]) for held in HELD)
-    return (row.op, row.direction, str(row.launches), *figures, "flat" if row.ok else "LEAK")
 
 
 def _problem_lines(row: Row) -> list[str]:
