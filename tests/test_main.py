@@ -337,6 +337,7 @@ def test_golden_compare_writes_the_report_either_way(
     monkeypatch.setattr(golden, "compare_live", fake)
     out = tmp_path / "build" / "report"
     arguments = ["golden", "compare", "--golden-dir", str(tmp_path), "--report-dir", str(out)]
+    arguments += ["--evidence-dir", str(tmp_path / "evidence")]
     assert main(arguments) == status
     assert asked == [(tmp_path, None)]
     shown = capsys.readouterr().out

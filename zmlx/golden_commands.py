@@ -171,6 +171,7 @@ def _live(options: argparse.Namespace) -> Comparison:
 
 def _compare(options: argparse.Namespace) -> int:
     from zmlx.testing.golden.explain import explain
+    from zmlx.testing.report.evidence import load_evidence
     from zmlx.testing.report.model import build_report
     from zmlx.testing.report.text import render_terminal
 
@@ -182,7 +183,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.explain is not None:
         print("\n".join(explain(comparison, options.explain)))
         return 0
-    report = build_report(comparison)
+    report = build_report(comparison, evidence=load_evidence(_evidence_dir(options)))
     sys.stdout.write(render_terminal(report))
     if options.report_dir is not None:
         _write(report, *(options.report_dir / name for name in ("report.html", "report.md")))
@@ -272,6 +273,16 @@ def golden_dir_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def evidence_dir_option(parser: argparse.ArgumentParser) -> None:
+    """--evidence-dir."""
+    parser.add_argument(
+        "--evidence-dir",
+        type=Path,
+        metavar="DIR",
+        help="show what `verify` and `leaks` wrote there (default: build/evidence of the project here)",
+    )
+
+
 def add_golden(commands: argparse._SubParsersAction[argparse.ArgumentParser], add: Add) -> None:
     """Add the parsers of ``golden``."""
     golden = add(commands, "golden", "record or compare golden values", GOLDEN, None)
@@ -285,6 +296,7 @@ def add_golden(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     record.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern; others stay"
     )
+    evidence_dir_option(compare)
     brief = "rewrite files of an older schema in today's; values stay"
     golden_dir_option(add(actions, "migrate", brief, GOLDEN, _migrate))
     compare.add_argument(
@@ -305,12 +317,7 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     ops_option(report)
     report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
-    report.add_argument(
-        "--evidence-dir",
-        type=Path,
-        metavar="DIR",
-        help="show what `verify` and `leaks` wrote there (default: build/evidence of the project here)",
-    )
+    evidence_dir_option(report)
     report.add_argument("--against", metavar="REV", help="compare with the golden files of a git revision")
     report.add_argument(
         "--history", type=int, metavar="N", help="show the last N git revisions of each file on the web page"
