@@ -147,8 +147,8 @@ def check(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the kernels against MLX's own operations and the memory's bandwidth; write build/bench."""
-    MATRIX.bench(session, BENCH_DIR)
+    """Time kernels against MLX's operations and the memory; write build/bench. `-- --peers`: on CUDA against others."""
+    MATRIX.bench(session, BENCH_DIR, group("peers"))
 
 
 @nox.session(name="bench-cmp", venv_backend="none")

@@ -108,11 +108,12 @@ class Matrix:
         if tests:
             self.pytest(session, backend, posargs, "-m", "golden", *place, parallel=False)
 
-    def bench(self, session: nox.Session, directory: str = BENCH_DIR) -> None:
-        """Time the kernels and write the tables."""
+    def bench(self, session: nox.Session, directory: str = BENCH_DIR, peers: Sequence[str] = ()) -> None:
+        """Time the kernels and write the tables; ``-- --peers`` installs `peers`, where there are any to time."""
         backend, posargs = self.choose(session)
-        self.set_up(session, backend)
-        arguments = without(posargs, "--require-backend")
+        wanted = peers if "--peers" in posargs and backend == "cuda" else ()
+        self.set_up(session, backend, *wanted)
+        arguments = without(posargs, "--require-backend", "--peers")
         place = ["--output-dir", directory]
         try:
             python(session, "-m", "zmlx", "bench", "--backend", backend, *place, *arguments)

@@ -1,12 +1,12 @@
 """Testing one kernel on several back ends.
 
 In: `OpInfo` entries (``op_db/``, or a project's own table), each a kernel with its oracle and samples. Out: a pytest
-plugin and ``generated/`` tests, ``golden/`` values and their comparison, ``report/`` pages, ``bench/`` tables. The
-modules beside the folders are what these share (project, opinfo, layouts, tolerance, selection, environment) and the
-plugin's own (plugin, session, markers, fixtures, ledger, checking, reproduce). Sees all other folders; none of them
-sees it.
+plugin and ``generated/`` tests, ``golden/`` values and their comparison, ``report/`` pages, ``bench/`` tables,
+``leaks/`` figures. The modules beside the folders are what these share (project, opinfo, layouts, tolerance, selection,
+environment, evidence) and the plugin's own (plugin, session, markers, fixtures, ledger, checking, reproduce). Sees all
+other folders; none of them sees it.
 
-For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `opinfo_tests`. Names are
+For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `Peer`, `opinfo_tests`. Names are
 imported when they are first used, so that loading the plugin costs no NumPy and no MLX.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zmlx.testing.opinfo import ErrorInput as ErrorInput
     from zmlx.testing.opinfo import OpInfo as OpInfo
     from zmlx.testing.opinfo import SampleInput as SampleInput
+    from zmlx.testing.rivals import Peer as Peer
     from zmlx.testing.rivals import Rivals as Rivals
     from zmlx.testing.tolerance import Tolerance as Tolerance
 
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "ErrorInput": "zmlx.testing.opinfo",
     "OpInfo": "zmlx.testing.opinfo",
+    "Peer": "zmlx.testing.rivals",
     "Rivals": "zmlx.testing.rivals",
     "SampleInput": "zmlx.testing.opinfo",
     "Tolerance": "zmlx.testing.tolerance",
     "opinfo_tests": "zmlx.testing.generated.suite",
 }
 
-__all__ = ["ErrorInput", "OpInfo", "Rivals", "SampleInput", "Tolerance", "opinfo_tests"]
+__all__ = ["ErrorInput", "OpInfo", "Peer", "Rivals", "SampleInput", "Tolerance", "opinfo_tests"]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,18 +21,17 @@ generated from them. An entry looks like this::
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from zmlx.testing import mlx_oracle
 from zmlx.testing._formats import Float64Array, is_float, round_to
 from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
+from zmlx.testing.sample_rng import SampleRng, case_rng
 from zmlx.testing.tolerance import Tolerance, default_tolerance
 
 if TYPE_CHECKING:
@@ -53,44 +52,6 @@ __all__ = [
 ]
 
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
-
-
-class SampleRng:
-    """Random inputs that are the same on every platform and with every NumPy.
-
-    Only the raw stream of the bit generator is used, which NumPy promises to keep, and exact arithmetic on
-    it: ``Generator.standard_normal`` promises neither, and a different last bit would make every recorded
-    golden value stale.
-    """
-
-    def __init__(self, seed: str) -> None:
-        digest = hashlib.sha256(seed.encode()).digest()
-        self._bits = np.random.PCG64(int.from_bytes(digest[:16], "little"))
-
-    def _raw(self, count: int) -> NDArray[np.uint64]:
-        return np.asarray(self._bits.random_raw(count), dtype=np.uint64)
-
-    def uniform(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Float64Array:
-        """Uniform on [low, high)."""
-        unit = (self._raw(int(np.prod(shape))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        return np.asarray(low + (high - low) * unit).reshape(shape)
-
-    def normal(self, shape: int | tuple[int, ...], scale: float = 1.0, loc: float = 0.0) -> Float64Array:
-        """Bell-shaped with standard deviation `scale`: the sum of eight uniforms, within 4.9 * scale."""
-        count = int(np.prod(shape))
-        pieces = self._raw(2 * count).view(np.uint16).reshape(count, 8).astype(np.float64)
-        centred = (pieces.sum(axis=1) + 4.0) * 2.0**-16 - 4.0
-        return np.asarray(loc + scale * 1.5**0.5 * centred).reshape(shape)
-
-    def integers(self, shape: int | tuple[int, ...], low: int, high: int) -> NDArray[np.int32]:
-        """Integers in [low, high), as int32."""
-        return np.floor(self.uniform(shape, low, high)).astype(np.int32)
-
-
-def case_rng(op_name: str) -> Callable[[str], SampleRng]:
-    """What an OpInfo's `samples` is called with: ``rng("small")`` is a fresh generator seeded by the names
-    of op and sample, so that a new sample does not change the values of the others."""
-    return lambda sample_name: SampleRng(f"{op_name}/{sample_name}")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from zmlx.testing.bench.measurement import (
     launched_path,
     mlx_stopwatch,
 )
+from zmlx.testing.bench.peers import BACKEND as PEERS_BACKEND
+from zmlx.testing.bench.peers import PEERS, Loaded, PeerRun, load_peers
 from zmlx.testing.bench.rivals import Rival, bench_sample, gradients_of, list_rivals
 from zmlx.testing.bench.timing import race
 from zmlx.testing.launches import not_launched
@@ -54,10 +56,12 @@ def measure_kernel(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurem
     path = launched_path(lambda: op.op(*arguments), backend, name)
     rows = arguments[0].shape[0]
     (truth,) = op.expected(SampleInput("bench", _picked(arguments, rows)))
-    for which, call in {"ours": op.op, **{rival.name: rival.call for rival in rivals}}.items():
-        result = some_rows(call(*arguments), rows)
+    peers = [PeerRun(peer, arguments) for peer in _peers(op, backend)]
+    calls = {which: call(*arguments) for which, call in _calls(op.op, rivals).items()}
+    results = {which: some_rows(result, rows) for which, result in calls.items()}
+    for which, result in {**results, **{peer.name: peer.result(_step(rows)) for peer in peers}}.items():
         _check(op, dtype, which, result, truth, op.out_dtype(dtype), op.tolerance(dtype), name)
-    timed = _race(op.op, rivals, arguments, moved, backend, plan)
+    timed = _race(op.op, rivals, peers, arguments, moved, backend, plan)
     shapes = tuple(tuple(a.shape) for a in arguments)
     return Measurement(op.name, dtype, path, direction=FORWARD, shapes=shapes, **timed)
 
@@ -92,12 +96,27 @@ def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measur
         )
     path = launched_path(lambda: ours(*arguments, cotangent), backend, name)
     moved = sum(a.nbytes for a in (*arguments, cotangent, *gradients))
-    _check_gradients(
-        op, dtype, arguments, cotangent, {"ours": ours, **{r.name: r.call for r in rivals}}, name
-    )
-    timed = _race(ours, rivals, [*arguments, cotangent], moved, backend, plan)
+    peers = [PeerRun(peer, arguments, op.differentiable, cotangent) for peer in _peers(op, backend)]
+    calls: dict[str, Callable[..., Any]] = {
+        which: (lambda alone, call=call: call(*arguments, alone))
+        for which, call in _calls(ours, rivals).items()
+    }
+    calls.update({peer.name: peer.gradients for peer in peers})
+    _check_gradients(op, dtype, arguments, cotangent, calls, name)
+    timed = _race(ours, rivals, peers, [*arguments, cotangent], moved, backend, plan)
     shapes = tuple(tuple(a.shape) for a in arguments)
     return Measurement(op.name, dtype, path, direction=BACKWARD, shapes=shapes, **timed)
+
+
+def _calls(ours: Callable[..., Any], rivals: Iterable[Rival]) -> dict[str, Callable[..., Any]]:
+    """By name, ours first."""
+    return {"ours": ours, **{rival.name: rival.call for rival in rivals}}
+
+
+def _peers(op: OpInfo, backend: str) -> list[Loaded]:
+    """Those that can be timed here; the table says which cannot."""
+    assert op.rivals is not None
+    return load_peers(op.rivals.peers)[0] if backend == PEERS_BACKEND else []
 
 
 def make_arguments(shapes: Iterable[tuple[int, ...]], dtype: str) -> list[Any]:
@@ -111,6 +130,8 @@ def make_arguments(shapes: Iterable[tuple[int, ...]], dtype: str) -> list[Any]:
 
 def some_rows(array: Any, rows: int) -> Any:
     """`CHECKED_ROWS` of the rows of an array, from all over it, as an array of its own."""
+    if isinstance(array, np.ndarray):
+        return array[:: _step(rows)]
     return _compat.import_mx().contiguous(array[:: _step(rows)])
 
 
@@ -132,6 +153,7 @@ def _in_turn(call: Callable[..., Any], inputs: list[list[Any]]) -> Callable[[], 
 def _race(
     ours: Callable[..., Any],
     rivals: Sequence[Rival],
+    peers: Sequence[PeerRun],
     arguments: list[Any],
     moved: int,
     backend: str,
@@ -141,10 +163,11 @@ def _race(
     batch, read = plan.batch(moved), sum(a.nbytes for a in arguments)
     inputs = [arguments, *([a + 0 for a in arguments] for _ in range(plan.copies(read) - 1))]
     _compat.import_mx().eval(inputs)
-    calls = {"ours": ours, **{rival.name: rival.call for rival in rivals}}
     stopwatches = {
-        which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy) for which, call in calls.items()
+        which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy)
+        for which, call in _calls(ours, rivals).items()
     }
+    stopwatches.update({peer.name: peer.stopwatch(plan.copies(read), batch) for peer in peers})
     half = math.ceil(moved / 2)  # a copy reads as many bytes as it writes
     with contextlib.ExitStack() as stack:
         copies = {
@@ -153,8 +176,10 @@ def _race(
         }
         timings = race({**stopwatches, **copies}, plan.rounds, plan.seconds)
     own = timings["ours"]
+    columns = {**{rival.name: rival.column for rival in rivals}, **{peer.name: PEERS for peer in peers}}
     versus = tuple(
-        Versus(r.column, r.name, timings[r.name], timings[r.name].times_slower_than(own)) for r in rivals
+        Versus(column, which, timings[which], timings[which].times_slower_than(own))
+        for which, column in columns.items()
     )
     copy = min((timings[which] for which in copies), key=lambda timing: timing.median)
     share = copy.relative_to(own)
@@ -185,7 +210,7 @@ def _check_gradients(
     picked = SampleInput("bench", _picked(arguments, rows))
     truths = op.expected_vjp(picked, as_float64(some_rows(cotangent, rows)))
     for which, call in calls.items():
-        gradients = call(*arguments, alone)
+        gradients = call(alone)
         for position, gradient, truth in zip(op.differentiable, gradients, truths, strict=True):
             result = some_rows(gradient, rows) if gradient.ndim > 1 else gradient
             what = f"{name} of argument {position}"

@@ -13,6 +13,7 @@ from zmlx import _compat
 from zmlx.testing.bench.contest import BACKWARD, FORWARD, measure_gradient, measure_kernel
 from zmlx.testing.bench.engine import ENGINE, EngineCase
 from zmlx.testing.bench.measurement import PLANS, Measurement, Plan, WrongResultError, quick
+from zmlx.testing.bench.peers import peer_notes
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
@@ -26,7 +27,8 @@ class BenchError(ValueError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What `bench` measured, on which plan and where; `kernel` and `dtype` are what was selected."""
+    """What `bench` measured, on which plan and where; `kernel` and `dtype` are what was selected,
+    `peers` has a line on each of those that could not be timed."""
 
     backend: str
     environment: Mapping[str, str]
@@ -34,6 +36,7 @@ class Benchmark:
     measurements: tuple[Measurement, ...]
     kernel: str = "*"
     dtype: str | None = None
+    peers: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Measurement, ...]:
@@ -169,4 +172,6 @@ def bench(
                 failure = f"{case.name}/{case.dtype}: {type(error).__name__}: {error}"
                 lines.append(Measurement(case.name, case.dtype, failure=failure, direction=case.direction))
             mx.clear_cache()  # what one case leaves behind is not the next one's memory
-    return Benchmark(name, environment, plan, tuple(lines), kernel, dtype)
+    measured = {case.name for case in cases}
+    peers = [peer for op in ops if op.name in measured and op.rivals for peer in op.rivals.peers]
+    return Benchmark(name, environment, plan, tuple(lines), kernel, dtype, peer_notes(peers, name))

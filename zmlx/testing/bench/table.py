@@ -10,13 +10,14 @@ from typing import Any
 from zmlx.testing.bench.contest import BACKWARD
 from zmlx.testing.bench.kept import SCHEMA
 from zmlx.testing.bench.measurement import Measurement, Versus
+from zmlx.testing.bench.peers import PEERS
 from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
 from zmlx.testing.bench.timing import Timing
 from zmlx.testing.bench.units import duration, three_digits
 from zmlx.testing.files import write_whole
 from zmlx.testing.report.model import NONE
-from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text
+from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text, plain_table
 
 _HEADER = (
     "benchmark",
@@ -62,7 +63,13 @@ def _cells(line: Measurement) -> tuple[str, ...]:
 
 
 def _table(found: Benchmark) -> Table:
-    return Table("", ("",) * len(_HEADER), _HEADER, tuple(_cells(line) for line in found.measurements))
+    header: tuple[str, ...] = _HEADER
+    rows = [_cells(line) for line in found.measurements]
+    best = [line.best(PEERS) for line in found.measurements]
+    if any(best):
+        header = (*header, "against peers")
+        rows = [(*cells, _versus(versus)) for cells, versus in zip(rows, best, strict=True)]
+    return plain_table("", header, tuple(rows))
 
 
 def heading(found: Benchmark) -> str:
@@ -77,7 +84,7 @@ def heading(found: Benchmark) -> str:
 
 def render_terminal(found: Benchmark) -> str:
     """The table as aligned text, then what failed."""
-    parts = [heading(found), "", *aligned_lines(_table(found)), "", LEGEND]
+    parts = [heading(found), "", *aligned_lines(_table(found)), "", LEGEND, *found.peers]
     parts += [f"FAIL {line.failure}" for line in found.failures]
     return "\n".join(parts) + "\n"
 
@@ -87,6 +94,7 @@ def render_markdown(found: Benchmark) -> str:
     table = _table(found)
     parts = ["## zmlx: benchmarks", "", markdown_text(heading(found)), ""]
     parts += [*markdown_lines([table.header, *table.rows]), "", LEGEND]
+    parts += [f"\n{markdown_text(note)}" for note in found.peers]
     if found.failures:
         parts += ["", "### Failures", "", *(f"- {markdown_text(line.failure)}" for line in found.failures)]
     return "\n".join(parts) + "\n"
@@ -131,6 +139,7 @@ def to_json(found: Benchmark) -> str:
         "backend": found.backend,
         "environment": dict(found.environment),
         "plan": asdict(found.plan),
+        "peers": list(found.peers),
         "selected": {"kernel": found.kernel, "dtype": found.dtype},
         "measurements": [_json_line(line) for line in found.measurements],
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import liger, torch_compiled
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -139,6 +140,11 @@ OPS = (
             formula=_rmsnorm_formula,
             own_name="mx.fast.rms_norm",
             own=lambda mx, x, weight: mx.fast.rms_norm(x, weight, 1e-6),
+            peers=(
+                torch_compiled(lambda torch, x, w: torch.nn.functional.rms_norm(x, w.shape, w, 1e-6)),
+                # No offset of the weights, the casts of Llama, and dy is left as it is.
+                liger("rms_norm", "LigerRMSNormFunction", 1e-6, 0.0, "llama", False),
+            ),
         ),
     ),
     OpInfo(
@@ -167,6 +173,10 @@ OPS = (
             formula=_layernorm_formula,
             own_name="mx.fast.layer_norm",
             own=lambda mx, x, gamma, beta: mx.fast.layer_norm(x, gamma, beta, 1e-5),
+            peers=(
+                torch_compiled(lambda torch, x, g, b: torch.nn.functional.layer_norm(x, g.shape, g, b, 1e-5)),
+                liger("layer_norm", "LigerLayerNormFunction", 1e-5),
+            ),
         ),
     ),
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import torch_compiled
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -77,6 +78,7 @@ OPS = (
             formula=lambda mx, x: mx.sum(x, axis=-1),
             own_name="mx.sum",
             own=lambda mx, x: mx.sum(x, axis=-1),
+            peers=(torch_compiled(lambda torch, x: torch.sum(x, -1)),),
         ),
     ),
 )

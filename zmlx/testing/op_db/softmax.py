@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import liger, torch_compiled
 from zmlx.testing.op_db._shared import (
     ITEMSIZE,
     SPECIAL,
@@ -81,6 +82,10 @@ OPS = (
             formula=_formula,
             own_name="mx.softmax",
             own=lambda mx, x: mx.softmax(x, axis=-1, precise=True),
+            peers=(
+                torch_compiled(lambda torch, x: torch.softmax(x, -1)),
+                liger("softmax", "LigerSoftmaxFunction"),
+            ),
         ),
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import liger, torch_compiled
 from zmlx.testing.op_db._shared import (
     ITEMSIZE,
     SPECIAL,
@@ -19,7 +20,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
-from zmlx.testing.rivals import Call, Rivals
+from zmlx.testing.rivals import Call, Peer, Rivals
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
@@ -135,14 +136,22 @@ def _flops(per_output: int) -> Callable[[SampleInput, str], int]:
     return lambda sample, dtype: int(sample.args[0].size) // 2 * per_output
 
 
-def _rivals(activation: Call) -> Rivals:
+def _rivals(activation: Call, torch_name: str, *peers: Peer) -> Rivals:
     """MLX has no operation for these: the formula stands for it."""
+
+    def torch_formula(torch: Any, x: Any) -> Any:
+        gate, value = x.chunk(2, -1)
+        return getattr(torch.nn.functional, torch_name)(gate) * value
 
     def formula(mx: Any, x: Any) -> Any:
         gate, value = mx.split(x, 2, axis=-1)
         return activation(mx, gate) * value
 
-    return Rivals(shapes=lambda rows, columns: ((rows, 2 * columns),), formula=formula)
+    return Rivals(
+        shapes=lambda rows, columns: ((rows, 2 * columns),),
+        formula=formula,
+        peers=(torch_compiled(torch_formula), *peers),
+    )
 
 
 def _entry(name: str, **fields: Any) -> OpInfo:
@@ -168,7 +177,9 @@ OPS = (
         golden_samples=("small", "single", "odd", "special"),
         error_inputs=(*rejected_arrays("swiglu"), *_odd("swiglu")),
         flops=_flops(5),
-        rivals=_rivals(lambda mx, a: a * mx.sigmoid(a)),
+        rivals=_rivals(
+            lambda mx, a: a * mx.sigmoid(a), "silu", liger("swiglu", "LigerFusedGateUpSiLUMulFunction")
+        ),
     ),
     _entry(
         "geglu",
@@ -190,6 +201,7 @@ OPS = (
             ),
         ),
         flops=_flops(27),
-        rivals=_rivals(lambda mx, a: 0.5 * a * (1 + mx.erf(a * math.sqrt(0.5)))),
+        # Liger has the form with tanh only.
+        rivals=_rivals(lambda mx, a: 0.5 * a * (1 + mx.erf(a * math.sqrt(0.5))), "gelu"),
     ),
 )
