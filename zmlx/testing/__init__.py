@@ -6,8 +6,8 @@ plugin and ``generated/`` tests, ``golden/`` values and their comparison, ``repo
 environment, evidence) and the plugin's own (plugin, session, markers, fixtures, ledger, checking, reproduce). Sees all
 other folders; none of them sees it.
 
-For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `Peer`, `opinfo_tests`. Names are
-imported when they are first used, so that loading the plugin costs no NumPy and no MLX.
+For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `Peer`, `opinfo_tests`. Names
+are imported when they are first used, so that loading the plugin costs no NumPy and no MLX.
 """
 
 from __future__ import annotations
