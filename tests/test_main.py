@@ -265,13 +265,24 @@ def test_bench_prints_and_writes_either_way(
     about = {"device": "a CPU", "mlx": "0.32.4", "date": "2026-01-02"}
     found = bench.Benchmark("cpu", about, PLANS["cpu"], (line,))
 
-    def fake(*selection: Any, small: bool, ops: Any, progress: Any) -> bench.Benchmark:
-        asked.append((*selection, small))
+    def fake(*selection: Any, small: bool, seconds: Any, ops: Any, progress: Any) -> bench.Benchmark:
+        asked.append((*selection, small, seconds))
         assert ops == op_db
         return found
 
     monkeypatch.setattr(bench, "bench", fake)
-    wanted = ["bench", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16", "--quick"]
+    wanted = [
+        "bench",
+        "--backend",
+        "cpu",
+        "--kernel",
+        "g*",
+        "--dtype",
+        "float16",
+        "--quick",
+        "--seconds",
+        "2",
+    ]
     assert main([*wanted, "--output-dir", str(tmp_path)]) == status
     shown = capsys.readouterr()
     assert shown.out.strip() == f"{find_project().heading()}\n{bench_table.render_terminal(found)}".strip()
@@ -279,7 +290,7 @@ def test_bench_prints_and_writes_either_way(
     assert json.loads((tmp_path / "cpu.json").read_text())["ok"] is (status == 0)
     assert main(["bench", "--json"]) == status
     assert json.loads(capsys.readouterr().out)["backend"] == "cpu"
-    assert asked == [("cpu", "g*", "float16", True), (None, "*", None, False)]
+    assert asked == [("cpu", "g*", "float16", True, 2.0), (None, "*", None, False, None)]
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def _run_bench(options: argparse.Namespace) -> int:
         options.kernel,
         options.dtype,
         small=options.quick,
+        seconds=options.seconds,
         ops=project.ops,
         progress=show_progress,
     )
@@ -161,6 +162,9 @@ def add_evidence(add: Add) -> None:
     )
     bench.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
     bench.add_argument("--quick", action="store_true", help="small arrays and few rounds, for a first look")
+    bench.add_argument(
+        "--seconds", type=float, metavar="S", help="for the rounds of each, at least (default: 0.5)"
+    )
     bench.add_argument("--json", action="store_true", help="print JSON")
     bench.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="write BACKEND.md and BACKEND.json there"

@@ -76,6 +76,18 @@ def test_the_tolerance_is_asked_for():
         compared(old, new, tolerance=-1.0)
 
 
+def test_more_rounds_leave_less_noise():
+    def noise(rounds):
+        return compared(row(1.0, 0.3, rounds=rounds), row(1.0, 0.1, rounds=rounds)).noise
+
+    assert noise(3) == noise(9) == pytest.approx(0.4)
+    assert noise(40) == pytest.approx(0.4 * 3.14 / 40**0.5)
+    assert noise(160) == pytest.approx(noise(40) / 2)
+    # The share of the copy's speed has a noise of its own.
+    found = compared(row(0.5, 0.3, 0.8, 0.02, rounds=100), row(1.0, 0.3, 0.4, 0.02, rounds=100))
+    assert (found.ratio, found.verdict) == (0.5, SLOWER)
+
+
 def test_few_rounds_have_a_noise_that_is_not_known():
     old, new = row(0.85, rounds=3), row(1.0)
     assert compared(old, new).verdict == UNCLEAR

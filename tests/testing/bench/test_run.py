@@ -282,6 +282,14 @@ def test_a_run_in_which_all_is_well_succeeds_and_leaves_the_device_alone():
     assert replace(found, measurements=()).exit_code == 1
 
 
+def test_more_seconds_are_more_rounds():
+    found = bench("cpu", dtype="float32", small=True, seconds=0.3, ops=[make()], engine=[])
+    assert found.plan == replace(quick(PLANS["cpu"]), seconds=0.3)
+    assert len(found.measurements[0].timing.seconds) > found.plan.rounds
+    with pytest.raises(BenchError, match=r"^--seconds: expected 0 or more, got -1\.$"):
+        bench("cpu", seconds=-1.0, ops=[make()])
+
+
 def test_unknown_and_missing_back_ends():
     with pytest.raises(ValueError, match="expected one of metal, cuda, cpu; got 'tpu'"):
         bench("tpu", ops=[make()])

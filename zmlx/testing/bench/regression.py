@@ -58,7 +58,7 @@ class Compared:
     ratio : float or None
         The new speed by the old: below 1 it became slower. See `compare_runs`.
     noise : float
-        The spreads of both runs together, as a part of the speed.
+        How far off the medians of both runs may be together, as a part of the speed.
     verdict : str
         One of `VERDICTS`.
     """
@@ -212,7 +212,7 @@ def _ratio(old: KeptRow, new: KeptRow, one_machine: bool) -> tuple[float, float]
 
     def noise(one: float, other: float) -> float:
         few = NOISE_OF_FEW if min(old.rounds, new.rounds) < FEW_ROUNDS else 0.0
-        return max(one + other, few)
+        return max(one * _of_median(old.rounds) + other * _of_median(new.rounds), few)
 
     by_time = old.seconds / new.seconds, noise(old.spread, new.spread)
     if old.of_copy is None or new.of_copy is None:
@@ -223,6 +223,12 @@ def _ratio(old: KeptRow, new: KeptRow, one_machine: bool) -> tuple[float, float]
     if (by_time[0] < 1) != (by_share[0] < 1):
         return 1.0, max(by_time[1], by_share[1])
     return min(by_time, by_share, key=lambda pair: abs(math.log(pair[0])))
+
+
+def _of_median(rounds: int) -> float:
+    """What part of the spread of single rounds the median of so many has, at a level of 95 % (McGill, Tukey and Larsen
+    1978, Variations of Box Plots: 1.57 times the distance of the quartiles, by the root of their number)."""
+    return min(1.0, 2 * 1.57 / math.sqrt(rounds))
 
 
 def _verdict(key: Key, ratio: float, noise: float, tolerance: float) -> str:

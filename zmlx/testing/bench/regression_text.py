@@ -21,8 +21,8 @@ def legend(found: Regression) -> str:
     """What the columns mean."""
     return (
         "Median time of a launch, and its speed as a share of a copy's that was timed in turn with it. Ratio: the new "
-        "speed by the old, by times and by shares, the one that is nearer to 1.00x; below it is slower. Noise: half "
-        "the distances between the quartiles of both runs. A ratio below "
+        "speed by the old, by times and by shares, the one that is nearer to 1.00x; below it is slower. Noise: how "
+        "far off the medians of both runs may be, by the quartiles and the number of their rounds. A ratio below "
         f"{1 - found.tolerance:.2f}x less the noise fails."
     )
 

@@ -7,7 +7,7 @@ fails for being slow, only for raising or for computing something else than it s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zmlx import _compat
 from zmlx.testing.bench.contest import BACKWARD, FORWARD, measure_gradient, measure_kernel
@@ -121,6 +121,7 @@ def bench(
     dtype: str | None = None,
     *,
     small: bool = False,
+    seconds: float | None = None,
     ops: Iterable[OpInfo] | None = None,
     engine: Iterable[EngineCase] = ENGINE,
     progress: Progress | None = None,
@@ -135,6 +136,8 @@ def bench(
         See `select`.
     small : bool
         On small arrays and in few rounds, to see whether everything runs.
+    seconds : float, optional
+        For the rounds of each benchmark, at least, instead of the plan's: more of them leave less noise.
     ops, engine : iterable
         Instead of op_db and `ENGINE`.
     progress : callable, optional
@@ -147,12 +150,16 @@ def bench(
     zmlx._compat.BackendUnavailableError
         The back end is not available here.
     BenchError
-        Nothing matches `kernel` and `dtype`.
+        Nothing matches `kernel` and `dtype`, or `seconds` is negative.
     """
+    if seconds is not None and not seconds >= 0:
+        raise BenchError(f"--seconds: expected 0 or more, got {seconds:g}.")
     mx = _compat.import_mx()
     name, ops = resolve(backend, ops)
     cases = select(ops, engine, name, kernel, dtype)
     plan = quick(PLANS[name]) if small else PLANS[name]
+    if seconds is not None:
+        plan = replace(plan, seconds=seconds)
     lines: list[Measurement] = []
     with working_on(name):
         environment = describe_environment(name)
