@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zmlx.testing.evidence import EvidenceError, Form, read_form
+from zmlx.testing.golden.grouping import count
 
 SCHEMA = 1
 SUFFIX = "-leaks.json"
@@ -164,7 +165,7 @@ class Leaks:
     def verdict(self) -> str:
         """In a sentence."""
         kernels, launches = len({row.op for row in self.rows}), sum(row.launches for row in self.rows)
-        about = f"{self.backend}: {kernels} operations, {launches} launches"
+        about = f"{self.backend}: {count(kernels, 'operation')}, {launches} launches"
         wrong = [row for row in self.rows if not row.ok]
         if wrong:
             names = ", ".join(f"{row.op} {row.direction}" for row in wrong)

@@ -239,7 +239,7 @@ def test_the_cache_of_free_buffers_has_a_bound():
     assert found_of(inside).exit_code == 0
     assert found_of(outside).exit_code == 1
     assert found_of(outside).verdict == (
-        "FAIL: cpu: 1 operations, 2000 launches: MLX's cache of free buffers: at most 34.0 MiB, with a limit of 1"
+        "FAIL: cpu: 1 operation, 2000 launches: MLX's cache of free buffers: at most 34.0 MiB, with a limit of 1"
     )
     assert found_of().verdict.endswith("nothing was measured")
 
@@ -259,7 +259,7 @@ def test_the_table():
         "FAIL f.h gradient: ValueError: no",
         "FAIL: cpu: 2 operations, 2000 launches: not flat: f.g forward, f.h gradient".replace("2000", "4000"),
     ]
-    assert render_terminal(found_of(row())).endswith("\nPASS: cpu: 1 operations, 2000 launches: flat")
+    assert render_terminal(found_of(row())).endswith("\nPASS: cpu: 1 operation, 2000 launches: flat")
 
 
 def test_the_file(tmp_path):

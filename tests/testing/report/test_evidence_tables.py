@@ -116,7 +116,7 @@ def test_leak_figures():
     assert shown.narrow.rows[0] == ("norms.rmsnorm forward", "1000", "0.0 → 0.5", "flat")
     assert shown.lines[0].startswith("LEAK norms.rmsnorm gradient: expected at most 0 more files")
     assert shown.lines[-1].startswith(
-        "FAIL: cpu: 1 operations, 4000 launches: not flat: norms.rmsnorm gradient"
+        "FAIL: cpu: 1 operation, 4000 launches: not flat: norms.rmsnorm gradient"
     )
 
 
