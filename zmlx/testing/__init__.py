@@ -1,10 +1,10 @@
 """Testing one kernel on several back ends.
 
 In: `OpInfo` entries (``op_db/``, or a project's own table), each a kernel with its oracle and samples. Out: a pytest
-plugin and ``generated/`` tests, ``golden/`` values and their comparison, ``report/`` pages, ``bench/`` tables,
-``leaks/`` figures. The modules beside the folders are what these share (project, opinfo, layouts, tolerance, selection,
-environment, evidence) and the plugin's own (plugin, session, markers, fixtures, ledger, checking, reproduce). Sees all
-other folders; none of them sees it.
+plugin and ``generated/`` tests, ``golden/`` values and their comparison, ``report/`` pages, ``bench/`` tables. The
+modules beside the folders are what these share (project, opinfo, layouts, tolerance, selection, environment) and the
+plugin's own (plugin, session, markers, fixtures, ledger, checking, reproduce). Sees all other folders; none of them
+sees it.
 
 For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `Peer`, `opinfo_tests`. Names
 are imported when they are first used, so that loading the plugin costs no NumPy and no MLX.
