@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from zmlx.sessions import host  # noqa: E402
 from zmlx.sessions.environment import environment_kind, install, missing, python  # noqa: E402
-from zmlx.sessions.matrix import BENCH_DIR, Matrix  # noqa: E402
+from zmlx.sessions.matrix import BENCH_CMP_DIR, BENCH_DIR, Matrix  # noqa: E402
 
 nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -158,8 +158,20 @@ def check(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the kernels against MLX's own operations and the memory's bandwidth; write build/bench."""
-    MATRIX.bench(session, BENCH_DIR)
+    """Time kernels against MLX's operations and the memory; write build/bench. `-- --peers`: on CUDA against others."""
+    MATRIX.bench(session, BENCH_DIR, group("peers"))
+
+
+@nox.session(name="bench-cmp", venv_backend="none")
+def bench_cmp(session: nox.Session) -> None:
+    """Compare two benchmarks: `-- OLD.json NEW.json`, or the last of `bench` with the last release; a loss fails."""
+    MATRIX.bench_cmp(session, BENCH_CMP_DIR)
+
+
+@nox.session
+def leaks(session: nox.Session) -> None:
+    """Launch every kernel 10000 times: memory, files, threads and caches must stay flat; write build/evidence."""
+    MATRIX.leaks(session)
 
 
 @nox.session(name="report-browser", venv_backend=None if find_browser() else "none")

@@ -11,7 +11,7 @@ import pytest
 
 import zmlx
 from zmlx import __main__ as command_line
-from zmlx import _compat, doctor, golden_commands, project_commands
+from zmlx import _compat, doctor, evidence_commands, golden_commands, project_commands
 from zmlx.__main__ import main
 from zmlx.golden_commands import README_BEGIN, README_END, clear_progress, show_progress, update_readme
 from zmlx.testing import verify
@@ -21,10 +21,13 @@ from zmlx.testing.bench.measurement import PLANS, Measurement
 from zmlx.testing.golden import run as golden
 from zmlx.testing.golden.comparison import CaseResult, Comparison, Finding
 from zmlx.testing.golden.file import GoldenError, GoldenFile
+from zmlx.testing.leak_figures import Leaks
 from zmlx.testing.op_db import op_db
 from zmlx.testing.project import find_project
+from zmlx.testing.report.evidence import load_evidence
 from zmlx.testing.report.model import build_report
 from zmlx.testing.report.text import render_markdown, render_terminal
+from zmlx.testing.verification import read_verification
 
 pytestmark = pytest.mark.cpu
 
@@ -101,7 +104,9 @@ def test_the_examples_of_the_help_parse() -> None:
         command_line.VERIFY,
         golden_commands.GOLDEN,
         golden_commands.REPORT,
-        command_line.BENCH,
+        evidence_commands.BENCH,
+        evidence_commands.BENCH_CMP,
+        evidence_commands.LEAKS,
         command_line.CHECK,
         *(
             project_commands.INIT,
@@ -221,25 +226,30 @@ def test_doctor(
 
 @pytest.mark.parametrize("json_wanted", [False, True])
 def test_verify_passes_its_selection_on(
-    json_wanted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    json_wanted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     asked: list[Any] = []
     row = verify.Row("f.g", "float16", 2, (0.5, 0.2), None, ())
     found = verify.Verification("cpu", {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}, (row,))
 
-    def fake(*selection: Any, ops: Any, progress: Any) -> verify.Verification:
-        asked.append(selection)
-        assert ops == op_db
+    def fake(*selection: Any, ops: Any, progress: Any, project: Any, **more: Any) -> verify.Verification:
+        asked.append((*selection, more))
+        assert ops == project.ops == op_db
         return found
 
     monkeypatch.setattr(verify, "verify", fake)
     wanted = ["verify", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16"]
     assert main([*wanted, "--json"] if json_wanted else wanted) == 0
-    assert asked == [("cpu", "g*", "float16")]
+    assert asked == [("cpu", "g*", "float16", {"runs": 3, "orders": False})]
     shown = capsys.readouterr()
     heading = find_project().heading()
     assert shown.out.strip() == (found.to_json() if json_wanted else f"{heading}\n{found.text()}")
     assert shown.err == (f"{heading}\n" if json_wanted else "")
+    place = tmp_path / "evidence"
+    assert main([*wanted, "--runs", "5", "--orders", "--output-dir", str(place)]) == 0
+    assert asked[1][-1] == {"runs": 5, "orders": True}
+    assert read_verification(place / "cpu-verify.json") == found
+    assert capsys.readouterr().err == f"wrote {place / 'cpu-verify.json'}\n"
 
 
 @pytest.mark.parametrize(("failure", "status"), [("", 0), ("f.g/float16: wrong", 1)], ids=["well", "failed"])
@@ -255,13 +265,24 @@ def test_bench_prints_and_writes_either_way(
     about = {"device": "a CPU", "mlx": "0.32.4", "date": "2026-01-02"}
     found = bench.Benchmark("cpu", about, PLANS["cpu"], (line,))
 
-    def fake(*selection: Any, small: bool, ops: Any, progress: Any) -> bench.Benchmark:
-        asked.append((*selection, small))
+    def fake(*selection: Any, small: bool, seconds: Any, ops: Any, progress: Any) -> bench.Benchmark:
+        asked.append((*selection, small, seconds))
         assert ops == op_db
         return found
 
     monkeypatch.setattr(bench, "bench", fake)
-    wanted = ["bench", "--backend", "cpu", "--kernel", "g*", "--dtype", "float16", "--quick"]
+    wanted = [
+        "bench",
+        "--backend",
+        "cpu",
+        "--kernel",
+        "g*",
+        "--dtype",
+        "float16",
+        "--quick",
+        "--seconds",
+        "2",
+    ]
     assert main([*wanted, "--output-dir", str(tmp_path)]) == status
     shown = capsys.readouterr()
     assert shown.out.strip() == f"{find_project().heading()}\n{bench_table.render_terminal(found)}".strip()
@@ -269,7 +290,7 @@ def test_bench_prints_and_writes_either_way(
     assert json.loads((tmp_path / "cpu.json").read_text())["ok"] is (status == 0)
     assert main(["bench", "--json"]) == status
     assert json.loads(capsys.readouterr().out)["backend"] == "cpu"
-    assert asked == [("cpu", "g*", "float16", True), (None, "*", None, False)]
+    assert asked == [("cpu", "g*", "float16", True, 2.0), (None, "*", None, False, None)]
 
 
 @pytest.mark.parametrize(
@@ -327,6 +348,7 @@ def test_golden_compare_writes_the_report_either_way(
     monkeypatch.setattr(golden, "compare_live", fake)
     out = tmp_path / "build" / "report"
     arguments = ["golden", "compare", "--golden-dir", str(tmp_path), "--report-dir", str(out)]
+    arguments += ["--evidence-dir", str(tmp_path / "evidence")]
     assert main(arguments) == status
     assert asked == [(tmp_path, None)]
     shown = capsys.readouterr().out
@@ -346,11 +368,16 @@ def test_report(
     monkeypatch.setattr(golden, "compare_recorded", lambda directory, ops, pending_until: comparison)
     readme = tmp_path / "README.md"
     readme.write_text(f"# zmlx\n\n{README_BEGIN}\nold\n{README_END}\n\nThe end.\n")
-    page, markdown = tmp_path / "a.html", tmp_path / "a.md"
+    page, markdown, evidence = tmp_path / "a.html", tmp_path / "a.md", tmp_path / "evidence"
+    evidence.mkdir()
+    (evidence / "cpu-leaks.json").write_text(Leaks("cpu", {"device": "a CPU"}, 7, 8, ()).to_json())
     arguments = ["report", "--html", str(page), "--markdown", str(markdown), "--update-readme", str(readme)]
+    arguments += ["--evidence-dir", str(evidence)]
     assert main(arguments) == status
     assert page.read_text().startswith("<!")
-    assert markdown.read_text() == render_markdown(build_report(comparison))
+    found = build_report(comparison, evidence=load_evidence(evidence))
+    assert markdown.read_text() == render_markdown(found)
+    assert "many launches on cpu" in markdown.read_text()
     text = readme.read_text()
     if status:
         assert "\nold\n" in text

@@ -18,6 +18,7 @@ pytest.importorskip("nox", reason="nox is not installed in this Python")
 from zmlx.sessions import environment, matrix
 from zmlx.sessions import host as hosts
 from zmlx.sessions.host import Driver, Host
+from zmlx.testing.evidence import EVIDENCE_DIR
 
 pytestmark = pytest.mark.cpu
 
@@ -180,6 +181,57 @@ def test_bench_writes_its_table_and_passes_what_follows_on(
     assert page.read_text(encoding="utf-8") == "# fast\n"
     noxfile.bench.func(session := FakeSession("--backend", "cpu"))
     assert session.commands[-1][4:] == ["--backend", "cpu", *place]
+
+
+@pytest.mark.parametrize(
+    ("host", "posargs", "peers"),
+    [(GPU_13, ("--peers",), True), (GPU_13, (), False), (LAPTOP, ("--peers",), False)],
+    ids=["asked for", "not asked for", "not on CUDA"],
+)
+def test_bench_installs_peers_where_it_is_asked_to(
+    host: Any,
+    posargs: tuple[str, ...],
+    peers: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    no_install: list[tuple[str, ...]],
+) -> None:
+    monkeypatch.setattr(hosts, "this_host", lambda: host)
+    session = FakeSession(*posargs, "--quick")
+    noxfile.bench.func(session)
+    assert any(requirement.startswith("liger-kernel") for requirement in no_install[0]) is peers
+    assert session.commands[-1][-1] == "--quick"
+    assert "--peers" not in session.commands[-1]
+
+
+def test_leaks_writes_its_figures_where_reports_look(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
+    session = FakeSession("--launches", "50", "--require-backend")
+    noxfile.leaks.func(session)
+    place = ["--output-dir", str(EVIDENCE_DIR)]
+    assert session.commands[-1][1:] == [
+        *("-m", "zmlx", "leaks", "--backend", "cpu", *place, "--launches", "50")
+    ]
+
+
+def test_bench_cmp_installs_nothing_and_shows_its_page(
+    monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    page = tmp_path / "summary"
+    page.write_text("", encoding="utf-8")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    monkeypatch.setattr(noxfile, "BENCH_CMP_DIR", str(tmp_path / "cmp"))
+    (tmp_path / "cmp").mkdir()
+    (tmp_path / "cmp" / "comparison.md").write_text("# same\n", encoding="utf-8")
+    session = FakeSession("old.json", "new.json", "--require-backend", "--tolerance", "0.2")
+    noxfile.bench_cmp.func(session)
+    assert no_install == []
+    (command,) = session.commands
+    assert command[1:4] == ["-m", "zmlx", "bench-cmp"]
+    written = ["--markdown", f"{tmp_path / 'cmp'}/comparison.md"]
+    assert command[4:] == [*written, "old.json", "new.json", "--tolerance", "0.2"]
+    assert page.read_text(encoding="utf-8") == "# same\n"
 
 
 def probe(backend: str, **variables: str) -> str:

@@ -1,5 +1,5 @@
-"""``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, golden record, golden compare, report, bench, cache,
-those on golden values (`zmlx.golden_commands`) and those for a project of one's own (`zmlx.project_commands`).
+"""``python -m zmlx``, or ``zmlx``: doctor, verify, check, lint, cache, those on golden values (`zmlx.golden_commands`),
+those that measure (`zmlx.evidence_commands`) and those for a project of one's own (`zmlx.project_commands`).
 
 Each command calls the module that does the work. Exit status 0 is success, 1 a check that failed or could not
 be made, 2 a request that makes no sense.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from zmlx import _compat
 from zmlx._version import __version__
+from zmlx.evidence_commands import add_evidence
 from zmlx.golden_commands import (
     add_golden,
     add_report,
@@ -40,6 +41,8 @@ examples:
   python -m zmlx report --html report.html       how well the recorded back ends agree
   python -m zmlx cache prune                     remove compiled kernels that were not used for long
   python -m zmlx bench --kernel swiglu           how fast a kernel is, against MLX's own operations
+  python -m zmlx bench-cmp OLD.json NEW.json     what became slower between two benchmarks
+  python -m zmlx leaks --kernel swiglu           does a process that launches it very often grow?
   python -m zmlx show swiglu --backend cuda      what the kernel is on a back end, as text
   python -m zmlx cuda-compile                    every kernel's CUDA text through NVRTC, without a GPU
   python -m zmlx judge candidate.py --op swiglu  a kernel that nobody trusts yet, accepted or refused
@@ -58,13 +61,17 @@ import.
 """
 
 VERIFY = """\
-Run every operation of zmlx, forward and gradient, and compare it with its float64 oracle.
+Run every operation of zmlx, forward and gradient, and compare it with its float64 oracle. Every sample runs several
+times, and the results must have the same bits unless the entry says deterministic=False. Operations that multiply
+matrices also run with TF32, where the back end has it.
 
 examples:
   python -m zmlx verify                              all, on MLX's default device
   python -m zmlx verify --backend cpu                on the CPU of a Mac or a CUDA machine
   python -m zmlx verify --kernel 'norms.*'           one family (quote the pattern)
   python -m zmlx verify --kernel swiglu --dtype float16 --json
+  python -m zmlx verify --orders                     and with the threads in other orders, by the checker
+  python -m zmlx verify --output-dir build/evidence  and write BACKEND-verify.json there, which `report` shows
 
 Exit status 0: everything is within its tolerance. 1: something is not. 2: nothing matches.
 """
@@ -93,21 +100,6 @@ examples:
   python -m zmlx lint --body body.metal              the body of a kernel, as metal_kernel(source=...) takes it
 
 Exit status 0: nothing found. 1: there are findings, or no libclang. 2: a file that cannot be read.
-"""
-
-BENCH = """\
-Time every kernel of the catalogue, in every dtype, against MLX's own operation, mx.compile of the formula and a copy
-of as many bytes; then what is under the kernels: copying, barriers, launching, compiling (engine.*). What is compared
-takes turns, so ratios hold on a machine that is busy with other things too; absolute times do not.
-
-examples:
-  python -m zmlx bench                               all, on MLX's default device
-  python -m zmlx bench --quick                       small arrays, few rounds: does everything run?
-  python -m zmlx bench --backend cpu --kernel 'norms.*' --dtype bfloat16
-  python -m zmlx bench --kernel 'engine.*'           only what is under the kernels
-  python -m zmlx bench --output-dir build/bench      and write BACKEND.md and BACKEND.json there
-
-Exit status 0: all was measured, however slow. 1: something raised or computed wrong numbers. 2: nothing matches.
 """
 
 CACHE = """\
@@ -143,33 +135,25 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
+    from zmlx.testing.files import write_whole
+    from zmlx.testing.verification import SUFFIX
     from zmlx.testing.verify import verify
 
-    ops = find_and_say(options).ops
-    found = verify(options.backend, options.kernel, options.dtype, ops=ops, progress=show_progress)
-    clear_progress()
-    print(found.to_json() if options.json else found.text(terminal_width()))
-    return found.exit_code
-
-
-def run_bench(options: argparse.Namespace) -> int:
-    from zmlx.testing.bench.run import bench
-    from zmlx.testing.bench.table import render_terminal, to_json, write_files
-
-    found = bench(
-        options.backend,
-        options.kernel,
-        options.dtype,
-        small=options.quick,
-        ops=find_and_say(options).ops,
+    project = find_and_say(options)
+    found = verify(
+        *(options.backend, options.kernel, options.dtype),
+        ops=project.ops,
+        runs=options.runs,
+        orders=options.orders,
+        project=project,
         progress=show_progress,
     )
     clear_progress()
-    # Numbers that took minutes are shown before anything is written, which can fail.
-    print(to_json(found) if options.json else render_terminal(found), flush=True)
+    print(found.to_json() if options.json else found.text(terminal_width()), flush=True)
     if options.output_dir is not None:
-        for path in write_files(found, options.output_dir):
-            print(f"wrote {path}", file=sys.stderr)
+        path = options.output_dir / f"{found.backend}{SUFFIX}"
+        write_whole(path, found.to_json() + "\n")
+        print(f"wrote {path}", file=sys.stderr)
     return found.exit_code
 
 
@@ -256,7 +240,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
     )
     verify.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
+    verify.add_argument(
+        "--runs", type=int, default=3, metavar="N", help="runs that must have the same bits (default: 3)"
+    )
+    verify.add_argument(
+        "--orders", action="store_true", help="also run with the threads in other orders, on the CPU"
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
+    verify.add_argument("--output-dir", type=Path, metavar="DIR", help="write BACKEND-verify.json there")
     ops_option(verify)
 
     check = add(commands, "check", "run a script with its kernels under the checker", CHECK, run_check)
@@ -318,18 +309,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_report(commands, add)
 
-    bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, run_bench)
-    backend_option(bench)
-    ops_option(bench)
-    bench.add_argument(
-        "--kernel", default="*", metavar="GLOB", help="only benchmarks of this name or pattern"
-    )
-    bench.add_argument("--dtype", metavar="NAME", help="only this dtype, such as bfloat16")
-    bench.add_argument("--quick", action="store_true", help="small arrays and few rounds, for a first look")
-    bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="write BACKEND.md and BACKEND.json there"
-    )
+    add_evidence(lambda name, brief, text, run: add(commands, name, brief, text, run))
     add_project_commands(lambda name, brief, text, run: add(commands, name, brief, text, run))
     return parser
 

@@ -42,8 +42,9 @@ Exit status 0: done, or everything agrees. 1: something does not, or a file cann
 
 REPORT = """\
 Compare the recorded golden files with the oracle and with each other. Nothing is run on a GPU, so a laptop
-can show how Metal, CUDA and CPU agree. Without MLX the sources of the kernels are not looked at, and without NumPy the
-oracle is not either: errors are then as recorded, and the report says so.
+can show how Metal, CUDA and CPU agree. What `verify` and `leaks` have left in build/evidence is shown too. Without MLX
+the sources of the kernels are not looked at, and without NumPy the oracle is not either: errors are then as recorded,
+and the report says so.
 
 examples:
   python -m zmlx report                              print the tables
@@ -93,6 +94,15 @@ def golden_dir(options: argparse.Namespace) -> Path:
 
     given: Path | None = options.golden_dir
     return given if given is not None else find_project().golden_dir
+
+
+def _evidence_dir(options: argparse.Namespace) -> Path:
+    """``--evidence-dir``, else that of the project here."""
+    from zmlx.testing.evidence import EVIDENCE_DIR
+    from zmlx.testing.project import find_project
+
+    given: Path | None = options.evidence_dir
+    return given if given is not None else find_project().root / EVIDENCE_DIR
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -161,6 +171,7 @@ def _live(options: argparse.Namespace) -> Comparison:
 
 def _compare(options: argparse.Namespace) -> int:
     from zmlx.testing.golden.explain import explain
+    from zmlx.testing.report.evidence import load_evidence
     from zmlx.testing.report.model import build_report
     from zmlx.testing.report.text import render_terminal
 
@@ -172,7 +183,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.explain is not None:
         print("\n".join(explain(comparison, options.explain)))
         return 0
-    report = build_report(comparison)
+    report = build_report(comparison, evidence=load_evidence(_evidence_dir(options)))
     sys.stdout.write(render_terminal(report))
     if options.report_dir is not None:
         _write(report, *(options.report_dir / name for name in ("report.html", "report.md")))
@@ -189,6 +200,7 @@ def _write(report: Report, *paths: Path | None) -> None:
 def _report(options: argparse.Namespace) -> int:
     from zmlx.testing.golden.against import against_lines, compare_with
     from zmlx.testing.golden.revisions import files_at, history
+    from zmlx.testing.report.evidence import load_evidence
     from zmlx.testing.report.model import build_report
     from zmlx.testing.report.text import render_readme, render_terminal
 
@@ -198,7 +210,13 @@ def _report(options: argparse.Namespace) -> int:
     points = history(directory, options.history) if options.history else ()
     comparison = _recorded(options)
     changes = compare_with(comparison.files, then) if then is not None else ()
-    report = build_report(comparison, history=points, changes=changes, revision=options.against or "")
+    report = build_report(
+        comparison,
+        history=points,
+        changes=changes,
+        revision=options.against or "",
+        evidence=load_evidence(_evidence_dir(options)),
+    )
     sys.stdout.write(render_terminal(report))
     if then is not None:
         print("\n".join(against_lines(changes, options.against)))
@@ -255,6 +273,16 @@ def golden_dir_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def evidence_dir_option(parser: argparse.ArgumentParser) -> None:
+    """--evidence-dir."""
+    parser.add_argument(
+        "--evidence-dir",
+        type=Path,
+        metavar="DIR",
+        help="show what `verify` and `leaks` wrote there (default: build/evidence of the project here)",
+    )
+
+
 def add_golden(commands: argparse._SubParsersAction[argparse.ArgumentParser], add: Add) -> None:
     """Add the parsers of ``golden``."""
     golden = add(commands, "golden", "record or compare golden values", GOLDEN, None)
@@ -268,6 +296,7 @@ def add_golden(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     record.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern; others stay"
     )
+    evidence_dir_option(compare)
     brief = "rewrite files of an older schema in today's; values stay"
     golden_dir_option(add(actions, "migrate", brief, GOLDEN, _migrate))
     compare.add_argument(
@@ -288,6 +317,7 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     ops_option(report)
     report.add_argument("--html", type=Path, metavar="FILE", help="write a web page")
     report.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
+    evidence_dir_option(report)
     report.add_argument("--against", metavar="REV", help="compare with the golden files of a git revision")
     report.add_argument(
         "--history", type=int, metavar="N", help="show the last N git revisions of each file on the web page"

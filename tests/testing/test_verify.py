@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from zmlx import _compat
+from zmlx.testing.evidence import EvidenceError
 from zmlx.testing.opinfo import OpInfo, SampleInput
-from zmlx.testing.verify import Row, Verification, VerifyError, select, verify
+from zmlx.testing.verification import Change, Failure, Row, Verification, read_verification
+from zmlx.testing.verify import VerifyError, select, verify
 
 pytestmark = pytest.mark.cpu
 
@@ -245,6 +248,52 @@ def test_the_table_fits_the_terminal(width, head):
     assert lines[2].split() == head.split()
     assert lines[3].endswith("  PASS")
     assert width is None or width < 30 or len(lines[3]) <= width
+
+
+@pytest.mark.parametrize(
+    ("width", "head"),
+    [
+        (None, "operation dtype samples forward ULP@RMS rms gradient ULP@RMS rms runs TF32"),
+        (100, "operation dtype samples forward ULP@RMS gradient ULP@RMS runs TF32"),
+        (90, "operation dtype forward ULP@RMS gradient ULP@RMS runs TF32"),
+        (62, "operation dtype forward ULP@RMS gradient ULP@RMS"),
+        (30, "operation dtype"),
+    ],
+)
+def test_columns_of_what_was_asked_for(width, head):
+    """Those that no row has are left out."""
+    one = Row("mine.square", "bfloat16", 2, (0.5, 0.2), (0.5, 0.2), (), repeats=Change(3, 10))
+    other = Row("f.g", "float32", 2, (0.5, 0.2), None, (), tf32=Change(0, note="not here"))
+    about = {"device": "a CPU", "mlx": "0.32.4", "tf32": "0"}
+    text = Verification("cpu", about, (one, other)).text(width)
+    lines = text.splitlines()
+    assert lines[2].split() == head.split()
+    shown = lines[3].split()[-4:]
+    assert (shown == ["same", "bits", "-", "PASS"]) == ("TF32" in head)
+    assert "runs: 3 runs of every sample, forward and gradient; all rows have the same bits" in lines
+    assert "TF32:" not in text  # nothing was run for it
+
+
+def test_the_file_that_reports_read(tmp_path):
+    rows = (
+        Row("f.g", "float32", 2, (math.inf, 0.2), None, (Failure("f.g/float32/s", "forward", "wrong"),)),
+        Row(
+            *("f.h", "float32", 2, (0.5, 0.2), (0.5, 0.2), ()),
+            repeats=Change(3, 10),
+            orders=Change(4, 10, 2, math.inf),
+            tf32=Change(0, note="not on this back end"),
+        ),
+    )
+    found = Verification("cpu", {"device": "a CPU"}, rows)
+    path = tmp_path / "cpu-verify.json"
+    path.write_text(found.to_json(), encoding="utf-8")
+    assert read_verification(path) == found
+    body = json.loads(found.to_json())
+    body["rows"][1]["orders"]["unheard"] = 1
+    path.write_text(json.dumps(body), encoding="utf-8")
+    expected = r"a row is damaged \(TypeError: .*unheard.*\)\. `python -m zmlx verify --output-dir DIR` writes one\.$"
+    with pytest.raises(EvidenceError, match=expected):
+        read_verification(path)
 
 
 def test_an_oracle_of_mlx_operations_is_said():

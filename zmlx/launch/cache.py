@@ -26,6 +26,7 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -134,6 +135,14 @@ def cached(kind: str, key: str, suffix: str, build: Callable[[Path], None], *, r
     return _built(_entry(Path(_temporary().name), kind, key, suffix), key, build, rebuild)
 
 
+_builds: Counter[str] = Counter()
+
+
+def entries_built() -> int:
+    """How many entries this process has built so far."""
+    return _builds.total()
+
+
 def _built(entry: Path, key: str, build: Callable[[Path], None], rebuild: bool) -> Path:
     entry.parent.mkdir(parents=True, exist_ok=True)
     from filelock import FileLock
@@ -149,6 +158,7 @@ def _built(entry: Path, key: str, build: Callable[[Path], None], rebuild: bool) 
                 temporary_note.write_text(json.dumps(note))
                 temporary.replace(entry)
                 temporary_note.replace(_note(entry))
+                _builds[entry.suffix] += 1
     return entry
 
 

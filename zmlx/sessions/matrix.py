@@ -23,6 +23,8 @@ from zmlx.sessions.environment import (
 
 REPORT_DIR = "build/report"
 BENCH_DIR = "build/bench"
+BENCH_CMP_DIR = "build/bench-cmp"
+EVIDENCE_DIR = "build/evidence"
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,31 @@ class Matrix:
         if tests:
             self.pytest(session, backend, posargs, "-m", "golden", *place, parallel=False)
 
-    def bench(self, session: nox.Session, directory: str = BENCH_DIR) -> None:
-        """Time the kernels and write the tables."""
+    def bench(self, session: nox.Session, directory: str = BENCH_DIR, peers: Sequence[str] = ()) -> None:
+        """Time the kernels and write the tables; ``-- --peers`` installs `peers`, where there are any to time."""
         backend, posargs = self.choose(session)
-        self.set_up(session, backend)
-        arguments = without(posargs, "--require-backend")
+        wanted = peers if "--peers" in posargs and backend == "cuda" else ()
+        self.set_up(session, backend, *wanted)
+        arguments = without(posargs, "--require-backend", "--peers")
         place = ["--output-dir", directory]
         try:
             python(session, "-m", "zmlx", "bench", "--backend", backend, *place, *arguments)
         finally:
             add_step_summary(self.root / directory)
+
+    def bench_cmp(self, session: nox.Session, directory: str = BENCH_CMP_DIR) -> None:
+        """Compare two benchmarks. Nothing is installed: it needs the Python that nox runs in, and zmlx's folder."""
+        page = f"{directory}/comparison.md"
+        arguments = without(session.posargs, "--require-backend")
+        try:
+            python(session, "-m", "zmlx", "bench-cmp", "--markdown", page, *arguments)
+        finally:
+            add_step_summary(self.root / directory)
+
+    def leaks(self, session: nox.Session) -> None:
+        """Launch kernels very often and write what the process held."""
+        backend, posargs = self.choose(session)
+        self.set_up(session, backend)
+        arguments = without(posargs, "--require-backend")
+        place = ["--output-dir", EVIDENCE_DIR]
+        python(session, "-m", "zmlx", "leaks", "--backend", backend, *place, *arguments)

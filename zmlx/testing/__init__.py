@@ -6,8 +6,8 @@ plugin and ``generated/`` tests, ``golden/`` values and their comparison, ``repo
 layouts, tolerance, conditioning, selection, environment) and the plugin's own (plugin, session, markers, fixtures,
 ledger, checking, reproduce). Sees all other folders; none of them sees it.
 
-For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `opinfo_tests`. Names are
-imported when they are first used, so that loading the plugin costs no NumPy and no MLX.
+For projects of one's own: `OpInfo`, `SampleInput`, `ErrorInput`, `Tolerance`, `Rivals`, `Peer`, `opinfo_tests`. Names
+are imported when they are first used, so that loading the plugin costs no NumPy and no MLX.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zmlx.testing.opinfo import ErrorInput as ErrorInput
     from zmlx.testing.opinfo import OpInfo as OpInfo
     from zmlx.testing.opinfo import SampleInput as SampleInput
+    from zmlx.testing.rivals import Peer as Peer
     from zmlx.testing.rivals import Rivals as Rivals
     from zmlx.testing.tolerance import Tolerance as Tolerance
 
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "ErrorInput": "zmlx.testing.opinfo",
     "OpInfo": "zmlx.testing.opinfo",
+    "Peer": "zmlx.testing.rivals",
     "Rivals": "zmlx.testing.rivals",
     "SampleInput": "zmlx.testing.opinfo",
     "Tolerance": "zmlx.testing.tolerance",
     "opinfo_tests": "zmlx.testing.generated.suite",
 }
 
-__all__ = ["ErrorInput", "OpInfo", "Rivals", "SampleInput", "Tolerance", "opinfo_tests"]
+__all__ = ["ErrorInput", "OpInfo", "Peer", "Rivals", "SampleInput", "Tolerance", "opinfo_tests"]
 
 
 def __getattr__(name: str) -> Any:

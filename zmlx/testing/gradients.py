@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zmlx import _compat
-from zmlx.testing._formats import round_to
+from zmlx.testing._formats import Float64Array, round_to
 from zmlx.testing.launches import not_launched
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng, to_mx
 
@@ -30,6 +31,46 @@ class Gradients:
     absent: tuple[str, ...]
 
 
+def gradient_call(
+    op: OpInfo, sample: SampleInput, dtype: str, shape: Sequence[int]
+) -> tuple[Callable[..., list[Any]], list[Any]]:
+    """The gradients as a function of the arguments and a cotangent, not yet evaluated, and these: arguments of `sample`
+    and a random cotangent of a result of `shape` that the case's name seeds.
+
+    Parameters
+    ----------
+    op : OpInfo
+        With `differentiable` arguments.
+    sample : SampleInput
+        Cast to `dtype`.
+    dtype : str
+        Of its float arrays.
+    shape : sequence of int
+        Of the result.
+    """
+    mx = _compat.import_mx()
+    arguments = list(to_mx(sample, dtype))
+
+    def call(*given: Any) -> list[Any]:
+        *values, cotangent = given
+
+        def varied(*primals: Any) -> Any:
+            changed = dict(zip(op.differentiable, primals, strict=True))
+            return op.op(*(changed.get(i, value) for i, value in enumerate(values)), **sample.kwargs)
+
+        return list(mx.vjp(varied, [values[i] for i in op.differentiable], [cotangent])[1])
+
+    cotangent = make_cotangent(op, sample, dtype, shape)
+    given = mx.array(cotangent.astype(np.float32)).astype(getattr(mx, op.out_dtype(dtype)))
+    return call, [*arguments, given]
+
+
+def make_cotangent(op: OpInfo, sample: SampleInput, dtype: str, shape: Sequence[int]) -> Float64Array:
+    """A random cotangent that the case's name seeds, rounded to the result's dtype."""
+    values = SampleRng(f"{op.name}/{sample.name}/cotangent").normal(tuple(shape))
+    return round_to(values, op.out_dtype(dtype))
+
+
 def run_gradients(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> Gradients:
     """Run an operation's gradient for a random cotangent that the case's name seeds.
 
@@ -47,21 +88,14 @@ def run_gradients(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> 
     from zmlx.launch import watch
 
     mx = _compat.import_mx()
-    arguments = list(to_mx(sample, dtype))
-
-    def call(*varied: Any) -> Any:
-        changed = dict(zip(op.differentiable, varied, strict=True))
-        return op.op(*(changed.get(i, value) for i, value in enumerate(arguments)), **sample.kwargs)
-
     shape = np.shape(op.expected(sample)[0])
-    cotangent = round_to(SampleRng(f"{op.name}/{sample.name}/cotangent").normal(shape), op.out_dtype(dtype))
-    given = mx.array(cotangent.astype(np.float32)).astype(getattr(mx, op.out_dtype(dtype)))
+    call, arguments = gradient_call(op, sample, dtype, shape)
     with watch() as launches:
-        _, values = mx.vjp(call, [arguments[i] for i in op.differentiable], [given])
+        values = call(*arguments)
         mx.eval(values)
     absent = not_launched(op.grad_kernels, launches, backend)
     # Over an empty array there is nothing to launch for.
     missing = tuple(absent) if all(np.size(value) for value in sample.args) else ()
-    truths = op.expected_vjp(sample, cotangent)
+    truths = op.expected_vjp(sample, make_cotangent(op, sample, dtype, shape))
     pairs = zip(op.differentiable, values, truths, strict=True)
     return Gradients(tuple(Gradient(*pair) for pair in pairs), missing)

@@ -22,6 +22,7 @@ generated from them. An entry looks like this::
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -235,6 +236,11 @@ class OpInfo:
         Name of the output's dtype given the input's.
     bytes_moved, flops : callable, optional
         ``f(sample, dtype)``: what must be read and written, and computed, for the roofline.
+    multiplies_matrices : bool
+        Whether MLX's TF32 has a say in float32; `verify` then runs it with and without.
+    gpu_shape : callable, optional
+        A context in which calls take the shape that they have on a GPU, for a kernel that the CPU launches otherwise:
+        threads that share their work show on the CPU, under the checker, what depends on their order.
     rivals : Rivals, optional
         The benchmark: shapes, and what of MLX's the kernel is timed against. Needs `bytes_moved`.
 
@@ -271,6 +277,8 @@ class OpInfo:
     out_dtype: Callable[[str], str] = _same_dtype
     bytes_moved: Callable[[SampleInput, str], int] | None = None
     flops: Callable[[SampleInput, str], int] | None = None
+    multiplies_matrices: bool = False
+    gpu_shape: Callable[[], AbstractContextManager[None]] | None = None
     rivals: Rivals | None = None
 
     def __post_init__(self) -> None:

@@ -11,6 +11,25 @@ Call = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Peer:
+    """Another library's kernel of the same formula, timed on CUDA where it is installed.
+
+    Parameters
+    ----------
+    name : str
+        What tables call it, such as "torch.compile".
+    packages : tuple of str
+        The modules that it needs.
+    make : callable
+        ``make(*modules)`` returns a function of PyTorch tensors that autograd can follow.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    make: Callable[..., Call]
+
+
+@dataclass(frozen=True)
 class Rivals:
     """The benchmark of one kernel.
 
@@ -25,12 +44,15 @@ class Rivals:
         What MLX's own operation is called, such as "mx.fast.rms_norm"; "" if MLX has none.
     own : callable, optional
         ``own(mx, *arguments)``: that operation.
+    peers : tuple of Peer
+        Kernels of other libraries.
     """
 
     shapes: Callable[[int, int], tuple[tuple[int, ...], ...]]
     formula: Call
     own_name: str = ""
     own: Call | None = None
+    peers: tuple[Peer, ...] = ()
 
     def __post_init__(self) -> None:
         if bool(self.own_name) != (self.own is not None):

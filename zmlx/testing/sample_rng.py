@@ -1,4 +1,4 @@
-"""Random numbers that are the same on every platform and with every NumPy."""
+"""Random numbers of samples, the same everywhere and for ever: golden files have hashes of them."""
 
 from __future__ import annotations
 

@@ -6,149 +6,30 @@ to see whether zmlx computes the right numbers on the machine at hand.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
+from zmlx.testing.changes import reorder_threads, repeat_runs
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
 from zmlx.testing.gradients import run_gradients
 from zmlx.testing.launches import not_launched
 from zmlx.testing.opinfo import OpInfo, SampleInput, case_name
+from zmlx.testing.project import Project
 from zmlx.testing.selection import matches, resolve
+from zmlx.testing.tf32 import DTYPE, compare_tf32
 from zmlx.testing.tolerance import Agreement, compare, dtype_name
+from zmlx.testing.verification import Change, Failure, Row, Verification
+
+__all__ = ["Change", "Failure", "Row", "Verification", "VerifyError", "select", "verify"]
 
 
 class VerifyError(ValueError):
     """The selection makes no sense: no such operation or dtype. The message lists what there is."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """One case that is wrong, and why."""
-
-    case: str
-    direction: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """All samples of one operation in one dtype.
-
-    ``forward`` and ``gradient`` are (largest, root mean square) errors in ULPs at the RMS of the result; ``gradient``
-    is None for an operation without one. ``oracle_precision`` is that of the entry.
-    """
-
-    op: str
-    dtype: str
-    samples: int
-    forward: tuple[float, float]
-    gradient: tuple[float, float] | None
-    failures: tuple[Failure, ...]
-    oracle_precision: str = "float64"
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What `verify` found."""
-
-    backend: str
-    environment: Mapping[str, str]
-    rows: tuple[Row, ...]
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """Everything that is wrong."""
-        return tuple(failure for row in self.rows for failure in row.failures)
-
-    @property
-    def ok(self) -> bool:
-        """Something ran, and nothing is wrong."""
-        return bool(self.rows) and not self.failures
-
-    @property
-    def exit_code(self) -> int:
-        """0 if `ok`, else 1."""
-        return 0 if self.ok else 1
-
-    def text(self, width: int | None = None) -> str:
-        """The table, then each failure with a command that reproduces it, then the verdict.
-
-        Where the table is wider than `width`, columns are left out: the RMS errors first, then the counts.
-        """
-        about = self.environment
-        heading = f"{self.backend}: {about['device']}, MLX {about['mlx']}, TF32 {about['tf32']}"
-        head = ("operation", "dtype", "samples", "forward ULP@RMS", "rms", "gradient ULP@RMS", "rms", "")
-        table = [head, *(_cells(row) for row in self.rows)]
-        shown = next(
-            (columns for columns in _LAYOUTS if width is None or _table_width(table, columns) <= width),
-            _LAYOUTS[-1],
-        )
-        widths = [max(len(line[i]) for line in table) for i in range(len(head))]
-        lines = [heading, ""]
-        for line in table:
-            cells = [line[i].ljust(widths[i]) if i in _LEFT else line[i].rjust(widths[i]) for i in shown]
-            lines.append("  ".join(cells).rstrip())
-        weak = [row.op for row in self.rows if row.oracle_precision != "float64"]
-        if weak:
-            names = ", ".join(dict.fromkeys(weak))
-            lines += ["", f"oracle of MLX operations in float32, whose own rounding counts too: {names}"]
-        for failure in self.failures:
-            op, dtype, _ = failure.case.split("/")
-            command = f"python -m zmlx verify --backend {self.backend} --kernel {op} --dtype {dtype}"
-            lines += ["", f"FAIL {failure.direction}: {failure.message}", f"  to reproduce: {command}"]
-        samples = sum(row.samples for row in self.rows)
-        verdict = "all within tolerance of the oracle"
-        if self.failures:
-            verdict = _count(len(self.failures), "failure")
-        operations = _count(len({row.op for row in self.rows}), "operation")
-        lines += ["", f"{operations}, {_count(samples, 'case')}: {verdict}"]
-        return "\n".join(lines)
-
-    def to_json(self) -> str:
-        """The same for programs. An infinite error stands as null, which JSON can hold."""
-        body = {
-            "ok": self.ok,
-            "backend": self.backend,
-            "environment": dict(self.environment),
-            "rows": [asdict(row) for row in self.rows],
-        }
-        return json.dumps(_finite(body), indent=2, allow_nan=False)
-
-
-#: Columns of the table that are shown: the first set that fits.
-_LAYOUTS = ((0, 1, 2, 3, 4, 5, 6, 7), (0, 1, 2, 3, 5, 7), (0, 1, 3, 5, 7), (0, 1, 7))
-_LEFT = (0, 1, 7)
-
-
-def _table_width(table: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
-    return sum(max(len(line[i]) for line in table) for i in columns) + 2 * (len(columns) - 1)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    def figures(pair: tuple[float, float] | None) -> tuple[str, str]:
-        return ("-", "-") if pair is None else (f"{pair[0]:.3g}", f"{pair[1]:.3g}")
-
-    verdict = "FAIL" if row.failures else "PASS"
-    return (row.op, row.dtype, str(row.samples), *figures(row.forward), *figures(row.gradient), verdict)
 
 
 class _Tally:
@@ -248,7 +129,54 @@ def _gradient(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list
     ]
 
 
-def _verify_row(op: OpInfo, dtype: str, backend: str, begin: Callable[[str], None]) -> Row:
+@dataclass(frozen=True)
+class _Asked:
+    """What else each row is asked: how many runs, whether in other orders of threads, and TF32 for whose project."""
+
+    runs: int = 1
+    orders: bool = False
+    project: Project | None = None
+
+
+#: What runs are called, by the changes that an entry's `deterministic` says nothing of.
+_PROMISED = {"repeats": "runs", "orders": "orders"}
+
+
+def _changes(
+    op: OpInfo, dtype: str, backend: str, asked: _Asked
+) -> tuple[dict[str, Change], tuple[Failure, ...]]:
+    """By attribute of a row, and what is wrong with them."""
+    samples = [sample.cast(dtype) for sample in op.sample_inputs()]
+    steps: dict[str, Callable[[], Change]] = {}
+    if asked.runs > 1:
+        steps["repeats"] = lambda: repeat_runs(op, samples, dtype, asked.runs)
+    if asked.orders and op.kernel:
+        steps["orders"] = lambda: reorder_threads(op, samples, dtype)
+    project = asked.project
+    if project is not None and op.multiplies_matrices and dtype == DTYPE:
+        steps["tf32"] = lambda: compare_tf32(op, backend, project.root, project.tables)
+    found: dict[str, Change] = {}
+    failures = []
+    for name, step in steps.items():
+        message = ""
+        try:
+            found[name] = step()
+        except Exception as error:  # noqa: BLE001 - a step that raises has failed; the others run
+            message = f"{type(error).__name__}: {error}"
+        else:
+            if found[name].differing and name in _PROMISED and op.kernel and op.deterministic:
+                message = (
+                    f"expected the same bits, as `deterministic` says, got {found[name].text(_PROMISED[name])}. Where "
+                    "sums are meant to depend on the order of threads, write deterministic=False."
+                )
+        if message:
+            failures.append(Failure(f"{op.name}/{dtype}/all", name, f"{op.name}/{dtype}: {message}"))
+    return found, tuple(failures)
+
+
+def _verify_row(
+    op: OpInfo, dtype: str, backend: str, begin: Callable[[str], None], asked: _Asked = _Asked()
+) -> Row:
     tallies = {"forward": _Tally(), "gradient": _Tally()}
     failures: list[Failure] = []
     samples = op.sample_inputs()
@@ -270,7 +198,10 @@ def _verify_row(op: OpInfo, dtype: str, backend: str, begin: Callable[[str], Non
                     failures.append(Failure(case, direction, verdict.message))
     gradient = tallies["gradient"].figures if op.differentiable else None
     figures = tallies["forward"].figures
-    return Row(op.name, dtype, len(samples), figures, gradient, tuple(failures), op.oracle_precision)
+    # Where numbers are wrong already, that they are the same in every run says nothing.
+    changes, more = ({}, ()) if failures else _changes(op, dtype, backend, asked)
+    every = (*failures, *more)
+    return Row(op.name, dtype, len(samples), figures, gradient, every, op.oracle_precision, **changes)
 
 
 def verify(
@@ -279,6 +210,9 @@ def verify(
     dtype: str | None = None,
     *,
     ops: Iterable[OpInfo] | None = None,
+    runs: int = 1,
+    orders: bool = False,
+    project: Project | None = None,
     progress: Progress | None = None,
 ) -> Verification:
     """Run op_db on one back end of this machine.
@@ -291,6 +225,12 @@ def verify(
         See `select`.
     ops : iterable of OpInfo, optional
         Instead of op_db.
+    runs : int
+        How many runs of every sample must agree to the bit, where `deterministic` says so.
+    orders : bool
+        Whether kernels also run with their threads in other orders (`zmlx.testing.changes.reorder_threads`).
+    project : Project, optional
+        That of `ops`: operations that multiply matrices then also run with TF32, in processes of their own.
     progress : callable, optional
         Called as ``progress(done, total, case)`` before each case.
 
@@ -301,9 +241,12 @@ def verify(
     zmlx._compat.BackendUnavailableError
         The back end is not available here.
     VerifyError
-        Nothing matches `kernel` and `dtype`.
+        Nothing matches `kernel` and `dtype`, or `runs` is not positive.
     """
+    if runs < 1:
+        raise VerifyError(f"--runs: expected 1 or more, got {runs}.")
     name, ops = resolve(backend, ops)
+    asked = _Asked(runs, orders, project)
     pairs = select(ops, name, kernel, dtype)
     total, done = sum(len(op.sample_inputs()) for op, _ in pairs), 0
 
@@ -315,5 +258,5 @@ def verify(
 
     with working_on(name):
         environment = describe_environment(name)
-        rows = tuple(_verify_row(op, of, name, begin) for op, of in pairs)
+        rows = tuple(_verify_row(op, of, name, begin, asked) for op, of in pairs)
     return Verification(name, environment, rows)

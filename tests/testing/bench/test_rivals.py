@@ -1,13 +1,15 @@
 """The rivals of the catalogue: there are some for every kernel, and they compute what the kernel computes."""
 
 import contextlib
+from dataclasses import replace
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
+from zmlx.testing.bench.contest import make_arguments, measure_gradient, measure_kernel
+from zmlx.testing.bench.measurement import PLANS, quick
 from zmlx.testing.bench.rivals import COMPILED, MLX, bench_sample, list_rivals
-from zmlx.testing.bench.run import _arguments, _check
 from zmlx.testing.op_db import op_db
 from zmlx.testing.op_db._shared import ITEMSIZE
 from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo
@@ -42,18 +44,21 @@ def test_every_kernel_of_the_catalogue_is_benchmarked():
 
 
 @pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+@pytest.mark.parametrize("measure", [measure_kernel, measure_gradient])
 @pytest.mark.parametrize("op", KERNELS, ids=str)
-def test_rivals_compute_what_the_kernel_computes(op, dtype, mx_device):
-    arguments = _arguments(op.rivals.shapes(32, 64), dtype)
+def test_rivals_compute_what_the_kernel_computes(op, measure, dtype, backend, mx_device):
+    """Values and gradients, weights' too: a measurement fails on what computes something else."""
+    plan = replace(quick(PLANS[backend]), rows=32, columns=64, rounds=1)
     with nothing_compiled():
-        calls = {rival.name: rival.call for rival in list_rivals(op.rivals, mx, dtype)}
-        _check(op, dtype, arguments, {"ours": op.op, **calls})
+        found = measure(op, dtype, backend, plan)
+    assert found.direction == {measure_kernel: "forward", measure_gradient: "backward"}[measure]
+    assert {v.column for v in found.versus} == {MLX, COMPILED}
 
 
 @pytest.mark.parametrize("op", KERNELS, ids=str)
 def test_bytes_are_those_of_inputs_and_outputs(op, mx_device):
     sample = bench_sample(op.rivals, 6, 8)
-    arguments = _arguments(op.rivals.shapes(6, 8), "bfloat16")
+    arguments = make_arguments(op.rivals.shapes(6, 8), "bfloat16")
     result = op.op(*arguments)
     assert op.bytes_moved(sample, "bfloat16") == sum(a.nbytes for a in [*arguments, result])
     assert op.bytes_moved(sample, "float32") == 2 * op.bytes_moved(sample, "bfloat16")

@@ -13,9 +13,9 @@ import pytest
 import zmlx
 from zmlx import _compat
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
+from zmlx.testing.bench import contest, measurement
 from zmlx.testing.bench import engine as bench_engine
-from zmlx.testing.bench import measurement
-from zmlx.testing.bench import run as bench_module
+from zmlx.testing.bench.contest import make_arguments, measure_kernel
 from zmlx.testing.bench.engine import ENGINE, EngineCase, fresh_cache
 from zmlx.testing.bench.measurement import (
     PLANS,
@@ -26,7 +26,7 @@ from zmlx.testing.bench.measurement import (
     quick,
 )
 from zmlx.testing.bench.rivals import COMPILED, MLX
-from zmlx.testing.bench.run import BenchError, _arguments, bench, measure_kernel, select
+from zmlx.testing.bench.run import BenchError, bench, select
 from zmlx.testing.bench.timing import Timing
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.rivals import Rivals
@@ -98,8 +98,8 @@ def test_ratios_are_above_one_where_the_kernel_is_faster(backend, mx_device, mon
 
         return way
 
-    monkeypatch.setattr(bench_module, "mlx_stopwatch", stopwatch)
-    monkeypatch.setattr(bench_module, "WAYS", {backend: {"slow": copying(3.0), "fast": copying(1.0)}})
+    monkeypatch.setattr(contest, "mlx_stopwatch", stopwatch)
+    monkeypatch.setattr(contest, "WAYS", {backend: {"slow": copying(3.0), "fast": copying(1.0)}})
     plan = replace(tiny(backend), traffic=5000, distinct=3000, lazy=True)
     found = measure_kernel(make(), "float32", backend, plan)
     assert [versus.ratio for versus in found.versus] == [2.0, 1.5]
@@ -266,8 +266,8 @@ def test_a_case_that_fails_is_reported_and_the_others_run():
     ]
     assert found.failures[1].failure == "engine.made/float32: RuntimeError: out of luck"
     assert steps == [
-        (0, 3, "made.broken/float32"),
-        (1, 3, "made.double/float32"),
+        (0, 3, "made.broken/float32 forward"),
+        (1, 3, "made.double/float32 forward"),
         (2, 3, "engine.made/float32"),
     ]
     assert found.plan == quick(PLANS["cpu"])
@@ -282,6 +282,14 @@ def test_a_run_in_which_all_is_well_succeeds_and_leaves_the_device_alone():
     assert replace(found, measurements=()).exit_code == 1
 
 
+def test_more_seconds_are_more_rounds():
+    found = bench("cpu", dtype="float32", small=True, seconds=0.3, ops=[make()], engine=[])
+    assert found.plan == replace(quick(PLANS["cpu"]), seconds=0.3)
+    assert len(found.measurements[0].timing.seconds) > found.plan.rounds
+    with pytest.raises(BenchError, match=r"^--seconds: expected 0 or more, got -1\.$"):
+        bench("cpu", seconds=-1.0, ops=[make()])
+
+
 def test_unknown_and_missing_back_ends():
     with pytest.raises(ValueError, match="expected one of metal, cuda, cpu; got 'tpu'"):
         bench("tpu", ops=[make()])
@@ -292,5 +300,5 @@ def test_unknown_and_missing_back_ends():
 
 
 def test_inputs_are_the_same_in_every_run(mx_device):
-    one, other = (_arguments([(4, 5)], "float32")[0] for _ in range(2))
+    one, other = (make_arguments([(4, 5)], "float32")[0] for _ in range(2))
     assert np.array_equal(np.array(one), np.array(other))

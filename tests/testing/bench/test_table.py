@@ -7,8 +7,9 @@ import pytest
 from zmlx.testing.bench.measurement import PLANS, Measurement, Versus
 from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
-from zmlx.testing.bench.table import duration, render_markdown, render_terminal, to_json, write_files
+from zmlx.testing.bench.table import render_markdown, render_terminal, to_json, write_files
 from zmlx.testing.bench.timing import Timing
+from zmlx.testing.bench.units import duration
 
 pytestmark = pytest.mark.cpu
 
@@ -71,12 +72,13 @@ def test_markdown():
 
 def test_json_has_every_rival_and_the_quartiles():
     body = json.loads(to_json(FOUND))
-    assert (body["ok"], body["schema"], body["backend"]) == (True, 1, "cpu")
+    assert (body["ok"], body["schema"], body["backend"]) == (True, 2, "cpu")
     assert body["plan"]["rows"] == PLANS["cpu"].rows
     line, copy = body["measurements"]
     assert line["timing"] == {
         "median_s": 0.002,
         "quartiles_s": [0.0015, 0.0025],
+        "spread": 0.25,
         "best_s": 0.001,
         "rounds": 3,
     }

@@ -14,10 +14,15 @@ import pytest
 
 import zmlx
 from zmlx.__main__ import main
+from zmlx.testing.leak_figures import HELD, Leaks
+from zmlx.testing.leak_figures import Row as LeakRow
+from zmlx.testing.verification import Change, Row, Verification
 
 BROWSER = os.environ.get("ZMLX_TEST_BROWSER", "")
 #: Where the screenshots go; a temporary folder unless it is set.
 SCREENSHOTS = os.environ.get("ZMLX_TEST_SCREENSHOTS", "")
+
+ABOUT = {"device": "a CPU of some make", "mlx": "0.32.4", "date": "2026-01-02"}
 
 pytestmark = [
     pytest.mark.cpu,
@@ -72,6 +77,15 @@ def chromium(profile, *arguments):
 def page(tmp_path_factory):
     """The page of a live comparison on the CPU: it has everything that a page can have."""
     folder = tmp_path_factory.mktemp("page")
+    held = dict.fromkeys((one.name for one in HELD), 123_456_789)
+    rows = (LeakRow("norms.rmsnorm", "new shapes", 10_000, 10_000, held, {**held, "rss": 234_567_890}),)
+    change = Change(3, 10, 4, 812.0)
+    changed = Row("norms.rmsnorm", "float32", 3, (0.5, 0.2), None, (), "float64", change, change, change)
+    for name, found in (
+        ("cuda-verify", Verification("cuda", ABOUT, (changed,))),
+        ("cpu-leaks", Leaks("cpu", ABOUT, 10_000, 1 << 28, rows)),
+    ):
+        (folder / f"{name}.json").write_text(found.to_json(), encoding="utf-8")
     golden = Path(zmlx.__file__).parent.parent / "golden_values"
     assert (
         main(
@@ -82,8 +96,7 @@ def page(tmp_path_factory):
                 "cpu",
                 "--golden-dir",
                 str(golden),
-                "--report-dir",
-                str(folder),
+                *("--report-dir", str(folder), "--evidence-dir", str(folder)),
             ]
         )
         == 0

@@ -117,6 +117,12 @@ class Measurement:
         What took turns with it.
     failure : str
         Why there is no timing, or "".
+    direction : str
+        "forward" or "backward" for a kernel of the table, "" for the engine.
+    of_copy_spread : float
+        Half of the distance between the quartiles of that ratio over the rounds, as a fraction of it.
+    shapes : tuple of tuple of int
+        Of the arguments; empty for the engine.
     """
 
     name: str
@@ -128,6 +134,9 @@ class Measurement:
     of_copy: float | None = None
     versus: tuple[Versus, ...] = ()
     failure: str = ""
+    direction: str = ""
+    of_copy_spread: float = 0.0
+    shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
     def rate(self) -> float | None:

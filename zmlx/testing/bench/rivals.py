@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -32,8 +32,27 @@ class Rival:
     call: Callable[..., Any]
 
 
-def list_rivals(rivals: Rivals, mx: ModuleType, dtype: str) -> tuple[Rival, ...]:
-    """All that a kernel is timed against in one dtype.
+def gradients_of(
+    mx: ModuleType, call: Callable[..., Any], differentiable: Sequence[int]
+) -> Callable[..., Any]:
+    """``f(*arguments, cotangent)``: the gradients of ``call`` by `mx.vjp`, one for each of ``differentiable``."""
+
+    def gradients(*given: Any) -> list[Any]:
+        *arguments, cotangent = given
+
+        def varied(*values: Any) -> Any:
+            changed = dict(zip(differentiable, values, strict=True))
+            return call(*(changed.get(i, a) for i, a in enumerate(arguments)))
+
+        return list(mx.vjp(varied, [arguments[i] for i in differentiable], [cotangent])[1])
+
+    return gradients
+
+
+def list_rivals(
+    rivals: Rivals, mx: ModuleType, dtype: str, differentiable: Sequence[int] = ()
+) -> tuple[Rival, ...]:
+    """All that a kernel is timed against in one dtype; with ``differentiable``, the gradients of all that.
 
     A formula in a 16-bit dtype can be computed in that dtype, as it stands, or in float32 between two
     conversions, as the kernels do. Which is faster differs with device and formula, so both run.
@@ -44,8 +63,14 @@ def list_rivals(rivals: Rivals, mx: ModuleType, dtype: str) -> tuple[Rival, ...]
             a[0].dtype
         )
     own = rivals.own
+    owns: dict[str, Callable[..., Any]] = {}
     if own is not None:
-        plain = [Rival(MLX, rivals.own_name, lambda *a: own(mx, *a))]
+        owns[rivals.own_name] = lambda *a: own(mx, *a)
+    if differentiable:
+        forms = {suffix: gradients_of(mx, form, differentiable) for suffix, form in forms.items()}
+        owns = {name: gradients_of(mx, call, differentiable) for name, call in owns.items()}
+    if owns:
+        plain = [Rival(MLX, name, call) for name, call in owns.items()]
     else:
         plain = [Rival(MLX, f"operations{suffix}", form) for suffix, form in forms.items()]
     compiled = [Rival(COMPILED, f"mx.compile{suffix}", mx.compile(form)) for suffix, form in forms.items()]

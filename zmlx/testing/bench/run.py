@@ -6,43 +6,19 @@ fails for being slow, only for raising or for computing something else than it s
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from zmlx import _compat
-from zmlx.testing.bench.bandwidth import WAYS
+from zmlx.testing.bench.contest import BACKWARD, FORWARD, measure_gradient, measure_kernel
 from zmlx.testing.bench.engine import ENGINE, EngineCase
-from zmlx.testing.bench.measurement import (
-    PLANS,
-    Measurement,
-    Plan,
-    Versus,
-    WrongResultError,
-    launched_path,
-    mlx_stopwatch,
-    quick,
-)
-from zmlx.testing.bench.rivals import bench_sample, list_rivals
-from zmlx.testing.bench.timing import race
+from zmlx.testing.bench.measurement import PLANS, Measurement, Plan, WrongResultError, quick
+from zmlx.testing.bench.peers import peer_notes
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
-from zmlx.testing.opinfo import OpInfo, SampleInput
+from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.selection import matches, resolve
-from zmlx.testing.tolerance import as_float64, compare
-
-#: Rows of a result that are compared with the oracle, spread over all of it.
-CHECKED_ROWS = 16
-
-#: How far a rival's results may be from the oracle's, root mean square over root mean square. MLX may round more
-#: often than the kernels do, down to sums in bfloat16: this is enough to tell that it computes the same thing.
-SAME_FORMULA = 0.05
 
 
 class BenchError(ValueError):
@@ -51,12 +27,16 @@ class BenchError(ValueError):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What `bench` measured, on which plan and where."""
+    """What `bench` measured, on which plan and where; `kernel` and `dtype` are what was selected,
+    `peers` has a line on each of those that could not be timed."""
 
     backend: str
     environment: Mapping[str, str]
     plan: Plan
     measurements: tuple[Measurement, ...]
+    kernel: str = "*"
+    dtype: str | None = None
+    peers: tuple[str, ...] = ()
 
     @property
     def failures(self) -> tuple[Measurement, ...]:
@@ -76,6 +56,7 @@ class _Case:
     name: str
     dtype: str
     measure: Callable[[str, Plan], Iterator[Measurement]]
+    direction: str = ""
 
 
 def select(
@@ -106,7 +87,8 @@ def select(
     every: list[_Case] = []
     for op in ops:
         if op.rivals is not None:
-            every += [_Case(op.name, of, _kernel_case(op, of)) for of in op.dtypes_on(backend)]
+            for of in op.dtypes_on(backend):
+                every += _kernel_cases(op, of)
     every += [_Case(case.name, "float32", case.measure) for case in engine]
     named = [case for case in every if matches(case.name, kernel)]
     if not named:
@@ -121,92 +103,16 @@ def select(
     return found
 
 
-def _kernel_case(op: OpInfo, dtype: str) -> Callable[[str, Plan], Iterator[Measurement]]:
-    return lambda backend, plan: iter([measure_kernel(op, dtype, backend, plan)])
+def _kernel_cases(op: OpInfo, dtype: str) -> list[_Case]:
+    """Forward, and backward where the entry names kernels for it: a gradient without is MLX's."""
+    directions = {FORWARD: measure_kernel, **({BACKWARD: measure_gradient} if op.grad_kernels else {})}
 
+    def case(direction: str, measure: Callable[[OpInfo, str, str, Plan], Measurement]) -> _Case:
+        return _Case(
+            op.name, dtype, lambda backend, plan: iter([measure(op, dtype, backend, plan)]), direction
+        )
 
-def measure_kernel(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurement:
-    """Check one kernel in one dtype and time it against its rivals and the copy of as many bytes.
-
-    Raises
-    ------
-    WrongResultError
-        The kernel is not within its tolerance of the oracle, a rival computes something else, or no kernel ran.
-    """
-    assert op.rivals is not None
-    assert op.bytes_moved is not None
-    mx = _compat.import_mx()
-    name = f"{op.name}/{dtype}"
-    arguments = _arguments(op.rivals.shapes(plan.rows, plan.columns), dtype)
-    moved = op.bytes_moved(bench_sample(op.rivals, plan.rows, plan.columns), dtype)
-    rivals = list_rivals(op.rivals, mx, dtype)
-    calls: dict[str, Callable[..., Any]] = {"ours": op.op, **{rival.name: rival.call for rival in rivals}}
-    path = launched_path(lambda: op.op(*arguments), backend, name)
-    _check(op, dtype, arguments, calls)
-    batch, read = plan.batch(moved), sum(a.nbytes for a in arguments)
-    inputs = [arguments, *([a + 0 for a in arguments] for _ in range(plan.copies(read) - 1))]
-    mx.eval(inputs)
-    stopwatches = {
-        which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy) for which, call in calls.items()
-    }
-    half = math.ceil(moved / 2)  # a copy reads as many bytes as it writes
-    with contextlib.ExitStack() as stack:
-        copies = {
-            f"copy {which}": stack.enter_context(way(half, plan.copies(half), batch))
-            for which, way in WAYS[backend].items()
-        }
-        timings = race({**stopwatches, **copies}, plan.rounds, plan.seconds)
-    own = timings["ours"]
-    versus = tuple(
-        Versus(r.column, r.name, timings[r.name], timings[r.name].times_slower_than(own)) for r in rivals
-    )
-    copy = min((timings[which] for which in copies), key=lambda timing: timing.median)
-    return Measurement(op.name, dtype, path, own, moved, "GB/s", copy.times_slower_than(own), versus)
-
-
-def _arguments(shapes: Iterable[tuple[int, ...]], dtype: str) -> list[Any]:
-    """Random arrays, made on the device: the masters of a `SampleInput` would take gigabytes here."""
-    mx = _compat.import_mx()
-    mx.random.seed(0)
-    arrays = [mx.random.normal(shape, getattr(mx, dtype)) for shape in shapes]
-    mx.eval(arrays)
-    return arrays
-
-
-def _in_turn(call: Callable[..., Any], inputs: list[list[Any]]) -> Callable[[], Any]:
-    """`call` without arguments: each time on the next of the inputs."""
-    ring = itertools.cycle(inputs)
-    return lambda: call(*next(ring))
-
-
-def _some(array: Any, rows: int) -> Any:
-    """`CHECKED_ROWS` of the rows of an array, from all over it, as an array of its own."""
-    return _compat.import_mx().contiguous(array[:: max(1, rows // CHECKED_ROWS)])
-
-
-def _check(op: OpInfo, dtype: str, arguments: list[Any], calls: Mapping[str, Callable[..., Any]]) -> None:
-    """WrongResultError unless some rows of the results are what the oracle says, "ours" within its tolerance."""
-    rows = arguments[0].shape[0]
-    picked = [as_float64(_some(a, rows)) if a.ndim > 1 else as_float64(a) for a in arguments]
-    (truth,) = op.expected(SampleInput("bench", tuple(picked)))
-    name = f"{op.name}/{dtype}"
-    for which, call in calls.items():
-        result = _some(call(*arguments), rows)
-        if which == "ours":
-            verdict = compare(result, truth, op.out_dtype(dtype), op.tolerance(dtype), name=name)
-            if not verdict.ok:
-                more = f"`python -m zmlx verify --kernel {op.name} --dtype {dtype}` tells more."
-                raise WrongResultError(f"{verdict.message}\n  {more}")
-            continue
-        got = as_float64(result)
-        if got.shape != np.shape(truth):
-            raise WrongResultError(f"{name}: {which} should give shape {np.shape(truth)}, got {got.shape}.")
-        error = float(np.sqrt(np.mean((got - truth) ** 2) / np.mean(np.square(truth))))
-        if not error <= SAME_FORMULA:
-            raise WrongResultError(
-                f"{name}: {which} differs from the oracle by {error:.2g} of the root mean square; at most "
-                f"{SAME_FORMULA:g} was expected. Does op_db give the kernel a rival that computes something else?"
-            )
+    return [case(direction, measure) for direction, measure in directions.items()]
 
 
 def bench(
@@ -215,6 +121,7 @@ def bench(
     dtype: str | None = None,
     *,
     small: bool = False,
+    seconds: float | None = None,
     ops: Iterable[OpInfo] | None = None,
     engine: Iterable[EngineCase] = ENGINE,
     progress: Progress | None = None,
@@ -229,6 +136,8 @@ def bench(
         See `select`.
     small : bool
         On small arrays and in few rounds, to see whether everything runs.
+    seconds : float, optional
+        For the rounds of each benchmark, at least, instead of the plan's: more of them leave less noise.
     ops, engine : iterable
         Instead of op_db and `ENGINE`.
     progress : callable, optional
@@ -241,12 +150,16 @@ def bench(
     zmlx._compat.BackendUnavailableError
         The back end is not available here.
     BenchError
-        Nothing matches `kernel` and `dtype`.
+        Nothing matches `kernel` and `dtype`, or `seconds` is negative.
     """
+    if seconds is not None and not seconds >= 0:
+        raise BenchError(f"--seconds: expected 0 or more, got {seconds:g}.")
     mx = _compat.import_mx()
     name, ops = resolve(backend, ops)
     cases = select(ops, engine, name, kernel, dtype)
     plan = quick(PLANS[name]) if small else PLANS[name]
+    if seconds is not None:
+        plan = replace(plan, seconds=seconds)
     lines: list[Measurement] = []
     with working_on(name):
         environment = describe_environment(name)
@@ -256,14 +169,16 @@ def bench(
             environment["threads"] = str(num_threads())
         for done, case in enumerate(cases):
             if progress is not None:
-                progress(done, len(cases), f"{case.name}/{case.dtype}")
+                progress(done, len(cases), f"{case.name}/{case.dtype} {case.direction}".rstrip())
             try:
                 for line in case.measure(name, plan):
                     lines.append(line)
             except WrongResultError as error:
-                lines.append(Measurement(case.name, case.dtype, failure=str(error)))
+                lines.append(Measurement(case.name, case.dtype, failure=str(error), direction=case.direction))
             except Exception as error:  # noqa: BLE001 - a case that raises has failed; the others run
                 failure = f"{case.name}/{case.dtype}: {type(error).__name__}: {error}"
-                lines.append(Measurement(case.name, case.dtype, failure=failure))
+                lines.append(Measurement(case.name, case.dtype, failure=failure, direction=case.direction))
             mx.clear_cache()  # what one case leaves behind is not the next one's memory
-    return Benchmark(name, environment, plan, tuple(lines))
+    measured = {case.name for case in cases}
+    peers = [peer for op in ops if op.name in measured and op.rivals for peer in op.rivals.peers]
+    return Benchmark(name, environment, plan, tuple(lines), kernel, dtype, peer_notes(peers, name))

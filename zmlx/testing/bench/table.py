@@ -7,15 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from zmlx.testing.bench.contest import BACKWARD
+from zmlx.testing.bench.kept import SCHEMA
 from zmlx.testing.bench.measurement import Measurement, Versus
+from zmlx.testing.bench.peers import PEERS
 from zmlx.testing.bench.rivals import COMPILED, MLX
 from zmlx.testing.bench.run import Benchmark
 from zmlx.testing.bench.timing import Timing
+from zmlx.testing.bench.units import duration, three_digits
 from zmlx.testing.files import write_whole
 from zmlx.testing.report.model import NONE
-from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text
-
-SCHEMA = 1
+from zmlx.testing.report.tables import Table, aligned_lines, markdown_lines, markdown_text, plain_table
 
 _HEADER = (
     "benchmark",
@@ -34,33 +36,21 @@ LEGEND = (
     "move; a copy of as many, timed in turn, would be 100%. 2.0x: the rival takes twice as long as the kernel."
 )
 
-#: Seconds in a unit, the largest first.
-_TIME_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
-
-
-def duration(seconds: float) -> str:
-    """Three digits and a unit: "1.23 ms"."""
-    unit, size = next((u for u in _TIME_UNITS if seconds >= u[1]), _TIME_UNITS[-1])
-    return f"{_three_digits(seconds / size)} {unit}"
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
 
 def _versus(versus: Versus | None) -> str:
     if versus is None:
         return NONE
     name = versus.name.removeprefix(versus.column).strip()  # the column's title says it
-    return f"{_three_digits(versus.ratio)}x {name}".rstrip()
+    return f"{three_digits(versus.ratio)}x {name}".rstrip()
 
 
 def _cells(line: Measurement) -> tuple[str, ...]:
+    name = f"{line.name} {BACKWARD}" if line.direction == BACKWARD else line.name
     if line.timing is None:
-        return (line.name, line.dtype or NONE, line.path or NONE, "FAIL", *(NONE,) * 5)
-    rate = NONE if line.rate is None else f"{_three_digits(line.rate)} {line.unit}"
+        return (name, line.dtype or NONE, line.path or NONE, "FAIL", *(NONE,) * 5)
+    rate = NONE if line.rate is None else f"{three_digits(line.rate)} {line.unit}"
     return (
-        line.name,
+        name,
         line.dtype or NONE,
         line.path or NONE,
         duration(line.timing.median),
@@ -73,7 +63,13 @@ def _cells(line: Measurement) -> tuple[str, ...]:
 
 
 def _table(found: Benchmark) -> Table:
-    return Table("", ("",) * len(_HEADER), _HEADER, tuple(_cells(line) for line in found.measurements))
+    header: tuple[str, ...] = _HEADER
+    rows = [_cells(line) for line in found.measurements]
+    best = [line.best(PEERS) for line in found.measurements]
+    if any(best):
+        header = (*header, "against peers")
+        rows = [(*cells, _versus(versus)) for cells, versus in zip(rows, best, strict=True)]
+    return plain_table("", header, tuple(rows))
 
 
 def heading(found: Benchmark) -> str:
@@ -88,7 +84,7 @@ def heading(found: Benchmark) -> str:
 
 def render_terminal(found: Benchmark) -> str:
     """The table as aligned text, then what failed."""
-    parts = [heading(found), "", *aligned_lines(_table(found)), "", LEGEND]
+    parts = [heading(found), "", *aligned_lines(_table(found)), "", LEGEND, *found.peers]
     parts += [f"FAIL {line.failure}" for line in found.failures]
     return "\n".join(parts) + "\n"
 
@@ -98,6 +94,7 @@ def render_markdown(found: Benchmark) -> str:
     table = _table(found)
     parts = ["## zmlx: benchmarks", "", markdown_text(heading(found)), ""]
     parts += [*markdown_lines([table.header, *table.rows]), "", LEGEND]
+    parts += [f"\n{markdown_text(note)}" for note in found.peers]
     if found.failures:
         parts += ["", "### Failures", "", *(f"- {markdown_text(line.failure)}" for line in found.failures)]
     return "\n".join(parts) + "\n"
@@ -108,6 +105,7 @@ def _timing(timing: Timing) -> dict[str, Any]:
     return {
         "median_s": timing.median,
         "quartiles_s": [low, high],
+        "spread": timing.spread,
         "best_s": min(timing.seconds),
         "rounds": len(timing.seconds),
     }
@@ -117,11 +115,14 @@ def _json_line(line: Measurement) -> dict[str, Any]:
     return {
         "name": line.name,
         "dtype": line.dtype or None,
+        "direction": line.direction or None,
+        "shapes": [list(shape) for shape in line.shapes],
         "path": line.path or None,
         "timing": None if line.timing is None else _timing(line.timing),
         "rate": line.rate,
         "unit": line.unit or None,
         "of_copy": line.of_copy,
+        "of_copy_spread": line.of_copy_spread,
         "against": [
             {"column": v.column, "name": v.name, "ratio": v.ratio, "timing": _timing(v.timing)}
             for v in line.versus
@@ -138,6 +139,8 @@ def to_json(found: Benchmark) -> str:
         "backend": found.backend,
         "environment": dict(found.environment),
         "plan": asdict(found.plan),
+        "peers": list(found.peers),
+        "selected": {"kernel": found.kernel, "dtype": found.dtype},
         "measurements": [_json_line(line) for line in found.measurements],
     }
     return json.dumps(body, indent=2, allow_nan=False)

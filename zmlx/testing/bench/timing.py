@@ -20,7 +20,7 @@ MAX_ROUNDS = 1000
 
 @dataclass(frozen=True)
 class Timing:
-    """What a stopwatch said, in seconds, one number for each round; there is one at least."""
+    """What a stopwatch said, in seconds, one number for each round; there is one at least. Or ratios of two such."""
 
     seconds: tuple[float, ...]
 
@@ -43,11 +43,13 @@ class Timing:
         low, high = self.quartiles
         return (high - low) / 2 / self.median if self.median else 0.0
 
+    def relative_to(self, other: Timing) -> Timing:
+        """This time divided by the other's, round by round: what disturbed both alike is not in it."""
+        return Timing(tuple(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)))
+
     def times_slower_than(self, other: Timing) -> float:
         """The median over the rounds of this time divided by the other's."""
-        return statistics.median(
-            mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)
-        )
+        return self.relative_to(other).median
 
 
 def race(stopwatches: Mapping[str, Stopwatch], rounds: int, seconds: float) -> dict[str, Timing]:

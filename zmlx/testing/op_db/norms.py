@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import liger, torch_compiled
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
     SPECIAL,
     Float64Array,
+    as_on_a_gpu,
     kernel,
     quiet,
     rejected_arrays,
@@ -117,6 +119,7 @@ OPS = (
         name="norms.rmsnorm",
         op=kernel("norms", "rmsnorm"),
         kernels=("zmlx_rmsnorm",),
+        gpu_shape=as_on_a_gpu,
         grad_kernels=("zmlx_rmsnorm_vjp", "zmlx_column_sum"),
         oracle=_rmsnorm,
         oracle_vjp=_rmsnorm_vjp,
@@ -139,12 +142,18 @@ OPS = (
             formula=_rmsnorm_formula,
             own_name="mx.fast.rms_norm",
             own=lambda mx, x, weight: mx.fast.rms_norm(x, weight, 1e-6),
+            peers=(
+                torch_compiled(lambda torch, x, w: torch.nn.functional.rms_norm(x, w.shape, w, 1e-6)),
+                # No offset of the weights, the casts of Llama, and dy is left as it is.
+                liger("rms_norm", "LigerRMSNormFunction", 1e-6, 0.0, "llama", False),
+            ),
         ),
     ),
     OpInfo(
         name="norms.layernorm",
         op=kernel("norms", "layernorm"),
         kernels=("zmlx_layernorm",),
+        gpu_shape=as_on_a_gpu,
         grad_kernels=("zmlx_layernorm_vjp", "zmlx_column_sum"),
         oracle=_layernorm,
         oracle_vjp=_layernorm_vjp,
@@ -166,6 +175,10 @@ OPS = (
             formula=_layernorm_formula,
             own_name="mx.fast.layer_norm",
             own=lambda mx, x, gamma, beta: mx.fast.layer_norm(x, gamma, beta, 1e-5),
+            peers=(
+                torch_compiled(lambda torch, x, g, b: torch.nn.functional.layer_norm(x, g.shape, g, b, 1e-5)),
+                liger("layer_norm", "LigerLayerNormFunction", 1e-5),
+            ),
         ),
     ),
 )

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import torch_compiled
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
     SPECIAL,
     Float64Array,
+    as_on_a_gpu,
     kernel,
     quiet,
     rejected_arrays,
@@ -60,6 +62,7 @@ OPS = (
         name="reductions.sum_lastdim",
         op=kernel("reductions", "sum_lastdim"),
         kernels=("zmlx_sum",),
+        gpu_shape=as_on_a_gpu,
         oracle=_sum,
         oracle_vjp=_sum_vjp,
         differentiable=(0,),
@@ -75,6 +78,7 @@ OPS = (
             formula=lambda mx, x: mx.sum(x, axis=-1),
             own_name="mx.sum",
             own=lambda mx, x: mx.sum(x, axis=-1),
+            peers=(torch_compiled(lambda torch, x: torch.sum(x, -1)),),
         ),
     ),
 )

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from zmlx.testing.op_db._shared import ITEMSIZE, SPECIAL, Float64Array, kernel, quiet, rejected_arrays
+from zmlx.testing.op_db._peers import liger, torch_compiled
+from zmlx.testing.op_db._shared import (
+    ITEMSIZE,
+    SPECIAL,
+    Float64Array,
+    as_on_a_gpu,
+    kernel,
+    quiet,
+    rejected_arrays,
+)
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 from zmlx.testing.rivals import Rivals
 
@@ -57,6 +66,7 @@ OPS = (
         name="softmax.softmax_lastdim",
         op=kernel("softmax", "softmax_lastdim"),
         kernels=("zmlx_softmax",),
+        gpu_shape=as_on_a_gpu,
         grad_kernels=("zmlx_softmax_vjp",),
         oracle=softmax,
         oracle_vjp=_softmax_vjp,
@@ -72,6 +82,10 @@ OPS = (
             formula=_formula,
             own_name="mx.softmax",
             own=lambda mx, x: mx.softmax(x, axis=-1, precise=True),
+            peers=(
+                torch_compiled(lambda torch, x: torch.softmax(x, -1)),
+                liger("softmax", "LigerSoftmaxFunction"),
+            ),
         ),
     ),
 )

@@ -189,7 +189,9 @@ def _matmul_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
 
 # Computed without TF32, which the suite switches off: with it CUDA multiplies float32 matrices to 10 bits.
 _MATMUL = _entry(
-    "matmul", _mlx("matmul"), np.matmul, _matmul_samples, ("small", "odd"), CANCELLING, extents=_FEW_TERMS
+    *("matmul", _mlx("matmul"), np.matmul, _matmul_samples, ("small", "odd"), CANCELLING),
+    extents=_FEW_TERMS,
+    multiplies_matrices=True,
 )
 
 OPS = (

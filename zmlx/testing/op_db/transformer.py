@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._peers import liger, torch_compiled
 from zmlx.testing.op_db._shared import (
     ITEMSIZE,
     SPECIAL,
     Float64Array,
+    as_on_a_gpu,
     kernel,
     ones,
     quiet,
     rejected_arrays,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
-from zmlx.testing.rivals import Call, Rivals
+from zmlx.testing.rivals import Call, Peer, Rivals
 
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
@@ -134,14 +136,22 @@ def _flops(per_output: int) -> Callable[[SampleInput, str], int]:
     return lambda sample, dtype: int(sample.args[0].size) // 2 * per_output
 
 
-def _rivals(activation: Call) -> Rivals:
+def _rivals(activation: Call, torch_name: str, *peers: Peer) -> Rivals:
     """MLX has no operation for these: the formula stands for it."""
+
+    def torch_formula(torch: Any, x: Any) -> Any:
+        gate, value = x.chunk(2, -1)
+        return getattr(torch.nn.functional, torch_name)(gate) * value
 
     def formula(mx: Any, x: Any) -> Any:
         gate, value = mx.split(x, 2, axis=-1)
         return activation(mx, gate) * value
 
-    return Rivals(shapes=lambda rows, columns: ((rows, 2 * columns),), formula=formula)
+    return Rivals(
+        shapes=lambda rows, columns: ((rows, 2 * columns),),
+        formula=formula,
+        peers=(torch_compiled(torch_formula), *peers),
+    )
 
 
 def _entry(name: str, **fields: Any) -> OpInfo:
@@ -150,6 +160,7 @@ def _entry(name: str, **fields: Any) -> OpInfo:
         op=kernel("transformer", name),
         kernels=(f"zmlx_{name}*",),  # geglu has a kernel for each form
         grad_kernels=(f"zmlx_{name}*_vjp",),
+        gpu_shape=as_on_a_gpu,
         differentiable=(0,),
         bytes_moved=_bytes_moved,
         **fields,
@@ -166,7 +177,9 @@ OPS = (
         golden_samples=("small", "single", "odd", "special"),
         error_inputs=(*rejected_arrays("swiglu"), *_odd("swiglu")),
         flops=_flops(5),
-        rivals=_rivals(lambda mx, a: a * mx.sigmoid(a)),
+        rivals=_rivals(
+            lambda mx, a: a * mx.sigmoid(a), "silu", liger("swiglu", "LigerFusedGateUpSiLUMulFunction")
+        ),
     ),
     _entry(
         "geglu",
@@ -188,6 +201,7 @@ OPS = (
             ),
         ),
         flops=_flops(27),
-        rivals=_rivals(lambda mx, a: 0.5 * a * (1 + mx.erf(a * math.sqrt(0.5)))),
+        # Liger has the form with tanh only.
+        rivals=_rivals(lambda mx, a: 0.5 * a * (1 + mx.erf(a * math.sqrt(0.5))), "gelu"),
     ),
 )

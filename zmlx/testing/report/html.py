@@ -8,8 +8,9 @@ from importlib.resources import files
 from zmlx.testing.golden.against import VERDICTS, change_text, tally
 from zmlx.testing.golden.grouping import Group, count
 from zmlx.testing.report import svg
+from zmlx.testing.report.evidence import evidence_tables
 from zmlx.testing.report.model import Report
-from zmlx.testing.report.parts import escape, every_comparison, matrix, provenance, table
+from zmlx.testing.report.parts import escape, every_comparison, matrix, measured, provenance, table
 from zmlx.testing.report.section import kernel_section
 from zmlx.testing.report.text import stock_line
 
@@ -108,6 +109,7 @@ def _body(report: Report) -> list[str]:
         )
     if report.kernels:
         parts += ["<h2>Kernels</h2>", *(kernel_section(report, row) for row in report.kernels)]
+    parts += [measured(shown) for shown in evidence_tables(report.evidence)]
     if any(column.is_recorded for column in report.columns):
         parts += ["<h2>Where the values come from</h2>", provenance(report)]
     lost = [point for point in report.history if point.trouble]

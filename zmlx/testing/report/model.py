@@ -12,6 +12,7 @@ from zmlx.testing.golden.comparison import LIVE, ORACLE, About, CaseResult, Comp
 from zmlx.testing.golden.explain import share_text
 from zmlx.testing.golden.grouping import Group, count, group_findings
 from zmlx.testing.golden.revisions import Point
+from zmlx.testing.report.evidence import Evidence
 
 NONE = "-"
 DTYPE_ORDER = ("float64", "float32", "float16", "bfloat16")
@@ -148,6 +149,8 @@ class Report:
         What is wrong, by operation.
     judged : bool
         Whether results were held to tolerances.
+    evidence : Evidence
+        What `verify` and `leaks` measured.
     """
 
     ok: bool
@@ -167,6 +170,7 @@ class Report:
     live: str = ""
     judged: bool = True
     rows: Mapping[str, Row] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
 
     @property
     def recorded(self) -> tuple[Column, ...]:
@@ -252,6 +256,7 @@ def build_report(
     history: tuple[Point, ...] = (),
     changes: tuple[Change, ...] = (),
     revision: str = "",
+    evidence: Evidence | None = None,
 ) -> Report:
     """Arrange a comparison for reading.
 
@@ -263,6 +268,8 @@ def build_report(
         From `zmlx.testing.golden.revisions.history`.
     changes : tuple of Change, optional
         From `zmlx.testing.golden.against.compare_with`, and `revision`, with what.
+    evidence : Evidence, optional
+        From `zmlx.testing.report.evidence.load_evidence`.
     """
     live = comparison.label(LIVE) if comparison.live_backend else ""
 
@@ -308,6 +315,7 @@ def build_report(
         live=live,
         judged=comparison.judged,
         rows=rows,
+        evidence=evidence or Evidence(),
     )
 
 

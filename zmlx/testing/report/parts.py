@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from zmlx.testing.golden.comparison import CaseResult
 from zmlx.testing.golden.explain import share_text
+from zmlx.testing.report.evidence import Shown
 from zmlx.testing.report.model import Cell, Report, Row, figure
 
 #: From this part of its tolerance on, a result is called close to it.
@@ -133,6 +134,23 @@ def provenance(report: Report) -> str:
         for fact in facts
     ]
     return table("Environment of each set of values", ["", *(escape(c.name) for c in known)], rows)
+
+
+def measured(shown: Shown) -> str:
+    """A table of what `verify` or `leaks` measured, with its heading."""
+    rows = []
+    for first, *cells in shown.table.rows:
+        wrong = ' class="over"' if cells[-1] in ("LEAK", "FAIL") else ""
+        texts = "".join(f"<td>{escape(cell)}</td>" for cell in cells[:-1])
+        name = escape(" ".join((first, *cells[:1])))
+        rows.append(
+            f'<tr data-name="{name}" data-close="{1 if wrong else 0}"><th scope="row">{escape(first)}</th>{texts}'
+            f"<td{wrong}>{escape(cells[-1])}</td></tr>"
+        )
+    said = "".join(f"<p>{escape(line)}</p>" for line in shown.lines)
+    title = escape(shown.table.title)
+    heads = [escape(head) for head in shown.table.header]
+    return f"<h2>{title}</h2><p>{escape(shown.about)}</p>{table(shown.table.title, heads, rows)}{said}"
 
 
 def every_comparison(report: Report) -> str:

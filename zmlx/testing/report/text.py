@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from zmlx.testing.golden.against import VERDICTS, tally
 from zmlx.testing.golden.explain import share_text
 from zmlx.testing.golden.grouping import count, finding_lines
+from zmlx.testing.report.evidence import evidence_tables
 from zmlx.testing.report.model import NONE, Cell, Report, Row, figure
 from zmlx.testing.report.tables import (
     COLUMNS,
@@ -96,6 +97,13 @@ def render_terminal(report: Report) -> str:
         parts += [table.title, *aligned_lines(table, COLUMNS), ""]
     if report.stock:
         parts += [stock_line(report), ""]
+    for shown in evidence_tables(report.evidence):
+        parts += [
+            f"{shown.narrow.title} ({shown.about})",
+            *(aligned_lines(shown.narrow, COLUMNS) if shown.narrow.rows else []),
+            *(*shown.folded, *shown.lines),
+            "",
+        ]
     for column in report.columns:
         facts = column.environment
         device, mlx, system, date = (facts.get(key, "?") for key in ("device", "mlx", "os", "date"))
@@ -178,6 +186,10 @@ def render_markdown(report: Report) -> str:
     if report.stock:
         parts += [f"<details><summary>{stock_line(report)}</summary>", ""]
         parts += [*markdown_lines(_kernel_rows(report, report.stock)), "", "</details>", ""]
+    for shown in evidence_tables(report.evidence):
+        parts += [f"### {markdown_text(shown.table.title)}", "", f"_{markdown_text(shown.about)}_", ""]
+        parts += [*markdown_lines([shown.table.header, *shown.table.rows]), ""]
+        parts += [f"{markdown_text(line)}\n" for line in shown.lines]
     parts += [f"_pending: {markdown_text(pending.message())}_\n" for pending in report.pending]
     if any(column.is_recorded for column in report.columns):
         parts += ["### Where the values come from", "", *markdown_lines(_provenance(report)), ""]

@@ -1,0 +1,158 @@
+"""Other libraries' kernels of the same formula, timed in turn with ours where they are installed: `Rivals.peers`.
+
+They are PyTorch's world, which zmlx does not depend on: nothing of it is imported unless a benchmark runs on CUDA.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zmlx import _compat
+from zmlx.testing.bench.timing import Stopwatch
+from zmlx.testing.rivals import Peer
+
+#: The column of the table.
+PEERS = "peers"
+
+#: Where they are timed: Triton's kernels run nowhere else.
+BACKEND = "cuda"
+
+INSTALL = "`pip install --group peers`, or nox -s bench -- --peers"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A peer whose packages are here: PyTorch's module, and its function of tensors."""
+
+    name: str
+    torch: Any
+    call: Callable[..., Any]
+
+
+def load_peers(peers: Iterable[Peer]) -> tuple[list[Loaded], list[str]]:
+    """Those whose packages import, and a line on each of the others."""
+    found, missing = [], []
+    for peer in peers:
+        try:
+            modules = [importlib.import_module(package) for package in peer.packages]
+        except (ImportError, OSError) as error:  # OSError: a library of theirs is missing or broken
+            missing.append(f"{peer.name} was not timed: {error}. {INSTALL} installs it.")
+        else:
+            found.append(Loaded(peer.name, importlib.import_module("torch"), peer.make(*modules)))
+    return found, missing
+
+
+def peer_notes(peers: Iterable[Peer], backend: str) -> tuple[str, ...]:
+    """What a table says of the peers that it has not: a line each, or one for all on another back end."""
+    every = {peer.name: peer for peer in peers}
+    if not every:
+        return ()
+    if backend != BACKEND:
+        return (f"{', '.join(every)}: timed on CUDA only, not on {backend}.",)
+    return tuple(load_peers(every.values())[1])
+
+
+class PeerRun:
+    """A peer with tensors of its own, which hold the numbers of MLX arrays.
+
+    Parameters
+    ----------
+    peer : Loaded
+        From `load_peers`.
+    arguments : sequence of mlx.core.array
+        What it is called with, of one floating dtype.
+    positions : sequence of int
+        Of those that gradients are taken of; none: the function itself is timed.
+    cotangent : mlx.core.array, optional
+        Of the result, for gradients.
+    device : str
+        PyTorch's name of where to run.
+    """
+
+    def __init__(
+        self,
+        peer: Loaded,
+        arguments: Sequence[Any],
+        positions: Sequence[int] = (),
+        cotangent: Any = None,
+        device: str = "cuda",
+    ) -> None:
+        self.name = peer.name
+        self._torch, self._call, self._device = peer.torch, peer.call, device
+        self._positions = tuple(positions)
+        self._tensors = [self._tensor(a) for a in arguments]
+        self._cotangent = None if cotangent is None else self._tensor(cotangent)
+        # Backward passes run again and again here: compiled ones must keep what they need.
+        if positions:
+            functorch: Any = importlib.import_module("torch._functorch.config")
+            functorch.donated_buffer = False
+
+    def _tensor(self, array: Any) -> Any:
+        mx = _compat.import_mx()
+        dtype = getattr(self._torch, str(array.dtype).rpartition(".")[2])
+        # By float32, which NumPy has and which holds every 16-bit number.
+        return self._torch.from_numpy(np.array(array.astype(mx.float32))).to(self._device, dtype)
+
+    def result(self, step: int) -> Any:
+        """Every `step`-th row of the function's result, as float64."""
+        with self._torch.no_grad():
+            return _numbers(self._call(*self._tensors)[::step])
+
+    def gradients(self, cotangent: Any) -> list[Any]:
+        """The gradients for another cotangent, an MLX array, as float64."""
+        return [_numbers(g) for g in self._backward(*self._forward(), self._tensor(cotangent))]
+
+    def _forward(self) -> tuple[Any, list[Any]]:
+        """The result, with what its gradients need, and the tensors that they are taken of."""
+        tensors = [t.clone() for t in self._tensors]
+        varied = [tensors[i].requires_grad_() for i in self._positions]
+        return self._call(*tensors), varied
+
+    def _backward(self, result: Any, varied: list[Any], cotangent: Any) -> tuple[Any, ...]:
+        gradients: tuple[Any, ...] = self._torch.autograd.grad(result, varied, cotangent, retain_graph=True)
+        return gradients
+
+    def stopwatch(self, copies: int, batch: int) -> Stopwatch:
+        """The seconds of one call, of `batch` that are waited for together, on `copies` sets of tensors in turn.
+
+        Of gradients only the backward pass is timed. Launches are not captured beforehand: PyTorch puts them in a queue
+        while the GPU works on the first ones.
+        """
+        torch = self._torch
+        if self._positions:
+            ring = itertools.cycle([self._forward() for _ in range(copies)])
+
+            def once() -> None:
+                self._backward(*next(ring), self._cotangent)
+
+        else:
+            sets = itertools.cycle([[t.clone() for t in self._tensors] for _ in range(copies)])
+
+            def once() -> None:
+                self._call(*next(sets))
+
+        def timed() -> float:
+            self._wait()
+            begin = time.perf_counter()
+            with torch.set_grad_enabled(bool(self._positions)):
+                for _ in range(batch):
+                    once()
+            self._wait()
+            return (time.perf_counter() - begin) / batch
+
+        return timed
+
+    def _wait(self) -> None:
+        if self._device == "cuda":
+            self._torch.cuda.synchronize()
+
+
+def _numbers(tensor: Any) -> Any:
+    return tensor.detach().double().cpu().numpy()
