@@ -27,8 +27,8 @@ KERNELS = kernels_of(op_db)
 
 #: The kinds of kernel that an operation and its gradient launch.
 KINDS = {
-    "norms.layernorm": ("row", "block", "column"),
-    "norms.rmsnorm": ("row", "block", "column"),
+    "norms.layernorm": ("row", "run", "block", "column"),
+    "norms.rmsnorm": ("row", "run", "block", "column"),
     "reductions.sum_lastdim": ("row",),
     "softmax.softmax_lastdim": ("row",),
     "transformer.geglu": ("span",),
@@ -67,7 +67,7 @@ def _settings() -> tuple[Setting, ...]:
     """The CPU's own launch, then those of a GPU: dtypes and widths that other tests have compiled."""
     return (
         Setting("cpu", dtypes=("float32",)),
-        Setting("cpu, many rows", dtypes=("float32",), rows=(2049, 4200)),
+        Setting("cpu, many rows", dtypes=("float32",), rows=(16400, 20000), columns=(2, 12)),
         _override(8, **SHARED),
         _override(64, **SHARED),
         _override(64, **SHARED, multiple=512),

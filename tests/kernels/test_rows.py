@@ -42,6 +42,9 @@ def test_launches_are_legal(planned, rows):
     for length, itemsize in itertools.product(LENGTHS, (2, 4)):
         _legal(plans.row_launch(rows, length, itemsize))
         _legal(plans.block_launch(rows, length, itemsize))
+        held = plans.run_launch(rows, length, itemsize)
+        if held is not None:
+            _legal(held)
         _legal(plans.span_launch(rows, length, itemsize))
         _legal(plans.column_launch(length))
 
@@ -64,13 +67,29 @@ def test_row_threadgroups_are_whole_teams(planned, rows):
 
 def test_no_partial_sum_is_empty():
     """Each threadgroup of a weight gradient has a row at least: an empty one would write nothing."""
-    from zmlx.kernels._rows import MAX_PARTIALS, partials
+    from zmlx.kernels._rows import MAX_PARTIALS, MAX_RUNS, partials
 
-    for rows in (*range(1, 5000), 10**6, 2**30):
-        count = partials(rows)
-        run = -(-rows // count)  # as the kernels compute it
-        assert 1 <= count <= MAX_PARTIALS
-        assert (count - 1) * run < rows <= count * run
+    for length, most in ((24, MAX_RUNS), (4096, 512), (10**5, MAX_PARTIALS)):
+        for rows in (*range(1, 3000), 10**6, 2**30):
+            count = partials(rows, length, 4)
+            run = -(-rows // count)  # as the kernels compute it
+            assert 1 <= count <= most
+            assert (count - 1) * run < rows <= count * run
+
+
+def test_threads_of_a_gradient_hold_the_row(planned):
+    """Rows that registers hold are held whole, evenly where the row's length allows it; longer ones are not."""
+    backend, plans = planned
+    for length, itemsize in itertools.product((*LENGTHS, 3072, 5120, 16384, 2**17), (2, 4)):
+        launch = plans.run_launch(100, length, itemsize)
+        if backend == "cpu" or length > 512 * plans.RUN_VALUES:
+            assert launch is None
+            continue
+        template = dict(launch.template)
+        held = template["W"] * template["K"] * template["N"]
+        assert held >= length
+        assert template["K"] * template["N"] <= plans.RUN_VALUES
+        assert held == length or length not in (3072, 5120, 16384)
 
 
 def test_spans_cover_every_element(planned):

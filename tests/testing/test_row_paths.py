@@ -64,11 +64,21 @@ def test_blocks_and_columns() -> None:
     def gradient(x: Any) -> Any:
         return mx.vjp(lambda x: rmsnorm(x), [x], [mx.ones_like(x)])
 
-    blocks = taken(gradient, (2100, 5), backend="cuda", kernel="zmlx_rmsnorm_vjp")
-    assert {"block: several blocks", "block: packed float32", "block: one simdgroup"} <= blocks
-    assert "block: several blocks" not in taken(gradient, (40, 5), backend="cuda", kernel="zmlx_rmsnorm_vjp")
+    blocks = taken(gradient, (2100, 2**15), backend="cuda", kernel="zmlx_rmsnorm_vjp")
+    assert {"block: several blocks", "block: packed float32", "block: wide team"} <= blocks
+    assert "block: several blocks" not in taken(gradient, (40, 5), backend="cpu", kernel="zmlx_rmsnorm_vjp")
     columns = taken(gradient, (40, 5), backend="cuda", kernel="zmlx_column_sum")
     assert columns == {"column: shared by threads", "column: packed"}
+
+
+def test_runs() -> None:
+    def gradient(x: Any) -> Any:
+        return mx.vjp(lambda x: rmsnorm(x), [x], [mx.ones_like(x)])
+
+    runs = taken(gradient, (2100, 4096), backend="cuda", kernel="zmlx_rmsnorm_vjp")
+    assert {"run: held whole", "run: several rows", "run: wide team", "run: packed float32"} <= runs
+    runs = taken(gradient, (7, 5), backend="cuda", kernel="zmlx_rmsnorm_vjp")
+    assert {"run: held in part", "run: one simdgroup", "run: ragged"} <= runs
 
 
 def test_a_kernel_of_another_kind_has_no_path() -> None:

@@ -9,18 +9,18 @@ from zmlx.kernels._autodiff import value_reference
 from zmlx.kernels._msl import CHUNKS
 from zmlx.launch import metal_kernel
 
-# W threads share N columns: each takes every W-th row, and the first joins what they have.
+# W threads share N columns: each takes every W-th row, and the first joins what they have. C threads are side by side.
 _COLUMN_SUM = """
   using chunk = zmlx_chunk<float, N, PACKED>;
-  threadgroup float shared[W * 32 * N];
+  threadgroup float shared[W * C * N];
   const uint rows = x_shape[0], columns = x_shape[1];
   const uint i = thread_position_in_grid.x * N;
   const uint count = i < columns ? min(uint(N), columns - i) : 0;
   const uint part = thread_position_in_threadgroup.y;
-  threadgroup float* mine = shared + (part * 32 + thread_position_in_threadgroup.x) * N;
+  threadgroup float* mine = shared + (part * C + thread_position_in_threadgroup.x) * N;
   float v[N], total[N];
   for (int j = 0; j < N; ++j) total[j] = 0.0f;
-  for (uint row = part; count > 0 && row < rows; row += W) {
+  _Pragma("unroll 8") for (uint row = part; count > 0 && row < rows; row += W) {
     chunk::load(v, x + size_t(row) * columns + i, count, 0.0f);
     for (int j = 0; j < N; ++j) total[j] += v[j];
   }
@@ -28,7 +28,7 @@ _COLUMN_SUM = """
   threadgroup_barrier(mem_flags::mem_threadgroup);
   if (part == 0) {
     for (uint other = 1; other < W; ++other)
-      for (int j = 0; j < N; ++j) total[j] += mine[other * 32 * N + j];
+      for (int j = 0; j < N; ++j) total[j] += mine[other * C * N + j];
     chunk::store(y + i, total, count);
   }
 """

@@ -1,8 +1,8 @@
-"""LayerNorm in Metal: `FORWARD` and `BACKWARD`."""
+"""LayerNorm in Metal: `FORWARD`; `HELD_BACKWARD` for rows that registers hold, `BACKWARD` for rows of any length."""
 
 from __future__ import annotations
 
-from zmlx.kernels._msl import each_row
+from zmlx.kernels._msl import each_row, run_of_rows
 
 # The rounded mean of a row far from zero is off by more than the row's small differences can bear. The mean
 # of what is left after subtracting it, `off`, is what it lacks (Chan, Golub and LeVeque 1983, corrected
@@ -48,14 +48,59 @@ FORWARD = each_row(
     "zmlx_chunk<V, N, PACKED>::aligned(beta)",
 )
 
-# The gradient's kernel also adds up over rows. A threadgroup has a run of rows of its own and goes through it in
-# blocks: the gradients of x first, row by row; then it reads the block once more, by columns and from the
-# cache, and adds its share of the weights' gradients to its line of `partial`. No atomics, so the order of
-# the additions is fixed.
+# The gradient's kernel also adds up over rows. No atomics, so the order of the additions is fixed.
 #
 # With xhat = (x - mean) * scale:  dx     = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat))
 #                                  dgamma = sum over rows of g * xhat
 #                                  dbeta  = sum over rows of g
+HELD_BACKWARD = run_of_rows(
+    """
+    float part[N];
+    zmlx_fill<N>(part, 0.0f);
+    ZMLX_UNROLL for (int k = 0; k < K; ++k)
+      for (int j = 0; j < N; ++j) part[j] += held[k].at(j);
+    const float mean = team.sum(zmlx_sum<N>(part)) / length;
+
+    float rest[N], weighted[N], plain[N];
+    zmlx_fill<N>(part, 0.0f);
+    zmlx_fill<N>(rest, 0.0f);
+    zmlx_fill<N>(weighted, 0.0f);
+    zmlx_fill<N>(plain, 0.0f);
+    ZMLX_UNROLL for (int k = 0; k < K; ++k)
+      for (int j = 0; j < N; ++j) {
+        const bool there = full || start + k * (W * N) + j < length;
+        const float centred = there ? held[k].at(j) - mean : 0.0f;
+        const float back = cotangent[k].at(j) * w[k].at(j);
+        part[j] = fma(centred, centred, part[j]);
+        rest[j] += centred;
+        plain[j] += back;
+        weighted[j] = fma(back, centred, weighted[j]);
+      }
+    float met[4] = {zmlx_sum<N>(part), zmlx_sum<N>(rest), zmlx_sum<N>(plain), zmlx_sum<N>(weighted)};
+    team.template sums<4>(met);
+    const float off = met[1] / length;
+    const float scale = rsqrt(max(met[0] / length - off * off, 0.0f) + eps);
+    const float shift = met[2] / length;
+    const float back = scale * scale * (met[3] / length - off * shift);
+    ZMLX_UNROLL for (int k = 0; k < K; ++k) {
+      const uint i = start + k * (W * N);
+      float d[N];
+      for (int j = 0; j < N; ++j) {
+        const float centred = held[k].at(j) - mean - off, c = cotangent[k].at(j);
+        dgamma[k * N + j] = fma(c, centred * scale, dgamma[k * N + j]);
+        dbeta[k * N + j] += c;
+        d[j] = scale * (c * w[k].at(j) - shift - centred * back);
+      }
+      if (i < length) chunk::store(out + i, d, length - i, full);
+    }
+""",
+    totals=("dgamma", "dbeta"),
+    weight="gamma",
+)
+
+# Of rows that are too long for registers, and where one thread has a row to itself, a threadgroup goes through its run
+# in blocks: the gradients of x first, row by row; then it reads the block once more, by columns and from the cache, and
+# adds its share of the weights' gradients to its line of `partial`.
 BACKWARD = """
   using chunk = zmlx_chunk<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;

@@ -1,8 +1,8 @@
-"""RMSNorm in Metal: `FORWARD` and `BACKWARD`."""
+"""RMSNorm in Metal: `FORWARD`; `HELD_BACKWARD` for rows that registers hold, `BACKWARD` for rows of any length."""
 
 from __future__ import annotations
 
-from zmlx.kernels._msl import each_row
+from zmlx.kernels._msl import each_row, run_of_rows
 
 FORWARD = each_row(
     """
@@ -28,13 +28,43 @@ FORWARD = each_row(
     aligned="chunk::aligned(x) && chunk::aligned(y) && zmlx_chunk<U, N, PACKED>::aligned(weight)",
 )
 
-# The gradient's kernel also adds up over rows. A threadgroup has a run of rows of its own and goes through it in
-# blocks: the gradients of x first, row by row; then it reads the block once more, by columns and from the
-# cache, and adds its share of the weights' gradients to its line of `partial`. No atomics, so the order of
-# the additions is fixed.
+# The gradient's kernel also adds up over rows. No atomics, so the order of the additions is fixed.
 #
 # With xhat = x * scale:  dx      = scale * (g * weight - xhat * mean(g * weight * xhat))
 #                         dweight = sum over rows of g * xhat
+HELD_BACKWARD = run_of_rows(
+    """
+    float part[N], weighted[N];
+    zmlx_fill<N>(part, 0.0f);
+    zmlx_fill<N>(weighted, 0.0f);
+    ZMLX_UNROLL for (int k = 0; k < K; ++k)
+      for (int j = 0; j < N; ++j) {
+        const float v = held[k].at(j);
+        part[j] = fma(v, v, part[j]);
+        weighted[j] = fma(cotangent[k].at(j) * w[k].at(j), v, weighted[j]);
+      }
+    float met[2] = {zmlx_sum<N>(part), zmlx_sum<N>(weighted)};
+    team.template sums<2>(met);
+    const float scale = rsqrt(met[0] / length + eps);
+    const float back = scale * scale * (met[1] / length);
+    ZMLX_UNROLL for (int k = 0; k < K; ++k) {
+      const uint i = start + k * (W * N);
+      float d[N];
+      for (int j = 0; j < N; ++j) {
+        const float v = held[k].at(j), c = cotangent[k].at(j);
+        total[k * N + j] = fma(c, v * scale, total[k * N + j]);
+        d[j] = scale * (c * w[k].at(j) - v * back);
+      }
+      if (i < length) chunk::store(out + i, d, length - i, full);
+    }
+""",
+    totals=("total",),
+    weight="weight",
+)
+
+# Of rows that are too long for registers, and where one thread has a row to itself, a threadgroup goes through its run
+# in blocks: the gradients of x first, row by row; then it reads the block once more, by columns and from the cache, and
+# adds its share of the weights' gradients to its line of `partial`.
 BACKWARD = """
   using chunk = zmlx_chunk<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;

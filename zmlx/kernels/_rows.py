@@ -41,6 +41,13 @@ BLOCK_ROWS = 8
 #: Partial sums of weight gradients, at most: enough threadgroups to fill a GPU, few enough to add up quickly.
 #: The same on all back ends, which then round alike.
 MAX_PARTIALS = 256
+#: The same for rows that registers hold: so many threads in all have enough under way to fill the memory's pipes (on an
+#: H100), in not too many runs, because each leaves a line of sums.
+RUN_THREADS = 2**17
+MAX_RUNS = 2048
+#: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best.
+RUN_VALUES = 40
+RUN_CHUNKS = 4
 
 #: How a GPU spreads the chunks of a row, by the bytes of a value: (threads that share it, chunks that each of them
 #: holds in registers), the first that holds all of it or the last. Several loads under way in a thread are what fills
@@ -55,8 +62,9 @@ TEAMS = {
 #: The same for kernels that hold nothing: (the most chunks, threads).
 WIDTHS = ((4, 4), (32, 32), (512, 128))
 WIDEST = 512
-#: Threads that share a column's rows on a GPU.
-COLUMN_WIDTH = 8
+#: Threads of a threadgroup that sums columns on a GPU: along the columns, and of one column.
+COLUMNS = 8
+COLUMN_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -216,19 +224,52 @@ def run_rows(
     return out.reshape(x.shape[:-1] if reduces else x.shape)
 
 
+def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
+    """For kernels that also add up over rows, and hold a row: one threadgroup for each of `partials` runs.
+
+    ``K`` chunks of a row are a thread's. None where threads do not share rows, or a row is longer than they hold.
+    """
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    if not target.cooperates:
+        return None
+    chunks = _ceil(length, chunk)
+    if forced:
+        width, held = max(forced.width, SIMD_WIDTH), forced.held
+    else:
+        width, held = _run_team(chunks, RUN_VALUES // chunk)
+    if (forced and forced.width == 1) or width * held < chunks or not held:
+        return None
+    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+    return _of_teams(partials(rows, length, itemsize), width, template)
+
+
+def _run_team(chunks: int, most: int) -> tuple[int, int]:
+    """(threads of a row, chunks that each of them holds, up to ``most``): all of them whole, if possible."""
+    widths = [1 << bit for bit in range(SIMD_WIDTH.bit_length() - 1, WIDEST.bit_length())]
+    even = [(width, chunks // width) for width in widths if chunks % width == 0 and chunks // width <= most]
+    if even:
+        return min(even, key=lambda team: abs(math.log2(team[1] / RUN_CHUNKS)))
+    width = next((width for width in widths if width * min(RUN_CHUNKS, most) >= chunks), WIDEST)
+    return width, _ceil(chunks, width) if _ceil(chunks, width) <= most else 0
+
+
 def block_launch(rows: int, length: int, itemsize: int) -> Launch:
-    """For kernels that also add up over rows: one threadgroup, at one row at a time, for each of `partials` runs."""
+    """As `run_launch`, for rows of any length: one row at a time, and blocks of rows that are read again."""
     target, forced = _target()
     chunk = target.chunk(length, itemsize)
     width = forced.width if forced else _row_width(_ceil(length, chunk)) if target.cooperates else 1
     width = max(width, SIMD_WIDTH) if width > 1 else 1
     template = (("N", chunk), ("PACKED", target.packed), ("W", width), ("BLOCK", BLOCK_ROWS))
-    return _of_teams(partials(rows), width, template)
+    return _of_teams(partials(rows, length, itemsize), width, template)
 
 
-def partials(rows: int) -> int:
+def partials(rows: int, length: int, itemsize: int) -> int:
     """Into how many runs, of equal length but for the last, a sum over ``rows`` is cut. None of them is empty."""
-    run = _ceil(rows, min(MAX_PARTIALS, _ceil(rows, BLOCK_ROWS)))
+    chunk = PACK_BYTES // itemsize
+    width, held = _run_team(_ceil(length, chunk), RUN_VALUES // chunk)
+    most = min(RUN_THREADS // width, MAX_RUNS) if held else MAX_PARTIALS
+    run = _ceil(rows, min(most, _ceil(rows, BLOCK_ROWS)))
     return _ceil(rows, run)
 
 
@@ -236,8 +277,8 @@ def column_launch(columns: int) -> Launch:
     """For the sum of float32 columns; ``W`` threads share a column and meet in threadgroup memory."""
     target, _ = _target()
     chunk = target.chunk(columns, 4)
-    across, down = (SIMD_WIDTH, COLUMN_WIDTH) if target.cooperates else (1, 1)
-    template = (("N", chunk), ("PACKED", target.packed), ("W", down))
+    across, down = (COLUMNS, COLUMN_WIDTH) if target.cooperates else (1, 1)
+    template = (("N", chunk), ("PACKED", target.packed), ("W", down), ("C", across))
     return Launch(template, (_ceil(_ceil(columns, chunk), across) * across, down, 1), (across, down, 1))
 
 

@@ -105,20 +105,21 @@ def _layernorm_reference(x: mx.array, gamma: mx.array, beta: mx.array, eps: mx.a
 def _reference_rmsnorm_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
     x, g, weight, eps = inputs
     dx, dweight = mx.vjp(lambda x, w: _rmsnorm_reference(x, w, eps), [x, weight.astype(mx.float32)], [g])[1]
-    return [dx, _one_partial(dweight, x.shape[0])]
+    return [dx, _one_partial(dweight, x)]
 
 
 def _reference_layernorm_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
     x, g, gamma, eps = inputs
     weights = [gamma.astype(mx.float32), mx.zeros(gamma.shape, mx.float32)]
     dx, dgamma, dbeta = mx.vjp(lambda x, a, b: _layernorm_reference(x, a, b, eps), [x, *weights], [g])[1]
-    return [dx, _one_partial(mx.concatenate([dgamma, dbeta]), x.shape[0])]
+    return [dx, _one_partial(mx.concatenate([dgamma, dbeta]), x)]
 
 
-def _one_partial(total: mx.array, rows: int) -> mx.array:
-    """A whole sum in the shape of the kernels' partial ones: all of it in the first line."""
+def _one_partial(total: mx.array, x: mx.array) -> mx.array:
+    """A whole sum in the shape of the kernels' partial ones for rows ``x``: all of it in the first line."""
+    rows, length = x.shape
     # MLX 0.30 has no vmap for mx.pad.
-    rest = mx.zeros((_rows.partials(rows) - 1, *total.shape), total.dtype)
+    rest = mx.zeros((_rows.partials(rows, length, x.dtype.size) - 1, *total.shape), total.dtype)
     return mx.concatenate([total[None], rest])
 
 
@@ -130,13 +131,16 @@ _RMSNORM_KERNEL = metal_kernel(
     _HEADER,
     reference=value_reference(_rmsnorm_reference),
 )
-_RMSNORM_VJP_KERNEL = metal_kernel(
-    "zmlx_rmsnorm_vjp",
-    ["x", "g", "weight", "eps"],
-    ["dx", "partial"],
-    _rmsnorm.BACKWARD,
-    _HEADER,
-    reference=_reference_rmsnorm_vjp,
+_RMSNORM_VJP_KERNELS = tuple(
+    metal_kernel(
+        "zmlx_rmsnorm_vjp",
+        ["x", "g", "weight", "eps"],
+        ["dx", "partial"],
+        source,
+        _HEADER,
+        reference=_reference_rmsnorm_vjp,
+    )
+    for source in (_rmsnorm.HELD_BACKWARD, _rmsnorm.BACKWARD)
 )
 _LAYERNORM_KERNEL = metal_kernel(
     "zmlx_layernorm",
@@ -146,13 +150,16 @@ _LAYERNORM_KERNEL = metal_kernel(
     _HEADER,
     reference=value_reference(_layernorm_reference),
 )
-_LAYERNORM_VJP_KERNEL = metal_kernel(
-    "zmlx_layernorm_vjp",
-    ["x", "g", "gamma", "eps"],
-    ["dx", "partial"],
-    _layernorm.BACKWARD,
-    _HEADER,
-    reference=_reference_layernorm_vjp,
+_LAYERNORM_VJP_KERNELS = tuple(
+    metal_kernel(
+        "zmlx_layernorm_vjp",
+        ["x", "g", "gamma", "eps"],
+        ["dx", "partial"],
+        source,
+        _HEADER,
+        reference=_reference_layernorm_vjp,
+    )
+    for source in (_layernorm.HELD_BACKWARD, _layernorm.BACKWARD)
 )
 
 
@@ -162,7 +169,7 @@ def _rmsnorm_with(eps: float) -> Callable[[mx.array, mx.array], mx.array]:
         return _rows.run_rows(_RMSNORM_KERNEL, [x], weight, eps, U=weight.dtype)
 
     def backward(cotangent: mx.array, x: mx.array, weight: mx.array) -> Outputs:
-        dx, partial = _row_and_weight_gradients(_RMSNORM_VJP_KERNEL, cotangent, x, weight, eps, 1)
+        dx, partial = _row_and_weight_gradients(_RMSNORM_VJP_KERNELS, cotangent, x, weight, eps, 1)
         return dx, column_sum(partial).astype(weight.dtype)
 
     return differentiable(forward, backward, lambda x, weight: _rmsnorm_reference(x, weight, eps))
@@ -174,7 +181,7 @@ def _layernorm_with(eps: float) -> Callable[[mx.array, mx.array, mx.array], mx.a
         return _rows.run_rows(_LAYERNORM_KERNEL, [x], gamma, beta, eps, U=gamma.dtype, V=beta.dtype)
 
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:
-        dx, partial = _row_and_weight_gradients(_LAYERNORM_VJP_KERNEL, cotangent, x, gamma, eps, 2)
+        dx, partial = _row_and_weight_gradients(_LAYERNORM_VJP_KERNELS, cotangent, x, gamma, eps, 2)
         dgamma, dbeta = mx.split(column_sum(partial), 2)
         return dx, dgamma.astype(gamma.dtype), dbeta.astype(beta.dtype)
 
@@ -182,16 +189,25 @@ def _layernorm_with(eps: float) -> Callable[[mx.array, mx.array, mx.array], mx.a
 
 
 def _row_and_weight_gradients(
-    kernel: MetalKernel, cotangent: mx.array, x: mx.array, weight: mx.array, eps: float, sums: int
+    kernels: tuple[MetalKernel, ...],
+    cotangent: mx.array,
+    x: mx.array,
+    weight: mx.array,
+    eps: float,
+    sums: int,
 ) -> tuple[mx.array, mx.array]:
-    """The gradient of ``x``, and partial sums of the weights' gradients: (partials, ``sums`` * D) in float32."""
+    """The gradient of ``x``, and partial sums of the weights' gradients: (partials, ``sums`` * D) in float32.
+
+    ``kernels``: the one that holds rows, and the one for rows that are not held.
+    """
     rows = _rows.as_rows(x)
-    count, length = rows.shape
-    launch = _rows.block_launch(count, length, x.dtype.size)
-    dx, partial = launch.run(
-        kernel,
+    sizes = (*rows.shape, x.dtype.size)
+    held, blocks = kernels
+    launch = _rows.run_launch(*sizes)
+    dx, partial = (launch or _rows.block_launch(*sizes)).run(
+        held if launch else blocks,
         [rows, cotangent.reshape(rows.shape), weight, eps],
-        [(rows.shape, x.dtype), ((_rows.partials(count), sums * length), mx.float32)],
+        [(rows.shape, x.dtype), ((_rows.partials(*sizes), sums * rows.shape[1]), mx.float32)],
         T=x.dtype,
         U=weight.dtype,
     )

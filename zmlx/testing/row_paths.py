@@ -104,7 +104,16 @@ PATHS: dict[str, dict[str, Test]] = {
         "threads without a row": lambda at: at.rows % at.together != 0,
         "rows beyond the grid": lambda at: at.rows > at.rows_at_once,
     },
-    # The weights' gradients: blocks of rows, whose sums go to memory.
+    # The weights' gradients: a run of rows that are held, and so are their sums.
+    "run": {
+        **_MOVES,
+        "one simdgroup": lambda at: at.width == 32,
+        "wide team": lambda at: at.width > 32,
+        "held in part": lambda at: at.length != at.holds,
+        "held whole": lambda at: at.length == at.holds,
+        "several rows": lambda at: at.run > 1,
+    },
+    # The same where they are not: blocks of rows, whose sums go to memory.
     "block": {
         **_MOVES,
         "one thread": lambda at: at.width == 1,
@@ -150,6 +159,8 @@ def paths_of(record: LaunchRecord, shape: tuple[int, ...]) -> tuple[str, ...]:
     kind = next((kind for name, kind in _KIND_BY.items() if name in template), None)
     if kind is None:
         return ()
+    if kind == "row" and "partial" in record.kernel.output_names:
+        kind = "run"
     rows, length = 1, shape[-1]
     for extent in shape[:-1]:
         rows *= extent

@@ -92,7 +92,7 @@ class _Answers:
         if message.fields["reuse"]:
             for array, raw in zip(self.held, message.arrays, strict=True):
                 if array.ndim:
-                    array[...] = mlx_of_raw(raw)
+                    array[:] = mlx_of_raw(raw)  # MLX 0.30 has no assignment to [...]
         else:
             layout = message.fields["layout"]
             self.held = [to_mlx_array(raw.values, raw.dtype, layout) for raw in message.arrays]
