@@ -32,5 +32,5 @@ def launch(x, kernel=KERNEL, size=None):
 
 def signed_square(x):
     y = launch(x)
-    x[...] = mx.zeros_like(x)
+    x *= 0
     return y
