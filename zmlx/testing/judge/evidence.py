@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmlx.testing._formats import is_float
 from zmlx.testing.judge.arrays import Raw, raw_of_numpy
@@ -21,6 +22,9 @@ from zmlx.testing.judge.provenance import come_alike, comes_from
 from zmlx.testing.judge.verdict import Verdict
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.tolerance import compare
+
+#: A result, and what was expected.
+Earlier: TypeAlias = tuple[Raw, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Answer:
 
 
 def weigh(
-    verdict: Verdict, op: OpInfo, case: Case, answers: Sequence[Answer], earlier: Sequence[Raw] = ()
+    verdict: Verdict, op: OpInfo, case: Case, answers: Sequence[Answer], earlier: Sequence[Earlier] = ()
 ) -> None:
     """Refuse what is wrong with the answers of one case.
 
@@ -48,20 +52,20 @@ def weigh(
         The questions.
     answers : sequence of Answer
         One for each question, in order.
-    earlier : sequence of Raw
-        Results of cases before.
+    earlier : sequence of Earlier
+        Results of cases before, and what was expected of them.
     """
     known = list(earlier)
     for question, answer in zip(case.questions, answers, strict=True):
         _weigh_values(verdict, op, case, question, answer, known)
         _weigh_conduct(verdict, case, question, answer)
-        known += answer.results
+        known += zip(answer.results, question.expected, strict=False)
     if case.has_elements:
         _weigh_launches(verdict, case, answers)
 
 
 def _weigh_values(
-    verdict: Verdict, op: OpInfo, case: Case, question: Question, answer: Answer, earlier: Sequence[Raw]
+    verdict: Verdict, op: OpInfo, case: Case, question: Question, answer: Answer, earlier: Sequence[Earlier]
 ) -> None:
     wanted = [tuple(e.shape) for e in question.expected]
     got = [r.shape for r in answer.results]
@@ -84,7 +88,10 @@ def _weigh_values(
                 f"{unwritten} of {expected.size} elements hold what the output was filled with before the launch",
             )
             continue
-        if any(old == result for old in earlier) and result.bits.size > 1:
+        # Where the same was expected, the same mistake is no cache.
+        if result.bits.size > 1 and any(
+            old == result and not np.array_equal(truth, expected, equal_nan=True) for old, truth in earlier
+        ):
             verdict.refuse(
                 "stale",
                 case.name,
