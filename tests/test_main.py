@@ -192,6 +192,20 @@ def test_errors_are_one_message(
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_missing_requirement_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
+
+    monkeypatch.setattr(verify, "verify", fail)
+    assert main(["verify"]) == 1
+    assert capsys.readouterr().err == (
+        "zmlx: No module named 'numpy'. zmlx needs numpy for this: install zmlx with its requirements into "
+        f"{sys.executable}. `report`, `bench-cmp` and `golden compare --offline` do without.\n"
+    )
+
+
 @pytest.mark.parametrize("error", [KeyError("x"), ImportError("no name 'f'", name="zmlx.testing.golden.run")])
 def test_mistakes_of_zmlx_keep_their_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:

@@ -29,6 +29,9 @@ from zmlx.golden_commands import (
 )
 from zmlx.project_commands import add_project_commands, find_and_say, ops_option
 
+#: Modules that some commands do without, as they are imported; for MLX, `zmlx._compat` has more to say.
+REQUIREMENTS = ("numpy", "platformdirs", "filelock")
+
 EXAMPLES = """\
 examples:
   python -m zmlx doctor                          what runs on this machine, what does not, and why
@@ -314,6 +317,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _advice(error: BaseException) -> str:
+    """What to do about a requirement of zmlx that this Python lacks; empty for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or error.name not in REQUIREMENTS:
+        return ""
+    return (
+        f". zmlx needs {error.name} for this: install zmlx with its requirements into {sys.executable}. `report`, "
+        "`bench-cmp` and `golden compare --offline` do without."
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = build_parser().parse_args(arguments)
@@ -330,7 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if options.traceback:
             traceback.print_exc()
-        print(f"zmlx: {error}", file=sys.stderr)
+        print(f"zmlx: {error}{_advice(error)}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
 
 

@@ -206,7 +206,7 @@ def _report(options: argparse.Namespace) -> int:
 
     directory = golden_dir(options)
     # Before anything takes time: a revision that is not there ends the command.
-    then = files_at(directory, options.against) if options.against else None
+    then = files_at(directory, options.against) if options.against is not None else None
     points = history(directory, options.history) if options.history else ()
     comparison = _recorded(options)
     changes = compare_with(comparison.files, then) if then is not None else ()

@@ -104,6 +104,8 @@ def test_the_package_is_named_after_the_folder(tmp_path: Path) -> None:
         ("my kernels", "--name: expected a name such as my_kernels, got 'my kernels'."),
         ("class", "--name: expected a name such as my_kernels, got 'class'."),
         ("mlx", "--name: 'mlx' is another package's name. Choose one: --name my_kernels"),
+        # It would come before Python's own module for whatever runs in the folder.
+        ("json", "--name: 'json' is another package's name. Choose one: --name my_kernels"),
     ],
 )
 def test_names_that_cannot_be_used(name: str, message: str, tmp_path: Path) -> None:

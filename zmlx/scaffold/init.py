@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ ACTIONS: Mapping[str, str] = {
     "checkout": "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2",
     "setup-python": "actions/setup-python@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0",
 }
+
+#: Packages that the files written here import, and their folder of tests.
+TAKEN = ("zmlx", "mlx", "numpy", "pytest", "hypothesis", "nox", "tests")
 
 NEXT = """\
 Next:
@@ -71,13 +75,14 @@ def init(folder: Path, name: str | None = None) -> Initialised:
     Raises
     ------
     ScaffoldError
-        The name is none that Python can import, or that of zmlx itself.
+        The name is none that Python can import, or that of a module of Python or of what the tests need.
     OSError
         A file cannot be written.
     """
     given = folder.resolve().name.replace("-", "_").replace(" ", "_") if name is None else name
     package = check_name(given, "--name")
-    if package in ("zmlx", "mlx", "numpy", "tests"):
+    # In the current folder, a package named like one of Python's own comes before it, for zmlx and all else too.
+    if package in TAKEN or package in sys.stdlib_module_names:
         raise ScaffoldError(f"--name: {package!r} is another package's name. Choose one: --name my_kernels")
     values = {"package": package, "name": "relu2", "family": package, **ACTIONS}
     values["requirement"] = _distribution.requirement(_distribution.source())

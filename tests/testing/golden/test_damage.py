@@ -91,7 +91,7 @@ DAMAGE = {
         lambda path: path.write_text(path.read_text(), encoding="utf-8-sig"),
         "is not JSON",
     ),
-    "a folder": (as_folder, "Is a directory. Check its permissions"),
+    "a folder": (as_folder, "is a folder; move it out of the way"),
 }
 
 

@@ -163,6 +163,7 @@ def test_text_of_a_comparison_with_a_revision():
         ("HEAD~1", 0, "0 better, 2 same, 0 worse, 0 new, 0 gone"),
         ("HEAD~2", 1, "0 better, 0 same, 1 worse, 1 new, 0 gone"),
         ("nowhere", 2, "git knows no revision 'nowhere'"),
+        pytest.param("", 2, "git knows no revision ''", id="a variable that is not set"),
     ],
 )
 def test_the_command(golden, capsys, monkeypatch, revision, status, said):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from zmlx.testing.judge.arrays import Raw, raw_of_numpy
-from zmlx.testing.judge.provenance import comes_from
+from zmlx.testing.judge.provenance import come_alike, comes_from
 
 X = np.random.default_rng(5).normal(size=(4, 6, 5)).astype(np.float32)
 
@@ -66,3 +66,17 @@ def test_nan_is_itself() -> None:
 def test_nothing_comes_from_no_source() -> None:
     assert not comes_from(raw(X), [])
     assert not comes_from(raw(X), [raw(np.zeros((0, 3)))])
+
+
+def test_several_calls_have_the_same_part() -> None:
+    other = X + 1
+    sources = [[raw(np.ones(3)), raw(a)] for a in (X, other)]
+
+    assert come_alike([raw(X[:, 1:3]), raw(other[:, 1:3])], sources)
+    assert not come_alike([raw(X[:, 1:3]), raw(other[:, 2:4])], sources)
+    assert not come_alike([raw(X), raw(other[:, :3])], sources)
+
+
+def test_several_calls_have_the_same_source() -> None:
+    assert come_alike([raw(X), raw(X)], [[raw(X), raw(-X)], [raw(-X), raw(X)]]) is False
+    assert come_alike([raw(X), raw(X)], [[raw(X), raw(-X)], [raw(X), raw(-X)]])

@@ -240,6 +240,8 @@ def load(path: Path, *, backend: str | None = None) -> GoldenFile:
         ) from error
     except UnicodeDecodeError as error:
         raise GoldenError(f"{path} is not text: {error.reason} at byte {error.start}. {advice}") from error
+    except IsADirectoryError as error:
+        raise GoldenError(f"{path} is a folder; move it out of the way. {advice}") from error
     except OSError as error:
         raise GoldenError(f"Cannot read {path}: {error.strerror or error}. Check its permissions.") from error
     raw = _parse(text, path, advice)

@@ -9,18 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from zmlx.testing._formats import is_float
 from zmlx.testing.judge.arrays import Raw, raw_of_numpy
 from zmlx.testing.judge.launches import Replay
 from zmlx.testing.judge.plan import Case, Question
-from zmlx.testing.judge.provenance import comes_from
+from zmlx.testing.judge.provenance import come_alike, comes_from
 from zmlx.testing.judge.verdict import Verdict
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.tolerance import compare
+
+#: A result, and what was expected.
+Earlier: TypeAlias = tuple[Raw, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Answer:
 
 
 def weigh(
-    verdict: Verdict, op: OpInfo, case: Case, answers: Sequence[Answer], earlier: Sequence[Raw] = ()
+    verdict: Verdict, op: OpInfo, case: Case, answers: Sequence[Answer], earlier: Sequence[Earlier] = ()
 ) -> None:
     """Refuse what is wrong with the answers of one case.
 
@@ -48,20 +52,20 @@ def weigh(
         The questions.
     answers : sequence of Answer
         One for each question, in order.
-    earlier : sequence of Raw
-        Results of cases before.
+    earlier : sequence of Earlier
+        Results of cases before, and what was expected of them.
     """
     known = list(earlier)
     for question, answer in zip(case.questions, answers, strict=True):
         _weigh_values(verdict, op, case, question, answer, known)
         _weigh_conduct(verdict, case, question, answer)
-        known += answer.results
+        known += zip(answer.results, question.expected, strict=False)
     if case.has_elements:
         _weigh_launches(verdict, case, answers)
 
 
 def _weigh_values(
-    verdict: Verdict, op: OpInfo, case: Case, question: Question, answer: Answer, earlier: Sequence[Raw]
+    verdict: Verdict, op: OpInfo, case: Case, question: Question, answer: Answer, earlier: Sequence[Earlier]
 ) -> None:
     wanted = [tuple(e.shape) for e in question.expected]
     got = [r.shape for r in answer.results]
@@ -84,7 +88,10 @@ def _weigh_values(
                 f"{unwritten} of {expected.size} elements hold what the output was filled with before the launch",
             )
             continue
-        if any(old == result for old in earlier) and result.bits.size > 1:
+        # Where the same was expected, the same mistake is no cache.
+        if result.bits.size > 1 and any(
+            old == result and not np.array_equal(truth, expected, equal_nan=True) for old, truth in earlier
+        ):
             verdict.refuse(
                 "stale",
                 case.name,
@@ -132,17 +139,27 @@ def _weigh_launches(verdict: Verdict, case: Case, answers: Sequence[Answer]) -> 
             f"its {len(answers)} calls, of one shape and other values, launched {_plans(answers)}",
         )
         return
-    for question, answer in zip(case.questions, answers, strict=True):
-        written = [output for launch in answer.launches for output in launch.outputs]
-        for result in answer.results:
-            if not comes_from(result, written):
-                names = ", ".join(dict.fromkeys(str(launch.fields["name"]) for launch in answer.launches))
-                verdict.refuse(
-                    "not-from-kernel",
-                    case.name,
-                    f"the outputs of {names}, moved, cast or cut, do not give the result: return what a kernel wrote",
-                )
-        _weigh_inputs(verdict, case, question, answer, answers)
+    written = [[output for launch in answer.launches for output in launch.outputs] for answer in answers]
+    names = ", ".join(dict.fromkeys(str(launch.fields["name"]) for launch in answers[0].launches))
+    for answer, outputs in zip(answers, written, strict=True):
+        if not all(comes_from(result, outputs) for result in answer.results):
+            verdict.refuse(
+                "not-from-kernel",
+                case.name,
+                f"the outputs of {names}, moved, cast or cut, do not give the result: return what a kernel wrote",
+            )
+            break
+    else:
+        # Of other shapes in one call than in another, they are refused as that.
+        if len({tuple(r.shape for r in answer.results) for answer in answers}) == 1 and not all(
+            come_alike(results, written) for results in zip(*(a.results for a in answers), strict=True)
+        ):
+            verdict.refuse(
+                "depends-on-values",
+                case.name,
+                f"the result is another part of the outputs of {names} in one call than in another of the same shape",
+            )
+    _weigh_inputs(verdict, case, answers)
 
 
 def _plans(answers: Sequence[Answer]) -> str:
@@ -160,25 +177,37 @@ def _plans(answers: Sequence[Answer]) -> str:
     return f"{name} with another {', '.join(changed) or 'shape of its inputs'}"
 
 
-def _weigh_inputs(
-    verdict: Verdict, case: Case, question: Question, answer: Answer, answers: Sequence[Answer]
-) -> None:
+def _weigh_inputs(verdict: Verdict, case: Case, answers: Sequence[Answer]) -> None:
+    sources = [_given(case, question) for question in case.questions]
+    for number, launch in enumerate(answers[0].launches):
+        for index, name in enumerate(launch.fields["input_names"]):
+            arrays = [answer.launches[number].inputs[index] for answer in answers]
+            if all(array == arrays[0] for array in arrays) or come_alike(arrays, sources):
+                continue
+            what = f"{name} of {launch.fields['name']}"
+            if all(comes_from(*pair) for pair in zip(arrays, sources, strict=True)):
+                verdict.refuse(
+                    "depends-on-values",
+                    case.name,
+                    f"{what} is another part of the arguments or of a kernel's output in one call than in another of "
+                    "the same shape",
+                )
+            else:
+                verdict.refuse(
+                    "computed-outside",
+                    case.name,
+                    f"{what} is neither an argument of the call nor an output of a kernel (moved, cast or cut), nor "
+                    "the same for all values: compute it in a kernel",
+                )
+        for known, answer in zip(sources, answers, strict=True):
+            known += answer.launches[number].outputs
+
+
+def _given(case: Case, question: Question) -> list[Raw]:
+    """The arrays and the numbers among the arguments."""
     numbers = [*question.sample.args, *question.sample.kwargs.values()]
-    scalars = [
+    return question.arrays(case.dtype) + [
         raw_of_numpy(np.asarray(float(v)), "float64")
         for v in numbers
         if isinstance(v, (int, float)) and math.isfinite(v)
     ]
-    sources = question.arrays(case.dtype) + scalars
-    for number, launch in enumerate(answer.launches):
-        for index, given in enumerate(launch.inputs):
-            constant = all(other.launches[number].inputs[index] == given for other in answers)
-            if not constant and not comes_from(given, sources):
-                name = launch.fields["input_names"][index]
-                verdict.refuse(
-                    "computed-outside",
-                    case.name,
-                    f"{name} of {launch.fields['name']} is neither an argument of the call nor an output of a kernel "
-                    "(moved, cast or cut), nor the same for all values: compute it in a kernel",
-                )
-        sources += launch.outputs

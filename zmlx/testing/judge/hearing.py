@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zmlx.testing.judge.arrays import Raw
-from zmlx.testing.judge.evidence import Answer, weigh
+from zmlx.testing.judge.evidence import Answer, Earlier, weigh
 from zmlx.testing.judge.launches import Replay
 from zmlx.testing.judge.plan import Case, Question, draw, slots
 from zmlx.testing.judge.process import START_LIMIT, Child
@@ -52,7 +52,7 @@ class _Hearing:
     worker: Child
     replayer: Child
     #: Results so far, for telling a stale one.
-    seen: list[Raw] = field(default_factory=list)
+    seen: list[Earlier] = field(default_factory=list)
     #: Bytes of outputs of the launches of the present call.
     taken: int = 0
 
@@ -196,7 +196,8 @@ class _Hearing:
                 return
             answers.append(answer)
         weigh(self.verdict, self.op, case, answers, self.seen)
-        self.seen += [r for answer in answers for r in answer.results]
+        for question, answer in zip(case.questions, answers, strict=True):
+            self.seen += zip(answer.results, question.expected, strict=False)
 
 
 def _bytes_of(shapes: Any) -> int:

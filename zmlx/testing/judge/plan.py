@@ -7,6 +7,7 @@ table's own operation does not get right is not asked.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ from zmlx.testing.variations import (
 ATTEMPTS = 12
 
 HIDDEN = "hidden shape"
+
+#: What 16 bits count to: the array of "many elements" has more, so that an index of 16 bits shows.
+MANY = 1 << 16
+#: Powers of two that values are multiplied by at random, as shares of a dtype's largest exponent.
+SPREADS = (0.9, 0.4, 0.2, 0.1)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,12 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
     for dtype in dtypes:
         if is_float(dtype):
             yield _special_case(op, hidden[dtype][0], dtype, rng)
+            yield _spread_case(op, hidden[dtype][0], dtype, rng)
         yield _case(op, "edge shape", _edge(op, samples, dtype, rng), dtype, "row", rng)
+    dtype = rng.choice(dtypes)
+    many = _many(op, samples, dtype, rng)
+    if many is not None:
+        yield _case(op, "many elements", many, dtype, "row", rng)
     empty = [s for s in samples if any(a.size == 0 for a in arrays_of(s))]
     for sample in empty[:1]:
         yield _case(op, "no elements", sample, rng.choice(dtypes), "row", rng)
@@ -162,6 +173,30 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     return min(full, key=lambda s: sum(a.size for a in arrays_of(s)))
 
 
+def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput | None:
+    """A sample with an array of more than `MANY` elements, if the operation takes one."""
+    full = [s for s in samples if all(a.size for a in arrays_of(s))]
+    for sample in rng.sample(full, len(full)):
+        bounds = Bounds(op.extents, op.axis_extents).of(sample)
+        extents = {old: old for old in bounds}
+        for old in rng.sample(sorted(bounds), len(bounds)):
+            size = _largest(sample, extents)
+            if size <= MANY:
+                wanted = MANY * old // size + rng.randint(1, 8)
+                extents[old] = min(max(old, wanted), max(old, bounds[old][1]))
+        if MANY < _largest(sample, extents) <= 4 * MANY:
+            made = resized(sample, extents, rng.getrandbits(64))
+            if _answers(op, made, dtype, "row") is not None:
+                return made
+    return None
+
+
+def _largest(sample: SampleInput, extents: dict[int, int]) -> int:
+    return max(
+        (math.prod(extents.get(int(n), int(n)) for n in a.shape) for a in arrays_of(sample)), default=1
+    )
+
+
 def _special_values(dtype: str) -> dict[str, tuple[float, ...]]:
     """Kinds of special values, the hardest first."""
     form = float_format(dtype)
@@ -182,6 +217,29 @@ def _special_case(op: OpInfo, sample: SampleInput, dtype: str, rng: random.Rando
         if found[1] is not None:
             break
     return found
+
+
+def _spread_case(op: OpInfo, sample: SampleInput, dtype: str, rng: random.Random) -> tuple[str, Case | None]:
+    """With values of the most magnitudes that the table's own operation gets right."""
+    found: tuple[str, Case | None] = ("", None)
+    for share in SPREADS:
+        power = int(share * float_format(dtype).max_exponent)
+        found = _case(op, "values of many magnitudes", sample, dtype, "row", rng, power=power)
+        if found[1] is not None:
+            break
+    return found
+
+
+def _spread(sample: SampleInput, power: int, rng: random.Random) -> SampleInput:
+    """The sample, each float multiplied by a power of two from ``2**-power`` to ``2**power``."""
+    drawn = np.random.default_rng(rng.getrandbits(64))
+    return with_arrays(
+        sample,
+        [
+            np.ldexp(a, drawn.integers(-power, power, a.shape, endpoint=True)) if a.dtype.kind == "f" else a
+            for a in arrays_of(sample)
+        ],
+    )
 
 
 def _special(sample: SampleInput, values: tuple[float, ...], rng: random.Random) -> SampleInput:
@@ -237,6 +295,7 @@ def _case(
     rng: random.Random,
     *,
     special: tuple[float, ...] = (),
+    power: int = 0,
     reuse: bool = False,
 ) -> tuple[str, Case | None]:
     shapes = " ".join(str(list(a.shape)) for a in arrays_of(sample))
@@ -246,6 +305,8 @@ def _case(
         made = resized(sample, {}, rng.getrandbits(64))
         if special:
             made = _special(made, special, rng)
+        if power:
+            made = _spread(made, power, rng)
         if layout == "broadcast":
             arrays = [repeat_first(a) if a.ndim > 1 and a.shape[0] > 1 else a for a in arrays_of(made)]
             made = with_arrays(made, arrays)

@@ -31,13 +31,34 @@ def comes_from(target: Raw, sources: Iterable[Raw]) -> bool:
     sources : iterable of Raw
         What it may come from.
     """
-    if not target.bits.size:
+    return come_alike([target], [list(sources)])
+
+
+def come_alike(targets: Sequence[Raw], sources: Sequence[Sequence[Raw]]) -> bool:
+    """Whether arrays of several calls come from the same source each, in the same way.
+
+    Which source, and which part of it, is a choice. If it differs between calls that differ in values only, then
+    something outside of kernels has looked at the values.
+
+    Parameters
+    ----------
+    targets : sequence of Raw
+        One array of each call.
+    sources : sequence of sequences of Raw
+        For each call what the array may come from, in the same order and of the same shapes.
+    """
+    if len({(target.dtype, target.shape) for target in targets}) > 1:
+        return False
+    if not targets[0].bits.size:
         return True
-    wanted = np.asarray(target.values)
+    wanted = [np.asarray(target.values).reshape(-1) for target in targets]
     return any(
-        _same(candidate.reshape(-1), wanted.reshape(-1))
-        for source in sources
-        for candidate in _moved(_cast(source, target.dtype), target.shape)
+        all(_same(candidate.reshape(-1), values) for candidate, values in zip(way, wanted, strict=True))
+        for alike in zip(*sources, strict=True)
+        for way in zip(
+            *(_moved(_cast(source, t.dtype), t.shape) for source, t in zip(alike, targets, strict=True)),
+            strict=True,
+        )
     )
 
 
