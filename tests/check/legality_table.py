@@ -56,6 +56,11 @@ REFUSED = [
         "MSL 4",
     ),
     Program("threadgroup pointer to a local", "float s; threadgroup float* p = &s; *p = 1;", "MSL 4"),
+    Program(
+        "a constant pointer or a device one, by a condition",
+        "const device float* p = x; auto q = p[0] > 0 ? p : w; out[0] = q[0];",
+        "MSL 4",
+    ),
     Program("device pointer to a scalar input", "const device float* p = &z; out[0] = *p;", "MSL 4"),
     Program("device pointer to a shape", "const device int* p = x_shape; out[0] = p[0];", "MSL 4"),
     Program("assigned", "const device float* p = x; p = w; out[0] = p[0];", "MSL 4"),

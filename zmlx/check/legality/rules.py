@@ -46,6 +46,13 @@ RULES = (
     Rule(r"(passing .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(variable .* has incompatible .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(returning .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
+    Rule(
+        r"((?:incompatible operand types|conditional operator|comparison) .*)",
+        "{0}",
+        _SPACES_ADVICE,
+        msl("4"),
+        spaces=True,
+    ),
     Rule(r"(binding reference of type .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(reference of type .* cannot bind .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
     Rule(r"(.*reference to type .* could not bind to .*)", "{0}", _SPACES_ADVICE, msl("4"), spaces=True),
