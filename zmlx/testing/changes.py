@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zmlx import _compat
+from zmlx.testing.differentiation import make_cotangent
 from zmlx.testing.gradients import gradient_call
 from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.tolerance import as_float64, dtype_name, error_stats
@@ -27,7 +28,8 @@ def results_of(op: OpInfo, sample: SampleInput, dtype: str) -> list[Any]:
     outputs = list(op.run(sample, dtype))
     gradients: list[Any] = []
     if op.differentiable:
-        call, arguments = gradient_call(op, sample, dtype, outputs[0].shape)
+        cotangent = make_cotangent(op, sample, dtype, outputs[0].shape)
+        call, arguments = gradient_call(op, sample, dtype, cotangent)
         gradients = call(*arguments)
         mx.eval(gradients)
     return [*outputs, *gradients]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
+from zmlx.testing.differentiation import of_some
 from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
 
 if TYPE_CHECKING:
@@ -47,13 +49,10 @@ def recorded_launches(
         for sample in op.sample_inputs() if samples is None else samples:
             arguments = to_mx(sample, dtype)
 
-            def call(*primals: Any, arguments: Any = arguments, sample: SampleInput = sample) -> list[Any]:
-                given = dict(zip(op.differentiable, primals, strict=True))
-                outputs = op.op(*(given.get(i, a) for i, a in enumerate(arguments)), **sample.kwargs)
-                return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-
+            call = of_some(partial(op.op, **sample.kwargs), arguments, op.differentiable)
             primals = [arguments[i] for i in op.differentiable]
             outputs = call(*primals)
+            several = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             if primals:
-                mx.vjp(call, primals, [mx.ones_like(output) for output in outputs])
+                mx.vjp(call, primals, [mx.ones_like(output) for output in several])
     return records

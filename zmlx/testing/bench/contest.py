@@ -22,8 +22,9 @@ from zmlx.testing.bench.measurement import (
 )
 from zmlx.testing.bench.peers import BACKEND as PEERS_BACKEND
 from zmlx.testing.bench.peers import PEERS, Loaded, PeerRun, load_peers
-from zmlx.testing.bench.rivals import Rival, bench_sample, gradients_of, list_rivals
+from zmlx.testing.bench.rivals import Rival, bench_sample, list_rivals
 from zmlx.testing.bench.timing import race
+from zmlx.testing.differentiation import gradients_of
 from zmlx.testing.launches import not_launched
 from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.tolerance import Tolerance, as_float64, compare
@@ -81,7 +82,7 @@ def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measur
     mx = _compat.import_mx()
     name = f"{op.name}/{dtype}, gradient"
     arguments = make_arguments(op.rivals.shapes(plan.rows, plan.columns), dtype)
-    ours = gradients_of(mx, op.op, op.differentiable)
+    ours = gradients_of(op.op, op.differentiable)
     rivals = list_rivals(op.rivals, mx, dtype, op.differentiable)
     result = op.op(*arguments)
     cotangent = mx.random.normal(result.shape, result.dtype)

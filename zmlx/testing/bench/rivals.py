@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.differentiation import gradients_of
 from zmlx.testing.opinfo import SampleInput
 from zmlx.testing.rivals import Rivals
 
@@ -32,23 +33,6 @@ class Rival:
     call: Callable[..., Any]
 
 
-def gradients_of(
-    mx: ModuleType, call: Callable[..., Any], differentiable: Sequence[int]
-) -> Callable[..., Any]:
-    """``f(*arguments, cotangent)``: the gradients of ``call`` by `mx.vjp`, one for each of ``differentiable``."""
-
-    def gradients(*given: Any) -> list[Any]:
-        *arguments, cotangent = given
-
-        def varied(*values: Any) -> Any:
-            changed = dict(zip(differentiable, values, strict=True))
-            return call(*(changed.get(i, a) for i, a in enumerate(arguments)))
-
-        return list(mx.vjp(varied, [arguments[i] for i in differentiable], [cotangent])[1])
-
-    return gradients
-
-
 def list_rivals(
     rivals: Rivals, mx: ModuleType, dtype: str, differentiable: Sequence[int] = ()
 ) -> tuple[Rival, ...]:
@@ -67,8 +51,8 @@ def list_rivals(
     if own is not None:
         owns[rivals.own_name] = lambda *a: own(mx, *a)
     if differentiable:
-        forms = {suffix: gradients_of(mx, form, differentiable) for suffix, form in forms.items()}
-        owns = {name: gradients_of(mx, call, differentiable) for name, call in owns.items()}
+        forms = {suffix: gradients_of(form, differentiable) for suffix, form in forms.items()}
+        owns = {name: gradients_of(call, differentiable) for name, call in owns.items()}
     if owns:
         plain = [Rival(MLX, name, call) for name, call in owns.items()]
     else:

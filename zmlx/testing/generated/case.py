@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from zmlx.testing._formats import round_to
-from zmlx.testing.opinfo import OpInfo, SampleInput, case_rng, to_mx
+from zmlx.testing.differentiation import gradients_of, make_cotangent, mlx_cotangent
+from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
 from zmlx.testing.tolerance import Tolerance, compare, dtype_name
 
 Ops = tuple[OpInfo, ...]
@@ -41,25 +41,13 @@ class Case(NamedTuple):
 
     def cotangent(self) -> Any:
         """A random cotangent of the result, as float64 and as MLX array."""
-        import mlx.core as mx
-
-        dtype = self.op.out_dtype(self.dtype)
-        values = case_rng(self.op.name)(f"{self.sample.name}/cotangent").normal(
-            np.shape(self.op.expected(self.sample)[0])
-        )
-        rounded = round_to(values, dtype)
-        return rounded, mx.array(rounded.astype(np.float32)).astype(getattr(mx, dtype))
+        shape = np.shape(self.op.expected(self.sample)[0])
+        rounded = make_cotangent(self.op, self.sample, self.dtype, shape)
+        return rounded, mlx_cotangent(self.op, self.dtype, rounded)
 
     def gradients(self, arguments: list[Any]) -> list[Any]:
         """The gradients of the differentiable arguments, not yet evaluated."""
-        import mlx.core as mx
-
-        def varied(*values: Any) -> Any:
-            changed = dict(zip(self.op.differentiable, values, strict=True))
-            return self.call(*(changed.get(i, a) for i, a in enumerate(arguments)))
-
-        primals = [arguments[i] for i in self.op.differentiable]
-        return list(mx.vjp(varied, primals, [self.cotangent()[1]])[1])
+        return gradients_of(self.call, self.op.differentiable)(*arguments, self.cotangent()[1])
 
     def check(self, result: Any, truth: Any, record: Record, grad: int | None = None) -> None:
         """Compare one result with the oracle."""

@@ -7,11 +7,12 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from functools import partial
 
 import numpy as np
 
 from zmlx import _compat
+from zmlx.testing.differentiation import of_some
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
@@ -71,16 +72,6 @@ def _samples(op: OpInfo) -> list[SampleInput]:
     return [s for s in full if sizes[s.name] <= MOST_VALUES] or [min(full, key=lambda s: sizes[s.name])]
 
 
-def _call(op: OpInfo, arguments: Sequence[Any], sample: SampleInput) -> Callable[..., Any]:
-    """The operation as a function of its differentiable arguments."""
-
-    def call(*varied: Any) -> Any:
-        changed = dict(zip(op.differentiable, varied, strict=True))
-        return op.op(*(changed.get(i, value) for i, value in enumerate(arguments)), **sample.kwargs)
-
-    return call
-
-
 def forward(op: OpInfo, backend: str) -> Iterator[Step]:
     """Calls, sample by sample and dtype by dtype, round and round."""
     mx = _compat.import_mx()
@@ -96,7 +87,7 @@ def gradient(op: OpInfo, backend: str) -> Iterator[Step]:
     for dtype in op.dtypes_on(backend):
         for sample in _samples(op):
             arguments = to_mx(sample, dtype)
-            call = _call(op, arguments, sample)
+            call = of_some(partial(op.op, **sample.kwargs), arguments, op.differentiable)
             primals = [arguments[i] for i in op.differentiable]
             outputs = call(*primals)
             many = outputs if isinstance(outputs, (list, tuple)) else [outputs]
