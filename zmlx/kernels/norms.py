@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from zmlx.kernels import _check, _layernorm, _rmsnorm, _rows
-from zmlx.kernels._autodiff import Outputs, differentiable, value_reference
+from zmlx.kernels._autodiff import Outputs, Reference, differentiable, value_reference
 from zmlx.kernels._columns import column_sum
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.launch import MetalKernel, metal_kernel
@@ -123,6 +123,18 @@ def _one_partial(total: mx.array, x: mx.array) -> mx.array:
     return mx.concatenate([total[None], rest])
 
 
+def _vjp_kernels(
+    name: str, weight: str, held: str, blocks: str, reference: Reference
+) -> tuple[MetalKernel, MetalKernel]:
+    """The gradient's kernel that holds rows, and the one for rows that are not held."""
+
+    def make(source: str) -> MetalKernel:
+        inputs = ["x", "g", weight, "eps"]
+        return metal_kernel(name, inputs, ["dx", "partial"], source, _HEADER, reference=reference)
+
+    return make(held), make(blocks)
+
+
 _RMSNORM_KERNEL = metal_kernel(
     "zmlx_rmsnorm",
     ["x", "weight", "eps"],
@@ -131,16 +143,8 @@ _RMSNORM_KERNEL = metal_kernel(
     _HEADER,
     reference=value_reference(_rmsnorm_reference),
 )
-_RMSNORM_VJP_KERNELS = tuple(
-    metal_kernel(
-        "zmlx_rmsnorm_vjp",
-        ["x", "g", "weight", "eps"],
-        ["dx", "partial"],
-        source,
-        _HEADER,
-        reference=_reference_rmsnorm_vjp,
-    )
-    for source in (_rmsnorm.HELD_BACKWARD, _rmsnorm.BACKWARD)
+_RMSNORM_VJP_KERNELS = _vjp_kernels(
+    "zmlx_rmsnorm_vjp", "weight", _rmsnorm.HELD_BACKWARD, _rmsnorm.BACKWARD, _reference_rmsnorm_vjp
 )
 _LAYERNORM_KERNEL = metal_kernel(
     "zmlx_layernorm",
@@ -150,16 +154,8 @@ _LAYERNORM_KERNEL = metal_kernel(
     _HEADER,
     reference=value_reference(_layernorm_reference),
 )
-_LAYERNORM_VJP_KERNELS = tuple(
-    metal_kernel(
-        "zmlx_layernorm_vjp",
-        ["x", "g", "gamma", "eps"],
-        ["dx", "partial"],
-        source,
-        _HEADER,
-        reference=_reference_layernorm_vjp,
-    )
-    for source in (_layernorm.HELD_BACKWARD, _layernorm.BACKWARD)
+_LAYERNORM_VJP_KERNELS = _vjp_kernels(
+    "zmlx_layernorm_vjp", "gamma", _layernorm.HELD_BACKWARD, _layernorm.BACKWARD, _reference_layernorm_vjp
 )
 
 
@@ -189,7 +185,7 @@ def _layernorm_with(eps: float) -> Callable[[mx.array, mx.array, mx.array], mx.a
 
 
 def _row_and_weight_gradients(
-    kernels: tuple[MetalKernel, ...],
+    kernels: tuple[MetalKernel, MetalKernel],
     cotangent: mx.array,
     x: mx.array,
     weight: mx.array,

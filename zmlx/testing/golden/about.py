@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from zmlx._compat import BACKENDS
 from zmlx.testing.golden.comparison import About
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.tolerance import Tolerance
@@ -40,7 +41,7 @@ def about(ops: Iterable[OpInfo]) -> dict[str, About]:
             source_file(op),
             {
                 dtype: _tolerance_text(op.tolerance(dtype))
-                for dtype in dict.fromkeys(d for b in ("metal", "cuda", "cpu") for d in op.dtypes_on(b))
+                for dtype in dict.fromkeys(d for b in BACKENDS for d in op.dtypes_on(b))
             },
         )
         for op in ops

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,9 +138,14 @@ def _samples(op: OpInfo, secret: str) -> list[SampleInput]:
     return small or sorted(made, key=lambda s: sum(a.size for a in arrays_of(s)))[:1]
 
 
+def _full(samples: list[SampleInput]) -> list[SampleInput]:
+    """Those in which every array has elements."""
+    return [s for s in samples if all(a.size for a in arrays_of(s))]
+
+
 def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
     """A sample with extents of this run that the operation takes; in the end, one with its own."""
-    full = [s for s in samples if all(a.size for a in arrays_of(s))] or samples
+    full = _full(samples) or samples
     # Samples of several rows show more than a single number.
     full = [s for s in full if any(a.size > 1 for a in arrays_of(s))] or full
     bounds = Bounds(op.extents, op.axis_extents)
@@ -163,7 +168,7 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
 
 def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
     """A sample with the smallest extents that the operation takes."""
-    full = [s for s in samples if all(a.size for a in arrays_of(s))] or samples
+    full = _full(samples) or samples
     sample = rng.choice(full)
     least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
     for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
@@ -175,7 +180,7 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
 
 def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput | None:
     """A sample with an array of more than `MANY` elements, if the operation takes one."""
-    full = [s for s in samples if all(a.size for a in arrays_of(s))]
+    full = _full(samples)
     for sample in rng.sample(full, len(full)):
         bounds = Bounds(op.extents, op.axis_extents).of(sample)
         extents = {old: old for old in bounds}
@@ -211,20 +216,25 @@ def _special_values(dtype: str) -> dict[str, tuple[float, ...]]:
 
 def _special_case(op: OpInfo, sample: SampleInput, dtype: str, rng: random.Random) -> tuple[str, Case | None]:
     """With the hardest of the special values that the table's own operation gets right."""
-    found: tuple[str, Case | None] = ("", None)
-    for kind, values in _special_values(dtype).items():
-        found = _case(op, kind, sample, dtype, "row", rng, special=values)
-        if found[1] is not None:
-            break
-    return found
+    return _first(
+        _case(op, kind, sample, dtype, "row", rng, special=values)
+        for kind, values in _special_values(dtype).items()
+    )
 
 
 def _spread_case(op: OpInfo, sample: SampleInput, dtype: str, rng: random.Random) -> tuple[str, Case | None]:
     """With values of the most magnitudes that the table's own operation gets right."""
+    largest = float_format(dtype).max_exponent
+    return _first(
+        _case(op, "values of many magnitudes", sample, dtype, "row", rng, power=int(share * largest))
+        for share in SPREADS
+    )
+
+
+def _first(attempts: Iterable[tuple[str, Case | None]]) -> tuple[str, Case | None]:
+    """The first attempt that makes a case, or the last."""
     found: tuple[str, Case | None] = ("", None)
-    for share in SPREADS:
-        power = int(share * float_format(dtype).max_exponent)
-        found = _case(op, "values of many magnitudes", sample, dtype, "row", rng, power=power)
+    for found in attempts:
         if found[1] is not None:
             break
     return found
