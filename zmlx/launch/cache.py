@@ -27,7 +27,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -102,6 +102,14 @@ def digest(*parts: str | bytes) -> str:
         sha.update(len(data).to_bytes(8, "little"))
         sha.update(data)
     return sha.hexdigest()
+
+
+def digest_of_files(root: Path, files: Iterable[Path]) -> str:
+    """`digest` of the names, from ``root``, and contents of files: where the folder lies makes no difference."""
+    parts: list[str | bytes] = []
+    for path in files:
+        parts += [path.relative_to(root).as_posix(), path.read_bytes()]
+    return digest(*parts)
 
 
 def cached(kind: str, key: str, suffix: str, build: Callable[[Path], None], *, rebuild: bool = False) -> Path:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from zmlx.errors import CompilerNotFoundError, KernelCompileError
-from zmlx.launch.cache import cached, digest
+from zmlx.launch.cache import cached, digest, digest_of_files
 from zmlx.launch.diagnosis import compile_error
 from zmlx.metal.signature import Signature
 from zmlx.runtime import RUNTIME
@@ -213,11 +213,7 @@ def _identity(compiler: Compiler) -> str:
 @lru_cache
 def runtime_digest() -> str:
     """Digest of the C++ runtime headers."""
-    parts: list[str | bytes] = []
-    for path in sorted(RUNTIME.rglob("*")):
-        if path.suffix in (".h", ".cpp"):
-            parts += [path.relative_to(RUNTIME).as_posix(), path.read_bytes()]
-    return digest(*parts)
+    return digest_of_files(RUNTIME, (p for p in sorted(RUNTIME.rglob("*")) if p.suffix in (".h", ".cpp")))
 
 
 @lru_cache

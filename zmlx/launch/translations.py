@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zmlx.launch.cache import cached, digest
+from zmlx.launch.cache import cached, digest, digest_of_files
 from zmlx.metal.signature import KernelSource, Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import dump, pipeline, verify
@@ -29,10 +29,9 @@ def translation(signature: Signature, steps: pipeline.Pipeline) -> Translation:
 
     Where ``$ZMLX_DUMP`` asks for what each pass does, all of them run.
     """
-    small, known = may_use_small_floats(signature), known_types(signature)
     if os.environ.get(dump.DUMP_VARIABLE):
-        return pipeline.run(signature.kernel, steps, small, known)
-    return _kept(signature.kernel, steps, small, known)
+        return pipeline.run_signature(signature, steps)
+    return _kept(signature.kernel, steps, may_use_small_floats(signature), known_types(signature))
 
 
 @lru_cache(maxsize=4096)
@@ -57,5 +56,5 @@ def _kept(kernel: KernelSource, steps: pipeline.Pipeline, small: bool, known: Kn
 @lru_cache
 def _code() -> str:
     """What changes with any change of the translator."""
-    files = [file for folder in _TRANSLATORS for file in sorted((_PACKAGE / folder).glob("*.py"))]
-    return digest(*(part for file in files for part in (file.name, file.read_bytes())))
+    files = (file for folder in _TRANSLATORS for file in sorted((_PACKAGE / folder).glob("*.py")))
+    return digest_of_files(_PACKAGE, files)
