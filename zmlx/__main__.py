@@ -26,6 +26,7 @@ from zmlx.golden_commands import (
     clear_progress,
     golden_dir_option,
     show_progress,
+    write_and_say,
 )
 from zmlx.project_commands import add_project_commands, find_and_say, ops_option
 
@@ -138,7 +139,6 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 
 def run_verify(options: argparse.Namespace) -> int:
-    from zmlx.testing.files import write_whole
     from zmlx.testing.verification import SUFFIX
     from zmlx.testing.verify import verify
 
@@ -154,9 +154,7 @@ def run_verify(options: argparse.Namespace) -> int:
     clear_progress()
     print(found.to_json() if options.json else found.text(terminal_width()), flush=True)
     if options.output_dir is not None:
-        path = options.output_dir / f"{found.backend}{SUFFIX}"
-        write_whole(path, found.to_json() + "\n")
-        print(f"wrote {path}", file=sys.stderr)
+        write_and_say(options.output_dir / f"{found.backend}{SUFFIX}", found.to_json() + "\n")
     return found.exit_code
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmlx.golden_commands import backend_option, clear_progress, show_progress
+from zmlx.golden_commands import backend_option, clear_progress, show_progress, write_and_say
 from zmlx.project_commands import Add, find_and_say, ops_option
 
 if TYPE_CHECKING:
@@ -68,13 +68,11 @@ def _run_bench(options: argparse.Namespace) -> int:
     from zmlx.testing.bench.kept import kept_path
     from zmlx.testing.bench.run import bench
     from zmlx.testing.bench.table import render_terminal, to_json, write_files
-    from zmlx.testing.files import write_whole
 
     project = find_and_say(options)
     if options.keep is not None:
-        kept_path(
-            project.root, options.keep, ""
-        )  # a name that cannot be is told before anything takes minutes
+        # A name that cannot be is told before anything takes minutes.
+        kept_path(project.root, options.keep, "")
     found = bench(
         options.backend,
         options.kernel,
@@ -91,9 +89,7 @@ def _run_bench(options: argparse.Namespace) -> int:
         for path in write_files(found, options.output_dir):
             print(f"wrote {path}", file=sys.stderr)
     if options.keep is not None:
-        path = kept_path(project.root, options.keep, found.backend)
-        write_whole(path, to_json(found) + "\n")
-        print(f"wrote {path}", file=sys.stderr)
+        write_and_say(kept_path(project.root, options.keep, found.backend), to_json(found) + "\n")
     return found.exit_code
 
 
@@ -125,18 +121,15 @@ def _pair(files: list[Path]) -> tuple[KeptRun, KeptRun]:
 def _run_bench_cmp(options: argparse.Namespace) -> int:
     from zmlx.testing.bench.regression import compare_runs
     from zmlx.testing.bench.regression_text import render_markdown, render_terminal, to_json
-    from zmlx.testing.files import write_whole
 
     found = compare_runs(*_pair(options.files), options.tolerance, any_machine=options.any_machine)
     sys.stdout.write(to_json(found) + "\n" if options.json else render_terminal(found))
     if options.markdown is not None:
-        write_whole(options.markdown, render_markdown(found))
-        print(f"wrote {options.markdown}", file=sys.stderr)
+        write_and_say(options.markdown, render_markdown(found))
     return found.exit_code
 
 
 def _run_leaks(options: argparse.Namespace) -> int:
-    from zmlx.testing.files import write_whole
     from zmlx.testing.leak_figures import SUFFIX
     from zmlx.testing.leaks.run import find_leaks
     from zmlx.testing.leaks.text import render_terminal
@@ -146,9 +139,7 @@ def _run_leaks(options: argparse.Namespace) -> int:
     clear_progress()
     print(found.to_json() if options.json else render_terminal(found), flush=True)
     if options.output_dir is not None:
-        path = options.output_dir / f"{found.backend}{SUFFIX}"
-        write_whole(path, found.to_json() + "\n")
-        print(f"wrote {path}", file=sys.stderr)
+        write_and_say(options.output_dir / f"{found.backend}{SUFFIX}", found.to_json() + "\n")
     return found.exit_code
 
 

@@ -88,6 +88,14 @@ def clear_progress() -> None:
         sys.stderr.flush()
 
 
+def write_and_say(path: Path, text: str) -> None:
+    """Write a file whole, and say so beside what is printed."""
+    from zmlx.testing.files import write_whole
+
+    write_whole(path, text)
+    print(f"wrote {path}", file=sys.stderr)
+
+
 def golden_dir(options: argparse.Namespace) -> Path:
     """``--golden-dir``, else that of the project here."""
     from zmlx.testing.project import find_project
@@ -240,6 +248,8 @@ def update_readme(path: Path, text: str) -> bool:
     ValueError
         The markers are not there, once each and in this order.
     """
+    from zmlx.testing.files import write_whole
+
     before = path.read_text(encoding="utf-8")
     head, begin, rest = before.partition(README_BEGIN)
     _, end, tail = rest.partition(README_END)
@@ -250,7 +260,7 @@ def update_readme(path: Path, text: str) -> bool:
         )
     after = f"{head}{README_BEGIN}\n{text}\n{README_END}{tail}"
     if after != before:
-        path.write_text(after, encoding="utf-8")
+        write_whole(path, after)
     return after != before
 
 

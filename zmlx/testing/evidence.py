@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,17 @@ class Form:
     schema: int
     keys: Mapping[str, type]
     advice: str
+
+
+@contextmanager
+def reading(what: str, path: Path, form: Form) -> Iterator[None]:
+    """Whatever is wrong with the contents of a part of a file is an `EvidenceError` that names it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EvidenceError(
+            f"{path}: {what} is damaged ({type(error).__name__}: {error}). {form.advice}"
+        ) from error
 
 
 def _no_constant(text: str) -> float:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zmlx.testing.evidence import EvidenceError, Form, read_form
+from zmlx.testing.evidence import Form, read_form, reading
 from zmlx.testing.golden.grouping import count
 
 SCHEMA = 1
@@ -216,13 +216,9 @@ def read_leaks(path: Path) -> Leaks:
         It cannot be read, is damaged, is none, or has another schema.
     """
     raw = read_form(path, FORM)
-    try:
+    with reading("a row", path, FORM):
         rows = tuple(_row(body) for body in raw["rows"])
         return Leaks(raw["backend"], raw["environment"], raw["launches"], int(raw["cache_limit"]), rows)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(
-            f"{path}: a row is damaged ({type(error).__name__}: {error}). {FORM.advice}"
-        ) from error
 
 
 def _row(body: Mapping[str, Any]) -> Row:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from zmlx.testing.evidence import EvidenceError, Form, read_form
+from zmlx.testing.evidence import Form, read_form, reading
+from zmlx.testing.golden.grouping import count
 
 SCHEMA = 1
 SUFFIX = "-verify.json"
@@ -173,9 +174,9 @@ class Verification:
         samples = sum(row.samples for row in self.rows)
         verdict = "all within tolerance of the oracle"
         if self.failures:
-            verdict = _count(len(self.failures), "failure")
-        operations = _count(len({row.op for row in self.rows}), "operation")
-        lines += ["", f"{operations}, {_count(samples, 'case')}: {verdict}"]
+            verdict = count(len(self.failures), "failure")
+        operations = count(len({row.op for row in self.rows}), "operation")
+        lines += ["", f"{operations}, {count(samples, 'case')}: {verdict}"]
         return "\n".join(lines)
 
     def _table(self, width: int | None) -> list[str]:
@@ -230,10 +231,6 @@ _LEGENDS = (
 )
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
@@ -272,12 +269,8 @@ def read_verification(path: Path) -> Verification:
         It cannot be read, is damaged, is none, or has another schema.
     """
     raw = read_form(path, FORM)
-    try:
+    with reading("a row", path, FORM):
         return Verification(raw["backend"], raw["environment"], tuple(_row(body) for body in raw["rows"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EvidenceError(
-            f"{path}: a row is damaged ({type(error).__name__}: {error}). {FORM.advice}"
-        ) from error
 
 
 def _row(body: Mapping[str, Any]) -> Row:

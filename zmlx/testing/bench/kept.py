@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zmlx.testing.evidence import EvidenceError, Form, read_form
+from zmlx.testing.evidence import EvidenceError, Form, read_form, reading
 
 #: 2: `direction`, `shapes` and what was selected; `spread` in timings and beside `of_copy`.
 SCHEMA = 2
@@ -99,12 +99,8 @@ def read_run(path: Path) -> KeptRun:
     raw = read_form(path, FORM)
     rows: dict[Key, KeptRow] = {}
     for number, body in enumerate(raw["measurements"]):
-        try:
+        with reading(f"measurement {number}", path, FORM):
             row = _row(body)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise EvidenceError(
-                f"{path}: measurement {number} is damaged ({type(error).__name__}: {error}). {FORM.advice}"
-            ) from error
         if row.key in rows and not (row.failure or rows[row.key].failure):
             raise EvidenceError(
                 f"{path}: {row.key.name} ({row.key.direction} {row.key.dtype}) is there twice. {FORM.advice}"
