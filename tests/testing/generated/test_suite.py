@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from zmlx.testing import opinfo_tests
+from zmlx.testing.generated import profiles
 from zmlx.testing.op_db import op_db
 
 pytestmark = pytest.mark.cpu
@@ -111,8 +112,9 @@ EVERYTHING = {
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
-    """``project("table(...)")`` runs the tests of that table."""
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], pytest.RunResult]:
+    """``project("table(...)")`` runs the tests of that table, with as many examples on a CI machine as elsewhere."""
+    monkeypatch.setenv(profiles.VARIABLE, "dev")
 
     def run(table: str, only: str = "mine") -> pytest.RunResult:
         pytester.makepyfile(mine=TABLE)
