@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_DTYPES",
+    "DEFAULT_EXTENTS",
     "LAYOUTS",
     "ErrorInput",
     "Layout",
@@ -52,6 +53,9 @@ __all__ = [
 ]
 
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
+
+#: The least and the largest extent that samples get where they are varied, unless an entry says otherwise.
+DEFAULT_EXTENTS = (1, 4200)
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,8 @@ class OpInfo:
     layouts : tuple of str
         Memory layouts to test.
     extents : tuple of int
-        The least and the largest extent that dimensions get where tests and the judge vary the samples.
+        The least and the largest extent that dimensions get where tests and the judge vary the samples. A largest one
+        below the default, 4200, is also the operation's own limit: `test_large` then has no longer ones.
     axis_extents : mapping of (int, int) to tuple of int
         The same more narrowly, for an axis of an argument: ``{(0, -1): (2, 4096)}``.
     strategy : callable, optional
@@ -266,7 +271,7 @@ class OpInfo:
     golden_samples: tuple[str, ...] = ()
     error_inputs: tuple[ErrorInput, ...] = ()
     layouts: tuple[Layout, ...] = LAYOUTS
-    extents: tuple[int, int] = (1, 4200)
+    extents: tuple[int, int] = DEFAULT_EXTENTS
     axis_extents: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     strategy: Callable[[str], Any] | None = None
     deterministic: bool = True

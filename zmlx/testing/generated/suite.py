@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from zmlx.testing.generated import claims, forward, gradients, invariance, properties, transforms
+from zmlx.testing.generated import claims, forward, gradients, invariance, large, properties, transforms
 from zmlx.testing.generated.case import claimed_dtypes
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.project import find_project
 
-SUBJECTS = (forward, gradients, invariance, transforms, claims, properties)
+SUBJECTS = (forward, gradients, invariance, transforms, claims, large, properties)
 
 
 def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | None = None) -> None:
@@ -25,8 +25,9 @@ def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | No
     >>> opinfo_tests(OPS)
 
     Functions ``test_forward``, ``test_gradient``, ``test_layouts``, ``test_runs_repeat``, ``test_joint_evaluation``,
-    ``test_vmap``, ``test_compile``, ``test_errors``, ``test_other_dtypes_are_refused`` and ``test_properties`` appear
-    in it, as far as the table has something for them. Tolerances of the project's ``[tool.zmlx]`` count.
+    ``test_vmap``, ``test_compile``, ``test_errors``, ``test_other_dtypes_are_refused``, ``test_large`` and
+    ``test_properties`` appear in it, as far as the table has something for them. Tolerances of the project's
+    ``[tool.zmlx]`` count.
 
     Parameters
     ----------
