@@ -302,6 +302,15 @@ def test_a_plain_sum_of_a_long_row_is_good_enough(project: Callable[..., pytest.
     project("table_of_mean(most=512)", "test_large").assert_outcomes(passed=1)
 
 
+def test_large_sizes_are_left_out_under_the_checker(
+    project: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--zmlx-check --zmlx-check-allow-nothing")
+    found = project("table_of_mean()", "test_large")
+    found.assert_outcomes(skipped=2)
+    assert "takes long under the checker, which finds as much in small samples" in found.stdout.str()
+
+
 def test_a_long_row_that_the_operation_refuses_is_skipped_with_its_words(
     project: Callable[..., pytest.RunResult],
 ) -> None:
