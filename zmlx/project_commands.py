@@ -24,8 +24,11 @@ Make this folder a project whose kernels are tested on Metal, CUDA and CPU: a pa
 a test module, a noxfile, a folder for golden values, a GitHub workflow, and [tool.zmlx] in pyproject.toml. A file that
 is there already is kept as it is.
 
+The package is the one in src, if there is one; else it is named after [project].name in pyproject.toml, or the folder.
+In a project with a src folder it lies there.
+
 examples:
-  python -m zmlx init                                the package is named after the folder
+  python -m zmlx init
   python -m zmlx init --name mykernels
 
 Exit status 0: written, or kept. 1: a file cannot be written. 2: the name is none that Python can import.
@@ -171,7 +174,7 @@ def _run_judge(options: argparse.Namespace) -> int:
 def add_project_commands(add: Add) -> None:
     """Add the parsers of these commands."""
     init = add("init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init)
-    init.add_argument("--name", metavar="PACKAGE", help="of the package (default: that of the folder)")
+    init.add_argument("--name", metavar="PACKAGE", help="of the package (default: as the project has it)")
 
     new = add("new-kernel", "write a kernel and its OpInfo from a template", NEW_KERNEL, _run_new_kernel)
     new.add_argument("family", metavar="FAMILY", help="the module that it goes to")

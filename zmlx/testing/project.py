@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zmlx
-from zmlx._settings import GOLDEN_DIR, TABLE, Tolerances, did_you_mean, find_settings
+from zmlx._settings import GOLDEN_DIR, TABLE, Tolerances, did_you_mean, find_settings, project_folders
 
 if TYPE_CHECKING:
     from zmlx.testing.opinfo import OpInfo
@@ -190,7 +190,7 @@ def load_ops(tables: Sequence[str], root: Path | None = None) -> tuple[OpInfo, .
     from zmlx.testing.opinfo import OpInfo
 
     if root is not None:
-        _make_importable(root)
+        make_importable(root)
     loaded: dict[str, str] = {}
     ops: list[OpInfo] = []
     for table in tables:
@@ -218,10 +218,11 @@ def load_ops(tables: Sequence[str], root: Path | None = None) -> tuple[OpInfo, .
     return tuple(ops)
 
 
-def _make_importable(root: Path) -> None:
-    for folder in (root / "src", root):
-        if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+def make_importable(root: Path) -> None:
+    """Have modules imported from a project's folder, and from ``src`` in it."""
+    for folder in project_folders(root):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
 
 
 def load_attribute(table: str, root: Path | None = None) -> Any:
@@ -233,7 +234,7 @@ def load_attribute(table: str, root: Path | None = None) -> Any:
         The module or the attribute is missing, or importing the module raises.
     """
     if root is not None:
-        _make_importable(root)
+        make_importable(root)
     module_name, _, attribute = table.partition(":")
     try:
         module = importlib.import_module(module_name)

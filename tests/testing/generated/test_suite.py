@@ -302,7 +302,7 @@ def test_a_plain_sum_of_a_long_row_is_good_enough(project: Callable[..., pytest.
     project("table_of_mean(most=512)", "test_large").assert_outcomes(passed=1)
 
 
-def test_large_sizes_are_left_out_under_the_checker(
+def test_under_the_checker_large_sizes_are_left_out(
     project: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_ADDOPTS", "--zmlx-check --zmlx-check-allow-nothing")
