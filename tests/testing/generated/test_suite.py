@@ -123,6 +123,10 @@ def table(op=square, **more):
             }
         ),
     )
+
+
+OPS = table()
+MORE = table(name="mine.cube")
 '''
 
 EVERYTHING = {
@@ -350,3 +354,17 @@ def test_tolerances_of_the_project_count(
         '[tool.zmlx.tolerances]\n"mine.*" = { float32 = { rtol = 1e-3, atol = 1e-5, reason = "a fast square" } }\n'
     )
     assert "are outside the tolerance" not in project(wrong, "test_forward").stdout.str()
+
+
+def test_a_tolerance_of_the_project_for_nothing_is_an_error(
+    project: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    """By all tables of the project, of which a module may have one only."""
+    settings = '[tool.zmlx]\nops = ["mine:OPS", "mine:MORE"]\n[tool.zmlx.tolerances]\n"{}" = {{ float16 = {{ {} }} }}\n'
+    bounds = "rtol = 1e-3, atol = 1e-5"
+    pytester.makepyprojecttoml(settings.format("mine.cube", bounds))
+    assert project("table()", "test_errors").ret == 0
+    pytester.makepyprojecttoml(settings.format("mine.cubes", bounds))
+    found = project("table()", "test_errors")
+    assert found.ret == 2
+    assert "'mine.cubes' matches no operation. Did you mean 'mine.cube'?" in found.stdout.str()
