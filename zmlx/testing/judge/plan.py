@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from zmlx.testing._formats import float_format, is_float
 from zmlx.testing.judge.arrays import Raw, raw_of_numpy
+from zmlx.testing.judge.ranks import leading_of, of_rank
 from zmlx.testing.large import many_elements
 from zmlx.testing.layouts import Layout, repeat_first
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
@@ -119,6 +120,8 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
     many = _many(op, samples, dtype, rng)
     if many is not None:
         yield _case(op, "many elements", many, dtype, "row", rng)
+    for sample in _other_ranks(op, samples, dtype, rng):
+        yield _case(op, "another rank", sample, dtype, "row", rng)
     empty = [s for s in samples if any(a.size == 0 for a in arrays_of(s))]
     for sample in empty[:1]:
         yield _case(op, "no elements", sample, rng.choice(dtypes), "row", rng)
@@ -182,6 +185,19 @@ def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
             if _answers(op, made, dtype, "row") is not None:
                 return made
     return None
+
+
+def _other_ranks(
+    op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
+) -> Iterator[SampleInput]:
+    """Samples of ranks that the others lack, where those show that the operation takes them, and it does."""
+    leading = leading_of(samples)
+    if leading is None:
+        return
+    for rank in leading.lacking:
+        sample = of_rank(full(samples) or samples, leading, rank, rng, op.extents)
+        if sample is not None and _answers(op, sample, dtype, "row") is not None:
+            yield sample
 
 
 def _special_values(dtype: str) -> dict[str, tuple[float, ...]]:
