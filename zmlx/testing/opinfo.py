@@ -30,6 +30,7 @@ import numpy as np
 
 from zmlx.testing import mlx_oracle
 from zmlx.testing._formats import Float64Array, is_float, round_to
+from zmlx.testing.case_names import CaseName
 from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
 from zmlx.testing.sample_rng import SampleRng, case_rng
 from zmlx.testing.tolerance import Tolerance, default_tolerance
@@ -388,4 +389,4 @@ def cases(
 
 def case_name(op: OpInfo, dtype: str, sample: SampleInput) -> str:
     """The key of golden files, and what messages call a case: ``transformer.swiglu/float16/small``."""
-    return f"{op.name}/{dtype}/{sample.name}"
+    return str(CaseName(op.name, dtype, sample.name))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import zmlx
 from zmlx import _compat
 from zmlx._settings import GOLDEN_DIR, TABLE, Tolerances, did_you_mean, find_settings, project_folders
+from zmlx._text import count
 
 if TYPE_CHECKING:
     from zmlx.testing.opinfo import OpInfo
@@ -143,8 +144,7 @@ class Project:
 
     def heading(self) -> str:
         """The line that commands begin with: which operations, named where, how many. Loads them."""
-        count = len(self.ops)
-        return f"operations: {self.table_name} ({self.origin}), {count} {'operation' if count == 1 else 'operations'}"
+        return f"operations: {self.table_name} ({self.origin}), {count(len(self.ops), 'operation')}"
 
 
 def _tolerance(bounds: Mapping[str, Any]) -> Any:
