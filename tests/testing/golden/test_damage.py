@@ -136,8 +136,7 @@ RECORDER = textwrap.dedent(
     """
     import sys
     from pathlib import Path
-    from zmlx.testing.golden.against import compare_with
-from zmlx.testing.golden.case import GoldenCase
+    from zmlx.testing.golden.case import GoldenCase
     from zmlx.testing.golden.file import GoldenFile, save
 
     cases = {f"a.b/float32/{i}": GoldenCase("float32", (20000,), (0.125,) * 20000) for i in range(2)}

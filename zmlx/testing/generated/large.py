@@ -60,14 +60,16 @@ def _counting(op: OpInfo, sample: SampleInput, dtype: str) -> OpInfo:
     with np.errstate(all="ignore"):
         try:
             truths = op.expected(sample)
-            tables = {"tolerances": {dtype: loosened(op.tolerance(dtype), truths)}}
+            gradients: tuple[Any, ...] = ()
             if op.differentiable:
-                cotangent = Case(op, dtype, sample).cotangent()[0]
-                gradients = op.expected_vjp(sample, cotangent)
-                tables["grad_tolerances"] = {dtype: loosened(op.tolerance(dtype, grad=True), gradients)}
+                gradients = op.expected_vjp(sample, Case(op, dtype, sample).cotangent()[0])
         except REFUSALS as error:
             raise Unfit(str(error)) from error
-    return replace(op, **tables)
+    return replace(
+        op,
+        tolerances={dtype: loosened(op.tolerance(dtype), truths)},
+        grad_tolerances={dtype: loosened(op.tolerance(dtype, grad=True), gradients)},
+    )
 
 
 def _root_mean_square(truth: Any) -> float:
