@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from zmlx.testing.opinfo import DEFAULT_EXTENTS, OpInfo, SampleInput
+from zmlx.testing.sample_rng import case_rng
 from zmlx.testing.variations import REFUSALS, Bounds, arrays_of, full, resized, special_values
 
 #: What 16 bits count to.
@@ -21,9 +22,13 @@ MANY = 1 << 16
 #: Elements that an array of such a variation has, at most.
 MOST = 5 * MANY
 
-#: More than `MANY` rows, a row of more than `MANY` elements, or as many elements in all as that.
-Way = Literal["rows", "columns", "elements"]
-WAYS: tuple[Way, ...] = ("rows", "columns", "elements")
+#: The same where an argument holds integers. They may be places along an extent, which must then stay as it is.
+MOST_WITH_INTEGERS = 16 * MANY
+
+#: More than `MANY` rows, a row of more than `MANY` elements, or as many elements in all as that, by varying samples; or
+#: what the entry gives as `large`.
+Way = Literal["rows", "columns", "elements", "given"]
+VARIED: tuple[Way, ...] = ("rows", "columns", "elements")
 
 #: An extent is tried with so few and so many entries, to see how memory grows with it; at most by the last factor,
 #: which is more than n log n makes it and less than n * n does.
@@ -85,10 +90,14 @@ def _elongated(sample: SampleInput, bounds: Bounds, way: Way) -> Iterator[dict[i
     limits = bounds.of(sample)
     own = {old: old for old in limits}
     small = {old: _beside(old, low) for old, (low, _) in limits.items()}
+    holds_integers = any(a.dtype.kind in "iu" for a in arrays_of(sample))
     for old in _long_extents(sample, bounds, way):
         times = MANY // old + 1
         related = {n: n * times for n in limits if n % old == 0 or old % n == 0}
-        for extents in (own | {old: old * times}, small | {old: old * times}, small | related):
+        longer = {old: old * times}
+        if largest(sample, own | longer) <= (MOST_WITH_INTEGERS if holds_integers else MOST):
+            yield own | longer
+        for extents in (small | longer, small | related):
             if largest(sample, extents) <= MOST:
                 yield extents
 
@@ -106,13 +115,15 @@ def _candidates(
 
 
 def ways_of(op: OpInfo) -> tuple[Way, ...]:
-    """In which ways the samples of an operation can be so large within its `extents`: many elements where neither rows
-    nor columns can be many. None for an operation with a `strategy`, whose arguments belong together in a way that
-    extents do not show."""
+    """In which ways the samples of an operation can be so large: as given; else within its `extents`, and by many
+    elements where neither rows nor columns can be many. None for an operation with a `strategy`, whose arguments belong
+    together in a way that extents do not show."""
+    if op.large is not None:
+        return ("given",)
     if op.strategy is not None:
         return ()
     samples, bounds = op.sample_inputs(), Bounds(op.extents, op.axis_extents)
-    able = [way for way in WAYS if next(_candidates(samples, bounds, way), None) is not None]
+    able = [way for way in VARIED if next(_candidates(samples, bounds, way), None) is not None]
     return tuple(way for way in able if way != "elements") or tuple(able)
 
 
@@ -120,11 +131,30 @@ def large_samples(op: OpInfo, way: Way) -> Iterator[SampleInput]:
     """Samples of an operation that are so large in this way, those first that are nearest to its own.
 
     Left out are those for which the oracle needs memory that grows with the square of the long extent.
+
+    Raises
+    ------
+    ValueError
+        One that the entry gives is not large.
     """
+    if way == "given":
+        yield from _given(op)
+        return
     bounds = Bounds(op.extents, op.axis_extents)
     for number, (sample, extents) in enumerate(_candidates(op.sample_inputs(), bounds, way)):
         if way == "elements" or not _grows_fast(op, sample, extents):
             yield resized(sample, extents, number)
+
+
+def _given(op: OpInfo) -> Iterator[SampleInput]:
+    for sample in op.large(case_rng(op.name)) if op.large is not None else ():
+        size = largest(sample, {})
+        if size <= MANY:
+            raise ValueError(
+                f"{op.name}: expected samples of `large` to have an array of more than {MANY} elements, got {size} in "
+                f"{sample.name!r}."
+            )
+        yield sample
 
 
 def _grows_fast(op: OpInfo, sample: SampleInput, extents: Mapping[int, int]) -> bool:

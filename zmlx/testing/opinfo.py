@@ -226,6 +226,9 @@ class OpInfo:
         ``strategy(dtype)`` returns a Hypothesis strategy of SampleInput, from which property-based tests draw instead
         of varying the samples: for arguments whose shapes, or values, belong together in a way that equal extents do
         not show.
+    large : callable, optional
+        As `samples`: what `test_large` takes, arrays of more than 65,536 elements, instead of longer variations of the
+        samples. An operation with a `strategy` has no others.
     deterministic : bool
         Whether two runs on one machine agree bit for bit.
     supports_vmap : bool
@@ -275,6 +278,7 @@ class OpInfo:
     extents: tuple[int, int] = DEFAULT_EXTENTS
     axis_extents: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     strategy: Callable[[str], Any] | None = None
+    large: Callable[[Callable[[str], SampleRng]], Iterable[SampleInput]] | None = None
     deterministic: bool = True
     supports_vmap: bool = True
     supports_compile: bool = True

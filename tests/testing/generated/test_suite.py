@@ -306,6 +306,17 @@ def test_a_plain_sum_of_a_long_row_is_good_enough(project: Callable[..., pytest.
     project("table_of_mean(most=512)", "test_large").assert_outcomes(passed=1)
 
 
+def test_an_entry_may_give_large_samples_of_its_own(project: Callable[..., pytest.RunResult]) -> None:
+    """All of them are checked, and must be taken."""
+    shapes = "lambda rng: [SampleInput(f'n{n}', (rng('x').normal((n, 1)),)) for n in (65537, 70000)]"
+    given = f"strategy=lambda dtype: None, large={shapes}"
+    project(f"table({given})", "test_large").assert_outcomes(passed=1)
+    wrong = "table(lambda x: square(x, SOURCE.replace('x[i] * x[i]', 'i < 69000 ? x[i] * x[i] : 0')), "
+    found = project(f"{wrong}{given})", "test_large").stdout.str()
+    assert "mine.square/float32/n70000: " in found
+    assert "::test_large[mine.square-given]" in found
+
+
 def test_under_the_checker_large_sizes_are_left_out(
     project: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
