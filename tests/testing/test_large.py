@@ -111,6 +111,23 @@ def test_places_along_an_extent_stay_within_it_while_there_is_room() -> None:
     assert shapes(op, "rows")[0] == [(65540, 12), (65540,)]
 
 
+def test_memory_by_the_square_shows_beside_memory_by_the_length() -> None:
+    """A mask of one byte for each pair, beside a hundred arrays of eight for each element."""
+
+    def masked(x: Any) -> Any:
+        copies = [x + number for number in range(100 // len(x))]
+        return np.where((x[:, :, None] > x[:, None, :]).any(-1), copies[0], x)
+
+    assert shapes(op_of(X, oracle=masked), "columns") == []
+
+
+def test_memory_by_the_length_times_its_logarithm_is() -> None:
+    def levels(x: Any) -> Any:
+        return sum([x + number for number in range(x.shape[-1].bit_length())])
+
+    assert shapes(op_of(X, oracle=levels), "columns")
+
+
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_memory_by_the_square_is_not_asked_for(precision: str) -> None:
     def pairwise(x: Any) -> Any:

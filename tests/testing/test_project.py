@@ -12,6 +12,7 @@ import pytest
 
 from zmlx.testing.op_db import op_db
 from zmlx.testing.project import OWN_TABLE, Project, ProjectError, find_project, load_ops
+from zmlx.testing.session import Session
 from zmlx.testing.tolerance import Tolerance, default_tolerance
 
 pytestmark = pytest.mark.cpu
@@ -228,6 +229,18 @@ def test_a_tolerance_for_nothing_is_told(folder: Path, tolerances: str, complain
     assert text.startswith(f"{folder / 'pyproject.toml'}, [tool.zmlx.tolerances]: {complaint}")
     # Another table has other operations.
     assert len(find_project(folder, ["zmlx_example.ops:SINGLE"]).ops) == 1
+
+
+def test_a_session_of_pytest_finds_modules_in_src_until_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    session = Session(None, "", False, tmp_path, False)
+    before = list(sys.path)
+    session.make_importable(tmp_path)
+    session.make_importable(tmp_path)
+    # Behind all others: pytest and the project's own settings come first.
+    assert sys.path == [*before, str(tmp_path / "src"), str(tmp_path)]
+    session.close()
+    assert sys.path == before
 
 
 def test_finding_a_project_imports_no_numpy(folder: Path) -> None:

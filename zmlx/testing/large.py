@@ -32,8 +32,8 @@ VARIED: tuple[Way, ...] = ("rows", "columns", "elements")
 
 #: An extent is tried with so few and so many entries, to see how memory grows with it; at most by the last factor,
 #: which is more than n log n makes it and less than n * n does.
-PROBES = (256, 1024)
-GROWTH = 8
+PROBES = (256, 2048)
+GROWTH = 14
 
 
 def largest(sample: SampleInput, extents: Mapping[int, int]) -> int:
