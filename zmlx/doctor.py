@@ -319,7 +319,7 @@ def _goldens(directory: Path) -> Iterator[Finding]:
         try:
             golden = load(path)
         except GoldenError as error:
-            yield Finding("Golden values", backend, "warn", str(error))
+            yield Finding("Golden values", backend, "warn", f"damaged: {error}")
             continue
         about = golden.environment
         where = f"MLX {about.get('mlx', '?')} on {about.get('device', '?')}"
