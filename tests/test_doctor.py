@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
