@@ -30,6 +30,7 @@ import numpy as np
 
 from zmlx.testing import mlx_oracle
 from zmlx.testing._formats import Float64Array, is_float, round_to
+from zmlx.testing.case_names import CaseName
 from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
 from zmlx.testing.sample_rng import SampleRng, case_rng
 from zmlx.testing.tolerance import Tolerance, default_tolerance
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_DTYPES",
+    "DEFAULT_EXTENTS",
     "LAYOUTS",
     "ErrorInput",
     "Layout",
@@ -52,6 +54,9 @@ __all__ = [
 ]
 
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
+
+#: The least and the largest extent that samples get where they are varied, unless an entry says otherwise.
+DEFAULT_EXTENTS = (1, 4200)
 
 
 @dataclass(frozen=True)
@@ -213,13 +218,17 @@ class OpInfo:
     layouts : tuple of str
         Memory layouts to test.
     extents : tuple of int
-        The least and the largest extent that dimensions get where tests and the judge vary the samples.
+        The least and the largest extent that dimensions get where tests and the judge vary the samples. A largest one
+        below the default, 4200, is also the operation's own limit: `test_large` then has no longer ones.
     axis_extents : mapping of (int, int) to tuple of int
         The same more narrowly, for an axis of an argument: ``{(0, -1): (2, 4096)}``.
     strategy : callable, optional
         ``strategy(dtype)`` returns a Hypothesis strategy of SampleInput, from which property-based tests draw instead
         of varying the samples: for arguments whose shapes, or values, belong together in a way that equal extents do
         not show.
+    large : callable, optional
+        As `samples`: what `test_large` takes, arrays of more than 65,536 elements, instead of longer variations of the
+        samples. An operation with a `strategy` has no others.
     deterministic : bool
         Whether two runs on one machine agree bit for bit.
     supports_vmap : bool
@@ -266,9 +275,10 @@ class OpInfo:
     golden_samples: tuple[str, ...] = ()
     error_inputs: tuple[ErrorInput, ...] = ()
     layouts: tuple[Layout, ...] = LAYOUTS
-    extents: tuple[int, int] = (1, 4200)
+    extents: tuple[int, int] = DEFAULT_EXTENTS
     axis_extents: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     strategy: Callable[[str], Any] | None = None
+    large: Callable[[Callable[[str], SampleRng]], Iterable[SampleInput]] | None = None
     deterministic: bool = True
     supports_vmap: bool = True
     supports_compile: bool = True
@@ -383,4 +393,4 @@ def cases(
 
 def case_name(op: OpInfo, dtype: str, sample: SampleInput) -> str:
     """The key of golden files, and what messages call a case: ``transformer.swiglu/float16/small``."""
-    return f"{op.name}/{dtype}/{sample.name}"
+    return str(CaseName(op.name, dtype, sample.name))
