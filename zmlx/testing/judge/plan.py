@@ -157,7 +157,7 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
             ratios=attempt % 2 == 1,
             parity=True,
         )
-        made = resized(sample, new, rng.getrandbits(64))
+        made = op.in_range(resized(sample, new, rng.getrandbits(64)))
         if (
             all(a.size <= MAX_ELEMENTS for a in arrays_of(made))
             and _answers(op, made, dtype, "row") is not None
@@ -172,7 +172,7 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     sample = rng.choice(full)
     least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
     for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
-        made = resized(sample, extents, rng.getrandbits(64))
+        made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
         if _answers(op, made, dtype, "row") is not None:
             return made
     return min(full, key=lambda s: sum(a.size for a in arrays_of(s)))
@@ -190,7 +190,7 @@ def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
                 wanted = MANY * old // size + rng.randint(1, 8)
                 extents[old] = min(max(old, wanted), max(old, bounds[old][1]))
         if MANY < _largest(sample, extents) <= 4 * MANY:
-            made = resized(sample, extents, rng.getrandbits(64))
+            made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
             if _answers(op, made, dtype, "row") is not None:
                 return made
     return None
