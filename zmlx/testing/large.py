@@ -143,7 +143,7 @@ def large_samples(op: OpInfo, way: Way) -> Iterator[SampleInput]:
     bounds = Bounds(op.extents, op.axis_extents)
     for number, (sample, extents) in enumerate(_candidates(op.sample_inputs(), bounds, way)):
         if way == "elements" or not _grows_fast(op, sample, extents):
-            yield resized(sample, extents, number)
+            yield op.in_range(resized(sample, extents, number))
 
 
 def _given(op: OpInfo) -> Iterator[SampleInput]:
@@ -159,7 +159,7 @@ def _given(op: OpInfo) -> Iterator[SampleInput]:
 
 def _grows_fast(op: OpInfo, sample: SampleInput, extents: Mapping[int, int]) -> bool:
     few, many = (
-        _peak(op, resized(sample, {old: min(new, most) for old, new in extents.items()}, 0))
+        _peak(op, op.in_range(resized(sample, {old: min(new, most) for old, new in extents.items()}, 0)))
         for most in PROBES
     )
     return 0 < few * GROWTH < many

@@ -154,7 +154,7 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
             ratios=attempt % 2 == 1,
             parity=True,
         )
-        made = resized(sample, new, rng.getrandbits(64))
+        made = op.in_range(resized(sample, new, rng.getrandbits(64)))
         if (
             all(a.size <= MAX_ELEMENTS for a in arrays_of(made))
             and _answers(op, made, dtype, "row") is not None
@@ -169,7 +169,7 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     sample = rng.choice(having)
     least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
     for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
-        made = resized(sample, extents, rng.getrandbits(64))
+        made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
         if _answers(op, made, dtype, "row") is not None:
             return made
     return min(having, key=lambda s: sum(a.size for a in arrays_of(s)))
@@ -181,7 +181,7 @@ def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     for sample in rng.sample(having, len(having)):
         extents = many_elements(sample, Bounds(op.extents, op.axis_extents).of(sample), rng)
         if extents is not None:
-            made = resized(sample, extents, rng.getrandbits(64))
+            made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
             if _answers(op, made, dtype, "row") is not None:
                 return made
     return None
