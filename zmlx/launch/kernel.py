@@ -47,8 +47,8 @@ MATH_MODES = ("safe", "relaxed", "fast")
 
 MSG_NO_GPU = (
     "[metal_kernel] The call asks for the GPU, and MLX has no GPU back end here. Pass stream=mx.cpu, or leave "
-    "`stream` out and set mx.set_default_device(mx.cpu). For code that is not yours, use zmlx.pretend_metal(): there the "
-    "CPU answers to the name."
+    "`stream` out and set mx.set_default_device(mx.cpu). For code that is not yours, use zmlx.pretend_metal(): "
+    "there the CPU answers to the name."
 )
 MSG_TRACED = (
     "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
