@@ -46,8 +46,8 @@ def check_halves(function: str, x: mx.array) -> None:
         )
 
 
-def check_weight(function: str, weight: mx.array, x: mx.array, name: str) -> None:
-    """One number for each element of a row of ``x``, in any of the supported dtypes.
+def check_weight(function: str, weight: mx.array, x: mx.array, name: str, of: str = "x") -> None:
+    """One number for each element of a row of ``x``, which is called ``of``, in any of the supported dtypes.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def check_weight(function: str, weight: mx.array, x: mx.array, name: str) -> Non
     expected = (x.shape[-1],)
     if tuple(weight.shape) != expected:
         raise ValueError(
-            f"[{function}] Expected `{name}` to have shape {expected}, one number for each element of a row of `x` "
+            f"[{function}] Expected `{name}` to have shape {expected}, one number for each element of a row of `{of}` "
             f"(shape {tuple(x.shape)}), got {tuple(weight.shape)}."
         )
 
