@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zmlx.check import Finding as Finding
     from zmlx.check import KernelCheckError as KernelCheckError
     from zmlx.check import checked as checked
+    from zmlx.kernels._elementwise import elementwise as elementwise
     from zmlx.launch import KernelCompileError as KernelCompileError
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
@@ -34,6 +35,7 @@ _HOMES = {
     "KernelCompileError": ("zmlx.launch", "KernelCompileError"),
     "checked": ("zmlx.check", "checked"),
     "detect_backend": ("zmlx._compat", "detect_backend"),
+    "elementwise": ("zmlx.kernels._elementwise", "elementwise"),
     "install": ("zmlx.launch", "install"),
     "kernels": ("zmlx.kernels", ""),
     "metal_kernel": ("zmlx.launch", "metal_kernel"),
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "checked",
     "detect_backend",
+    "elementwise",
     "install",
     "kernels",
     "metal_kernel",
