@@ -126,6 +126,55 @@ def _broadcastable(
     return array if own == padded else array.reshape(padded)
 
 
+def check_bool(function: str, array: mx.array, name: str) -> None:
+    """An array of bool.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    """
+    if not (isinstance(array, mx.array) and array.dtype == mx.bool_):
+        came = _name(array.dtype) if isinstance(array, mx.array) else type(array).__name__
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be an mlx.core.array of bool, true where an element counts, got {came}. "
+            f"Compare first, such as {name} != 0."
+        )
+
+
+def check_matrix(function: str, x: mx.array, meaning: str, name: str = "x") -> None:
+    """An array of two dimensions at least.
+
+    Raises
+    ------
+    ValueError
+        It has fewer.
+    """
+    if x.ndim < 2:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have at least two dimensions, {meaning}; got shape {tuple(x.shape)}."
+        )
+
+
+def check_count(function: str, value: int, name: str) -> int:
+    """A positive whole number.
+
+    Raises
+    ------
+    TypeError
+        Not a Python int.
+    ValueError
+        Zero or less.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be a whole number, got {type(value).__name__}. Pass an int."
+        )
+    if value < 1:
+        raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
+    return value
+
+
 def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> float:
     """The arguments of a normalisation of rows: `check_rows`, `check_weight` of each weight by its name, `check_eps`.
 

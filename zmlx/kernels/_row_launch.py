@@ -21,7 +21,18 @@ from zmlx.kernels._formula.reference import evaluate
 from zmlx.kernels._row_source import PASSES, Arguments, each_row, run_of_rows
 from zmlx.launch import MetalKernel, metal_kernel
 
-HEADER = _msl.CHUNKS + _msl.ROWS + _msl.MATHS + HELPERS + PASSES
+_MORE_MATHS = """
+template <typename T>
+METAL_FUNC float zmlx_log(float x) {
+  return log(x);
+}
+template <typename T>
+METAL_FUNC float zmlx_sigmoid(float x) {
+  return zmlx_ratio<T>(1.0f, 1.0f + zmlx_exp<T>(-x));
+}
+"""
+
+HEADER = _msl.CHUNKS + _msl.ROWS + _msl.MATHS + _MORE_MATHS + HELPERS + PASSES
 
 
 @dataclass(frozen=True)

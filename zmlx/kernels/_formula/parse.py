@@ -176,7 +176,8 @@ class _Reader:
             ):
                 sides = [self.real(side) for side in (left, *others)]
                 compared = [
-                    apply(_COMPARED[type(op)], a, b) for op, a, b in zip(ops, sides, sides[1:], strict=True)
+                    apply(_COMPARED[type(op)], a, b)
+                    for op, a, b in zip(ops, sides[:-1], sides[1:], strict=True)
                 ]
                 return _folded("both", compared)
             case ast.BoolOp(op=op, values=values):
