@@ -13,7 +13,8 @@ import zmlx
 from zmlx import __main__ as command_line
 from zmlx import _compat, doctor, evidence_commands, golden_commands, project_commands
 from zmlx.__main__ import main
-from zmlx.golden_commands import README_BEGIN, README_END, clear_progress, show_progress, update_readme
+from zmlx._commands import clear_progress, show_progress
+from zmlx.golden_commands import README_BEGIN, README_END, update_readme
 from zmlx.testing import verify
 from zmlx.testing.bench import run as bench
 from zmlx.testing.bench import table as bench_table

@@ -8,8 +8,6 @@ be made, 2 a request that makes no sense.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,18 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zmlx import _compat
-from zmlx._version import __version__
-from zmlx.evidence_commands import add_evidence
-from zmlx.golden_commands import (
-    add_golden,
-    add_report,
+from zmlx._commands import (
+    Commands,
+    Run,
     backend_option,
     clear_progress,
+    find_and_say,
     golden_dir_option,
+    ops_option,
     show_progress,
+    terminal_width,
     write_and_say,
 )
-from zmlx.project_commands import add_project_commands, find_and_say, ops_option
+from zmlx._version import __version__
+from zmlx.evidence_commands import add_evidence
+from zmlx.golden_commands import add_golden, add_report
+from zmlx.project_commands import add_project_commands
 
 #: Modules that some commands do without, as they are imported; for MLX, `zmlx._compat` has more to say.
 REQUIREMENTS = ("numpy", "platformdirs", "filelock")
@@ -123,13 +125,6 @@ if TYPE_CHECKING:
     from zmlx.check.checker import Checking
 
 
-def terminal_width() -> int | None:
-    """The columns that a table may take: those of the terminal, or of $COLUMNS; None where neither says."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS"):
-        return shutil.get_terminal_size().columns
-    return None
-
-
 def run_doctor(options: argparse.Namespace) -> int:
     from zmlx.doctor import diagnose
 
@@ -220,11 +215,11 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
-        to: argparse._SubParsersAction[argparse.ArgumentParser],
+        to: Commands[argparse.ArgumentParser],
         name: str,
         brief: str,
         text: str,
-        run: Callable[[argparse.Namespace], int] | None = None,
+        run: Run | None = None,
     ) -> argparse.ArgumentParser:
         made = to.add_parser(name, help=brief, description=text, formatter_class=raw)
         if run is not None:
@@ -310,8 +305,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     add_report(commands, add)
 
-    add_evidence(lambda name, brief, text, run: add(commands, name, brief, text, run))
-    add_project_commands(lambda name, brief, text, run: add(commands, name, brief, text, run))
+    add_evidence(commands, add)
+    add_project_commands(commands, add)
     return parser
 
 
@@ -328,7 +323,7 @@ def _advice(error: BaseException) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = build_parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
+    run: Run = options.run
     try:
         return run(options)
     except KeyboardInterrupt:

@@ -156,6 +156,20 @@ def _check_name(name: str, known: Iterable[str], what: str) -> None:
         )
 
 
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}.") from error
+
+
 def read_settings(file: Path) -> Settings | None:
     """``[tool.zmlx]`` of a pyproject.toml; None if it has none.
 
@@ -187,6 +201,11 @@ def read_settings(file: Path) -> Settings | None:
     except SettingsError as error:
         raise SettingsError(f"{file}, [tool.zmlx]: {error}") from None
     return Settings(file, **found)
+
+
+def project_folders(root: Path) -> list[str]:
+    """The folders of a project that modules may be imported from: ``src``, if there is one, and its own."""
+    return [str(folder) for folder in (root / "src", root) if folder.is_dir()]
 
 
 def find_settings(start: Path) -> Settings | None:

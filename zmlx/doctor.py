@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import zmlx
 from zmlx import _compat
+from zmlx._text import count
 from zmlx._wheels import check_wheels, installed_wheels
 
 Status = Literal["pass", "ok", "info", "warn", "fail"]
@@ -276,18 +277,13 @@ def _size(bytes_held: int) -> str:
     return f"{bytes_held / 1e6:.1f} MB" if bytes_held >= 1e5 else f"{bytes_held} bytes"
 
 
-def _count(number: int, noun: str) -> str:
-    """ "1 case", "2 cases"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def _cache() -> Iterator[Finding]:
     from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 
     folder = cache_dir()
     files = [path.stat().st_size for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    held = f"{folder}, {_count(len(files), 'file')}, {_size(sum(files))}"
+    held = f"{folder}, {count(len(files), 'file')}, {_size(sum(files))}"
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         yield Finding("Kernel cache", "folder", "ok", held if folder.exists() else f"{folder}, not made yet")
     else:
@@ -309,7 +305,7 @@ def _age(date: str) -> str:
         days = (datetime.datetime.now(datetime.timezone.utc).date() - datetime.date.fromisoformat(date)).days
     except ValueError:
         return f"recorded on {date!r}"
-    return f"recorded on {date}, {_count(days, 'day')} ago"
+    return f"recorded on {date}, {count(days, 'day')} ago"
 
 
 def _goldens(directory: Path) -> Iterator[Finding]:
@@ -323,12 +319,12 @@ def _goldens(directory: Path) -> Iterator[Finding]:
         try:
             golden = load(path)
         except GoldenError as error:
-            yield Finding("Golden values", backend, "warn", str(error))
+            yield Finding("Golden values", backend, "warn", f"damaged: {error}")
             continue
         about = golden.environment
         where = f"MLX {about.get('mlx', '?')} on {about.get('device', '?')}"
         age = _age(about.get("date", "an unknown date"))
-        yield Finding("Golden values", backend, "ok", f"{_count(len(golden.cases), 'case')}, {age}, {where}")
+        yield Finding("Golden values", backend, "ok", f"{count(len(golden.cases), 'case')}, {age}, {where}")
 
 
 def _kernels(state: dict[str, Any] | str) -> Iterator[Finding]:

@@ -10,8 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zmlx.golden_commands import backend_option, clear_progress, show_progress, write_and_say
-from zmlx.project_commands import Add, find_and_say, ops_option
+from zmlx._commands import (
+    Add,
+    Commands,
+    backend_option,
+    clear_progress,
+    find_and_say,
+    ops_option,
+    show_progress,
+    write_and_say,
+)
 
 if TYPE_CHECKING:
     from zmlx.testing.bench.kept import KeptRun
@@ -143,9 +151,9 @@ def _run_leaks(options: argparse.Namespace) -> int:
     return found.exit_code
 
 
-def add_evidence(add: Add) -> None:
+def add_evidence(commands: Commands[argparse.ArgumentParser], add: Add) -> None:
     """Add the parsers of these commands."""
-    bench = add("bench", "how fast the kernels are, against MLX and the memory", BENCH, _run_bench)
+    bench = add(commands, "bench", "how fast the kernels are, against MLX and the memory", BENCH, _run_bench)
     backend_option(bench)
     ops_option(bench)
     bench.add_argument(
@@ -164,7 +172,9 @@ def add_evidence(add: Add) -> None:
         "--keep", metavar="NAME", help="keep the JSON of a release as benchmarks/NAME-BACKEND.json"
     )
 
-    compare = add("bench-cmp", "what became slower between two benchmarks", BENCH_CMP, _run_bench_cmp)
+    compare = add(
+        commands, "bench-cmp", "what became slower between two benchmarks", BENCH_CMP, _run_bench_cmp
+    )
     compare.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="OLD.json and NEW.json (default: see above)"
     )
@@ -181,7 +191,7 @@ def add_evidence(add: Add) -> None:
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.add_argument("--markdown", type=Path, metavar="FILE", help="write Markdown")
 
-    leaks = add("leaks", "launch kernels very often: does anything grow?", LEAKS, _run_leaks)
+    leaks = add(commands, "leaks", "launch kernels very often: does anything grow?", LEAKS, _run_leaks)
     backend_option(leaks)
     ops_option(leaks)
     leaks.add_argument(

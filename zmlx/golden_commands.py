@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from zmlx import _compat
-from zmlx.project_commands import find_and_say, ops_option
+from zmlx._commands import (
+    Add,
+    Commands,
+    backend_option,
+    clear_progress,
+    evidence_dir,
+    evidence_dir_option,
+    find_and_say,
+    golden_dir,
+    golden_dir_option,
+    ops_option,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from zmlx.testing.golden.comparison import Comparison
     from zmlx.testing.project import Project
     from zmlx.testing.report.model import Report
-
-Run = Callable[[argparse.Namespace], int]
-Progress = Callable[[int, int, str], None]
 
 GOLDEN = """\
 Golden values are what each back end computed, recorded in golden_values/BACKEND.json with the device, the MLX
@@ -59,58 +67,6 @@ the revision. 2: a request that makes no sense.
 
 README_BEGIN = "<!-- zmlx report: begin -->"
 README_END = "<!-- zmlx report: end -->"
-
-
-class Add(Protocol):
-    """Adds a command's parser."""
-
-    def __call__(
-        self,
-        to: argparse._SubParsersAction[argparse.ArgumentParser],
-        name: str,
-        brief: str,
-        text: str,
-        run: Run | None,
-    ) -> argparse.ArgumentParser: ...
-
-
-def show_progress(done: int, total: int, name: str) -> None:
-    """One line that rewrites itself, for people only."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\033[K[{done + 1}/{total}] {name}")
-        sys.stderr.flush()
-
-
-def clear_progress() -> None:
-    """Take that line away."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\033[K")
-        sys.stderr.flush()
-
-
-def write_and_say(path: Path, text: str) -> None:
-    """Write a file whole, and say so beside what is printed."""
-    from zmlx.testing.files import write_whole
-
-    write_whole(path, text)
-    print(f"wrote {path}", file=sys.stderr)
-
-
-def golden_dir(options: argparse.Namespace) -> Path:
-    """``--golden-dir``, else that of the project here."""
-    from zmlx.testing.project import find_project
-
-    given: Path | None = options.golden_dir
-    return given if given is not None else find_project().golden_dir
-
-
-def _evidence_dir(options: argparse.Namespace) -> Path:
-    """``--evidence-dir``, else that of the project here."""
-    from zmlx.testing.evidence import EVIDENCE_DIR
-    from zmlx.testing.project import find_project
-
-    given: Path | None = options.evidence_dir
-    return given if given is not None else find_project().root / EVIDENCE_DIR
 
 
 def _record(options: argparse.Namespace) -> int:
@@ -191,7 +147,7 @@ def _compare(options: argparse.Namespace) -> int:
     if options.explain is not None:
         print("\n".join(explain(comparison, options.explain)))
         return 0
-    report = build_report(comparison, evidence=load_evidence(_evidence_dir(options)))
+    report = build_report(comparison, evidence=load_evidence(evidence_dir(options)))
     sys.stdout.write(render_terminal(report))
     if options.report_dir is not None:
         _write(report, *(options.report_dir / name for name in ("report.html", "report.md")))
@@ -217,17 +173,19 @@ def _report(options: argparse.Namespace) -> int:
     then = files_at(directory, options.against) if options.against is not None else None
     points = history(directory, options.history) if options.history else ()
     comparison = _recorded(options)
-    changes = compare_with(comparison.files, then) if then is not None else ()
+    changes = compare_with(comparison.files, then, comparison.damaged) if then is not None else ()
     report = build_report(
         comparison,
         history=points,
         changes=changes,
         revision=options.against or "",
-        evidence=load_evidence(_evidence_dir(options)),
+        evidence=load_evidence(evidence_dir(options)),
     )
     sys.stdout.write(render_terminal(report))
     if then is not None:
         print("\n".join(against_lines(changes, options.against)))
+        for backend in comparison.damaged:
+            print(f"{backend}.json: damaged, and not compared")
     _write(report, options.html, options.markdown)
     if options.update_readme is not None:
         if not comparison.ok:
@@ -264,36 +222,7 @@ def update_readme(path: Path, text: str) -> bool:
     return after != before
 
 
-def backend_option(parser: argparse.ArgumentParser) -> None:
-    """--backend."""
-    parser.add_argument(
-        "--backend",
-        choices=_compat.BACKENDS,
-        help="where to run (default: ZMLX_TEST_BACKEND, or that of MLX's default device)",
-    )
-
-
-def golden_dir_option(parser: argparse.ArgumentParser) -> None:
-    """--golden-dir."""
-    parser.add_argument(
-        "--golden-dir",
-        type=Path,
-        metavar="DIR",
-        help="where the golden files are (default: those of the project here: golden_values)",
-    )
-
-
-def evidence_dir_option(parser: argparse.ArgumentParser) -> None:
-    """--evidence-dir."""
-    parser.add_argument(
-        "--evidence-dir",
-        type=Path,
-        metavar="DIR",
-        help="show what `verify` and `leaks` wrote there (default: build/evidence of the project here)",
-    )
-
-
-def add_golden(commands: argparse._SubParsersAction[argparse.ArgumentParser], add: Add) -> None:
+def add_golden(commands: Commands[argparse.ArgumentParser], add: Add) -> None:
     """Add the parsers of ``golden``."""
     golden = add(commands, "golden", "record or compare golden values", GOLDEN, None)
     actions = golden.add_subparsers(metavar="ACTION", required=True)
@@ -320,7 +249,7 @@ def add_golden(commands: argparse._SubParsersAction[argparse.ArgumentParser], ad
     )
 
 
-def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser], add: Add) -> None:
+def add_report(commands: Commands[argparse.ArgumentParser], add: Add) -> None:
     """Add the parser of ``report``."""
     report = add(commands, "report", "how well the recorded back ends agree", REPORT, _report)
     golden_dir_option(report)

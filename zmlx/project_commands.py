@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 from zmlx import _compat
+from zmlx._commands import Add, Commands, find_and_say, ops_option
 from zmlx.testing.judge.command import JUDGE, add_options
-
-if TYPE_CHECKING:
-    from zmlx.testing.project import Project
-
-Run = Callable[[argparse.Namespace], int]
 
 INIT = """\
 Make this folder a project whose kernels are tested on Metal, CUDA and CPU: a package with one kernel and its OpInfo,
 a test module, a noxfile, a folder for golden values, a GitHub workflow, and [tool.zmlx] in pyproject.toml. A file that
 is there already is kept as it is.
 
+The package is the one in src, if there is one; else it is named after [project].name in pyproject.toml, or the folder.
+In a project with a src folder it lies there.
+
 examples:
-  python -m zmlx init                                the package is named after the folder
+  python -m zmlx init
   python -m zmlx init --name mykernels
 
 Exit status 0: written, or kept. 1: a file cannot be written. 2: the name is none that Python can import.
@@ -78,32 +75,6 @@ examples:
 Exit status 0: every mutant was noticed, or is declared equivalent and was not. 1: one survived, or proves nothing.
 2: the table cannot be used, a pattern no longer matches, or the tests fail without a mutant.
 """
-
-
-class Add(Protocol):
-    """Adds a command's parser."""
-
-    def __call__(self, name: str, brief: str, text: str, run: Run) -> argparse.ArgumentParser: ...
-
-
-def find_and_say(options: argparse.Namespace) -> Project:
-    """The project of the working directory. The first line of output says which; with --json, stderr does."""
-    from zmlx.testing.project import find_project
-
-    project = find_project(tables=options.ops)
-    print(project.heading(), file=sys.stderr if getattr(options, "json", False) else sys.stdout, flush=True)
-    return project
-
-
-def ops_option(parser: argparse.ArgumentParser) -> None:
-    """--ops, for commands that work on a table of operations."""
-    parser.add_argument(
-        "--ops",
-        action="append",
-        default=[],
-        metavar="MODULE:NAME",
-        help="the table of operations (default: that of the project here, by [tool.zmlx] in its pyproject.toml)",
-    )
 
 
 def _run_init(options: argparse.Namespace) -> int:
@@ -168,23 +139,31 @@ def _run_judge(options: argparse.Namespace) -> int:
     return run_judge(options)
 
 
-def add_project_commands(add: Add) -> None:
+def add_project_commands(commands: Commands[argparse.ArgumentParser], add: Add) -> None:
     """Add the parsers of these commands."""
-    init = add("init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init)
-    init.add_argument("--name", metavar="PACKAGE", help="of the package (default: that of the folder)")
+    init = add(
+        commands, "init", "make this folder a project with a kernel, tests and a matrix", INIT, _run_init
+    )
+    init.add_argument("--name", metavar="PACKAGE", help="of the package (default: as the project has it)")
 
-    new = add("new-kernel", "write a kernel and its OpInfo from a template", NEW_KERNEL, _run_new_kernel)
+    new = add(
+        commands, "new-kernel", "write a kernel and its OpInfo from a template", NEW_KERNEL, _run_new_kernel
+    )
     new.add_argument("family", metavar="FAMILY", help="the module that it goes to")
     new.add_argument("name", metavar="NAME", help="of the function")
 
-    show = add("show", "the Metal, C++ and CUDA text of a kernel", SHOW, _run_show)
+    show = add(commands, "show", "the Metal, C++ and CUDA text of a kernel", SHOW, _run_show)
     show.add_argument("kernel", metavar="KERNEL", help="a name or pattern, or module:attribute")
     show.add_argument("--backend", choices=_compat.BACKENDS, help="only this one's text")
     show.add_argument("--dtype", metavar="NAME", help="such as bfloat16 (default: the first it supports)")
     ops_option(show)
 
     compile_ = add(
-        "cuda-compile", "compile every kernel's CUDA text, without a GPU", CUDA_COMPILE, _run_cuda_compile
+        commands,
+        "cuda-compile",
+        "compile every kernel's CUDA text, without a GPU",
+        CUDA_COMPILE,
+        _run_cuda_compile,
     )
     compile_.add_argument(
         "--kernel", default="*", metavar="GLOB", help="only operations of this name or pattern"
@@ -195,7 +174,9 @@ def add_project_commands(add: Add) -> None:
     )
     ops_option(compile_)
 
-    mutants = add("mutants", "plant faults into kernels: does a test notice each?", MUTANTS, _run_mutants)
+    mutants = add(
+        commands, "mutants", "plant faults into kernels: does a test notice each?", MUTANTS, _run_mutants
+    )
     mutants.add_argument(
         "table",
         type=Path,
@@ -212,4 +193,6 @@ def add_project_commands(add: Add) -> None:
     mutants.add_argument(
         "--limit", type=float, default=300.0, metavar="SECONDS", help="for one mutant's tests (default: 300)"
     )
-    add_options(add("judge", "a kernel that nobody trusts yet, accepted or refused", JUDGE, _run_judge))
+    add_options(
+        add(commands, "judge", "a kernel that nobody trusts yet, accepted or refused", JUDGE, _run_judge)
+    )

@@ -225,13 +225,138 @@ def test_the_device_that_is_pretended_can_be_set_and_streamed_on():
     assert stream.device == before
 
 
-def test_a_gpu_that_is_not_there_is_not_pretended():
+def has_gpu():
     import mlx.core as mx
 
-    if mx.metal.is_available() or mx.cuda.is_available():
+    return mx.metal.is_available() or mx.cuda.is_available()
+
+
+#: A library that asks for the GPU by its name, in the ways that public ones have.
+BY_NAME = """
+import mlx.core as mx
+
+kernel = mx.fast.metal_kernel(
+    name="by_name", input_names=["x"], output_names=["out"],
+    source="uint i = thread_position_in_grid.x; out[i] = x[i] + 1;",
+)
+
+def call(x, stream):
+    return kernel(inputs=[x], output_shapes=[x.shape], output_dtypes=[x.dtype], grid=(x.size, 1, 1),
+                  threadgroup=(32, 1, 1), stream=stream)[0]
+
+def calls(x):
+    device = mx.Device(mx.gpu, 0)
+    yield call(x, mx.gpu)
+    yield call(x, device)
+    yield call(x, mx.default_stream(mx.gpu))
+    yield call(x, mx.new_stream(device))
+    yield mx.add(x, 1, stream=mx.gpu)
+    yield mx.add(x, mx.random.randint(1, 2, stream=device), stream=mx.default_device())
+    with mx.stream(mx.gpu):
+        yield x + 1
+    mx.set_default_device(mx.gpu)
+    yield x + 1
+    mx.set_default_device(mx.Device(mx.gpu))
+    yield call(x, None)
+
+def asked():
+    mx.synchronize(mx.default_stream(mx.gpu))
+    return mx.is_available(mx.gpu), mx.device_count(mx.gpu) >= 1, mx.default_device() == mx.gpu
+"""
+
+
+@pytest.fixture
+def default_device():
+    import mlx.core as mx
+
+    before = mx.default_device()
+    yield before
+    mx.set_default_device(before)
+
+
+@pytest.mark.parametrize("told", ["block", "installation"])
+def test_the_gpu_is_there_by_name(mlx_functions, default_device, told):
+    import mlx.core as mx
+
+    with zmlx.pretend_metal() if told == "block" else zmlx.install(pretend_metal=True):
+        library = imported(BY_NAME)
+        for number, result in enumerate(library.calls(mx.arange(3))):
+            assert result.tolist() == [1, 2, 3], number
+        assert library.asked() == (True, True, True)
+    assert mx.default_device() == default_device
+
+
+def test_the_gpu_that_was_pretended_is_gone_afterwards(mlx_functions, default_device):
+    import mlx.core as mx
+
+    if has_gpu():
         pytest.skip("this machine has a GPU")
-    with zmlx.pretend_metal(), pytest.raises(ValueError, match="gpu"):
-        mx.set_default_device(mx.gpu)
+    with zmlx.pretend_metal():
+        library = imported(BY_NAME)
+        kept = imported("from mlx.core import add, new_stream")
+    assert not mx.is_available(mx.gpu)
+    assert mx.device_count(mx.gpu) == 0
+    for call in (
+        lambda: mx.set_default_device(mx.gpu),
+        lambda: kept.new_stream(mx.gpu),
+        lambda: kept.add(mx.ones(2), 1, stream=mx.gpu),
+        lambda: library.call(mx.ones(2), mx.gpu),
+    ):
+        with pytest.raises((ValueError, RuntimeError), match=r"gpu|GPU"):
+            call()
+
+
+def test_the_gpu_is_there_for_the_named_packages_only(mlx_functions, default_device):
+    import mlx.core as mx
+
+    if has_gpu():
+        pytest.skip("this machine has a GPU")
+    with zmlx.pretend_metal("client"):
+        assert [r.tolist() for r in imported(BY_NAME, "client.models").calls(mx.arange(1))] == [[1]] * 9
+        with pytest.raises(RuntimeError, match="no GPU back end here"):
+            next(imported(BY_NAME, "other").calls(mx.arange(1)))
+        with pytest.raises(ValueError, match="without gpu backend"):
+            mx.new_stream(mx.gpu)
+
+
+def test_every_function_with_a_stream_is_pretended():
+    import mlx.core as mx
+
+    from zmlx.launch import gpu_by_name
+
+    if has_gpu():
+        pytest.skip("this machine has a GPU")
+    replaced = {(r._module, r._name) for r, _ in gpu_by_name.replacements()}
+    assert {("mlx.core", "matmul"), ("mlx.core.fast", "rms_norm"), ("mlx.core.random", "normal")} <= replaced
+    assert {("mlx.core.fft", "fft"), ("mlx.core.linalg", "norm"), ("mlx.core", "stream")} <= replaced
+    with zmlx.pretend_metal():
+        assert mx.matmul.__doc__.startswith("matmul(a: array")
+        assert mx.matmul.__name__ == "matmul"
+
+
+def test_memory_figures_are_those_of_the_machine(mlx_functions):
+    import mlx.core as mx
+
+    asking = (
+        "import mlx.core as mx\nanswers = mx.device_info(), mx.metal.device_info(), mx.device_info(mx.gpu)"
+    )
+    with zmlx.pretend_metal():
+        answers = imported(asking).answers
+        assert mx.device_info(mx.default_device()).keys() == answers[0].keys()
+    for answer in answers:
+        assert {"architecture", "max_recommended_working_set_size", "max_buffer_length"} <= answer.keys()
+        assert 2**28 < answer["max_recommended_working_set_size"] <= answer["memory_size"]
+    if not has_gpu():
+        assert "memory_size" not in mx.device_info()
+
+
+@pytest.mark.parametrize(
+    "how", ["zmlx.pretend_metal(); kept.__enter__()", "zmlx.install(pretend_metal=True)"]
+)
+def test_what_stays_open_until_the_process_ends_says_nothing(how):
+    program = f"import zmlx, mlx.core as mx\nkept = {how}\ndevice = mx.default_device()\nmx.add(1, 2, stream=mx.gpu)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_only_the_named_packages_are_told(mlx_functions, is_metal):

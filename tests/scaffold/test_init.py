@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import zmlx
+from zmlx._settings import SettingsError
 from zmlx.scaffold.init import init
 from zmlx.scaffold.render import ScaffoldError
 from zmlx.sessions.project import SESSIONS
@@ -98,6 +99,107 @@ def test_the_package_is_named_after_the_folder(tmp_path: Path) -> None:
     assert (folder / "my_kernels" / "ops.py").is_file()
 
 
+def made_in(folder: Path) -> str:
+    """Where the table of a new project is."""
+    init(folder)
+    (ops,) = [path for path in contents(folder) if path.endswith("ops.py") and not path.startswith("tests/")]
+    return ops
+
+
+@pytest.mark.parametrize(
+    ("project", "package"),
+    [
+        ('name = "My-Kernels.fast"', "My_Kernels_fast"),
+        ('name = "kernels"', "kernels"),
+        ("", "a_folder"),
+    ],
+)
+def test_the_package_is_named_after_the_project(tmp_path: Path, project: str, package: str) -> None:
+    folder = tmp_path / "a-folder"
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(f"[project]\n{project}\n")
+    assert made_in(folder) == f"{package}/ops.py"
+
+
+@pytest.mark.parametrize(
+    ("there", "project", "ops"),
+    [
+        (["src/sk/__init__.py"], "scikit", "src/sk/ops.py"),
+        (["src/Mine/__init__.py", "src/other/one.py"], "mine", "src/Mine/ops.py"),
+        (["src/mine/__init__.py", "src/mine.egg-info/PKG-INFO", "src/native/a.cpp"], "x", "src/mine/ops.py"),
+        (["src/a.cpp"], "mine", "mine/ops.py"),
+        (["src/native/a.cpp"], "mine", "mine/ops.py"),
+        (["mine/__init__.py", "src/other/__init__.py", "src/another/__init__.py"], None, None),
+    ],
+)
+def test_the_package_is_the_one_in_src(
+    tmp_path: Path, there: list[str], project: str | None, ops: str | None
+) -> None:
+    for path in there:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    if project is not None:
+        (tmp_path / "pyproject.toml").write_text(f"[project]\nname = '{project}'\n")
+        assert made_in(tmp_path) == ops
+        return
+    with pytest.raises(ScaffoldError) as caught:
+        init(tmp_path)
+    assert str(caught.value) == "src has several packages: another, other. Choose one: --name another"
+    assert init(tmp_path, "mine").kept == ("mine/__init__.py",)
+    assert "src/new/ops.py" in init(tmp_path, "new").written
+
+
+def test_an_empty_src_is_for_the_package(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    assert "src/mine/ops.py" in init(tmp_path, "mine").written
+
+
+def test_names_that_the_project_gives_and_nobody_can_use(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = '3d-kernels'\n")
+    with pytest.raises(ScaffoldError) as caught:
+        init(tmp_path)
+    assert str(caught.value) == (
+        "[project].name in pyproject.toml: expected a name such as my_kernels, got '3d_kernels'. "
+        "Choose one: --name my_kernels"
+    )
+    (tmp_path / "pyproject.toml").write_text("[project")
+    with pytest.raises(SettingsError, match=r"pyproject\.toml cannot be read: "):
+        init(tmp_path)
+    assert set(contents(tmp_path)) == {"pyproject.toml"}
+
+
+def test_a_project_with_src_from_end_to_end(tmp_path: Path) -> None:
+    """It need not be installed."""
+    package = tmp_path / "src" / "my_kernels"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("VERSION = 1\n")
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text("[project]\nname = 'my-kernels'\nversion = '1'\n")
+    made = run(tmp_path, "zmlx", "init")
+    assert made.returncode == 0, made.stderr
+    assert "wrote src/my_kernels/ops.py\n" in made.stdout
+    assert (package / "__init__.py").read_text() == "VERSION = 1\n"
+    with pyproject.open("a") as file:
+        file.write(init(tmp_path).to_add)
+    for command in (
+        ("zmlx", "verify", "--dtype", "float16"),
+        ("zmlx", "new-kernel", "my_kernels", "second"),
+        (
+            "pytest",
+            "-q",
+            "-p",
+            "zmlx.testing.plugin",
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "test_forward and float16",
+        ),
+    ):
+        found = run(tmp_path, *command)
+        assert found.returncode == 0, found.stdout + found.stderr
+    assert "_second_info" in (package / "ops.py").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -180,7 +282,7 @@ def test_a_project_from_end_to_end(tmp_path: Path) -> None:
     assert f"{tmp_path / 'golden_values' / 'cpu.json'}: 6 cases on cpu" in recorded
     assert "PASS" in works("zmlx", "golden", "compare", "--backend", "cpu")
     assert works("zmlx", "report").startswith(heading)
-    assert "58 passed" in works("pytest", "-q", "-p", "zmlx.testing.plugin", "-p", "no:cacheprovider")
+    assert "60 passed" in works("pytest", "-q", "-p", "zmlx.testing.plugin", "-p", "no:cacheprovider")
     shown = works("zmlx", "show", "relu2", "--dtype", "float16")
     assert [line for line in shown.splitlines() if "====" in line] == [
         f"// ==== {language} ({backend}): {name}, of mine.relu2 in float16 ===="

@@ -12,6 +12,7 @@ import pytest
 
 from zmlx.testing.op_db import op_db
 from zmlx.testing.project import OWN_TABLE, Project, ProjectError, find_project, load_ops
+from zmlx.testing.session import Session
 from zmlx.testing.tolerance import Tolerance, default_tolerance
 
 pytestmark = pytest.mark.cpu
@@ -190,6 +191,56 @@ def test_a_loose_tolerance_of_the_project_needs_a_reason(folder: Path) -> None:
         ProjectError, match=r"\[tool\.zmlx\.tolerances\]: mine\.one: tolerances\['float16'\] .* `reason`"
     ):
         _ = project.ops
+
+
+@pytest.mark.parametrize(
+    ("tolerances", "complaint"),
+    [
+        (
+            '"mine.onne" = { float16 = { rtol = 1e-9, atol = 0 } }',
+            (
+                "'mine.onne' matches no operation. Did you mean 'mine.one'? zmlx_example.ops:OPS has: mine.one, "
+                "mine.two. Correct it, or take it out."
+            ),
+        ),
+        (
+            '"mine.*" = { float16 = { rtol = 1e-9, atol = 0 } }\n"yours.*" = { float16 = { rtol = 1, atol = 0 } }',
+            "'yours.*' matches no operation. zmlx_example.ops:OPS has: mine.one, mine.two.",
+        ),
+        (
+            '"two" = { bfloat16 = { rtol = 1e-9, atol = 0 } }',
+            (
+                "'two' has a tolerance for bfloat16, which no operation that it matches claims (mine.two: float16, "
+                "float32). Correct it, or take it out."
+            ),
+        ),
+    ],
+)
+def test_a_tolerance_for_nothing_is_told(folder: Path, tolerances: str, complaint: str) -> None:
+    package = folder / "zmlx_example" / "ops.py"
+    package.write_text(
+        TABLE.replace('made("mine.two", ', 'made("mine.two", dtypes={"cuda": ("float32", "float16")}, ')
+    )
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write(f"[tool.zmlx.tolerances]\n{tolerances}\n")
+    with pytest.raises(ProjectError) as caught:
+        _ = find_project(folder).ops
+    text = str(caught.value)
+    assert text.startswith(f"{folder / 'pyproject.toml'}, [tool.zmlx.tolerances]: {complaint}")
+    # Another table has other operations.
+    assert len(find_project(folder, ["zmlx_example.ops:SINGLE"]).ops) == 1
+
+
+def test_a_session_of_pytest_finds_modules_in_src_until_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    session = Session(None, "", False, tmp_path, False)
+    before = list(sys.path)
+    session.make_importable(tmp_path)
+    session.make_importable(tmp_path)
+    # Behind all others: pytest and the project's own settings come first.
+    assert sys.path == [*before, str(tmp_path / "src"), str(tmp_path)]
+    session.close()
+    assert sys.path == before
 
 
 def test_finding_a_project_imports_no_numpy(folder: Path) -> None:

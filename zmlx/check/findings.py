@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from zmlx._text import count
 from zmlx.check.symbolize import NO_PLACE, Place
 from zmlx.errors import KernelError
 from zmlx.launch.records import Triple
@@ -222,4 +223,4 @@ def summarize(findings: Iterable[Finding]) -> str:
     if not total:
         return "no finding"
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    return f"{total} finding{'s' if total != 1 else ''}: {kinds}"
+    return f"{count(total, 'finding')}: {kinds}"

@@ -21,7 +21,7 @@ from zmlx.check.symbolize import Places
 from zmlx.check.wording import Words
 from zmlx.check.worker import run_guarded
 from zmlx.launch import gradient, host, host_call
-from zmlx.launch.memory import Buffer, View, allocate, argument, release, view
+from zmlx.launch.memory import Buffer, allocate, argument, release, view
 from zmlx.launch.records import Triple, launched_group, threads_of
 from zmlx.metal.signature import Parameter, Signature
 
@@ -301,7 +301,7 @@ class Run:
             view = (self.targets if written else self.inputs)[parameter.array]
             array = (self.outputs if written else self.call.inputs)[parameter.array]
             itemsize = array.itemsize
-            low, size = _extent(view, itemsize)
+            low, size = view.span(itemsize)
             shadow = size // min(itemsize, 4) * MARKS if written else 0
             shadowed, took = layout.blocks_shadowed(shadow, budget)
             budget -= took
@@ -387,16 +387,3 @@ class Run:
                 Finding("metal-lint", kernel.name, message, "use smaller tiles, or a narrower type.")
             )
         return found
-
-
-def _extent(view: View, itemsize: int) -> tuple[int, int]:
-    """Bytes in front of the first element, and bytes in all, that an array's elements span."""
-    low = high = 0
-    for extent, stride in zip(view.shape, view.strides, strict=True):
-        if extent == 0:
-            return 0, 0
-        if stride < 0:
-            low -= stride * (extent - 1)
-        else:
-            high += stride * (extent - 1)
-    return low * itemsize, (low + high + 1) * itemsize

@@ -4,8 +4,8 @@
 `install`              ``mx.fast.metal_kernel`` is `zmlx.metal_kernel`: kernels made from then on run on
                        Metal, CUDA and the CPU
 `pretend_metal`        the same, for a ``with`` block, in which ``mx.metal.is_available()`` and
-                       ``mx.default_device() == mx.gpu`` also hold: for libraries that ask before they make
-                       or call a kernel
+                       ``mx.default_device() == mx.gpu`` also hold, and ``mx.gpu`` is a name of the CPU where
+                       there is no GPU: for libraries that ask before they make or call a kernel
 =====================  =====================================================================================
 
 Both are process-wide, may be nested and may overlap: MLX has its own functions back when the last one ends.
@@ -15,37 +15,49 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from zmlx.launch import gpu_by_name, pretence
 from zmlx.launch.kernel import metal_kernel
-from zmlx.launch.replacement import METAL_KERNEL, Replacement, lock
+from zmlx.launch.replacement import METAL_IS_AVAILABLE, METAL_KERNEL, Replacement
 
 if TYPE_CHECKING:
     import mlx.core as mx
 
-#: Who is never told what `pretend_metal` pretends: they decide by it where work runs.
-_TRUTHFUL = ("zmlx", "mlx")
-
-
-_is_available = Replacement("mlx.core.metal", "is_available")
 _default_device = Replacement("mlx.core", "default_device")
 
 
 class Installation:
-    """What `install` returns: call `undo`, or use it as a context manager."""
+    """What `install` returns: call `undo`, or use it as a context manager.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    packages
+        Who is told that this is Metal, as `pretend_metal` has it: an empty tuple stands for all. None: nobody is.
+    """
+
+    def __init__(self, packages: tuple[str, ...] | None = None) -> None:
         self._active = True
+        self._packages = packages
         METAL_KERNEL.hold(metal_kernel)
+        if packages is not None:
+            for replacement, ours in _pretended():
+                replacement.hold(ours)
+            pretence.begin(packages)
 
     def undo(self) -> None:
         """End this installation; calling again does nothing. Kernels made meanwhile stay what they are."""
-        if self._active:
-            self._active = False
-            METAL_KERNEL.release()
+        if not self._active:
+            return
+        self._active = False
+        if self._packages is not None:
+            pretence.end(self._packages)
+            for replacement, _ in _pretended():
+                replacement.release()
+        METAL_KERNEL.release()
 
     def __enter__(self) -> Installation:
         return self
@@ -56,7 +68,7 @@ class Installation:
         self.undo()
 
 
-def install() -> Installation:
+def install(*, pretend_metal: bool = False) -> Installation:
     """Replace ``mx.fast.metal_kernel`` by `zmlx.metal_kernel` in this process.
 
     Libraries that make their kernels afterwards run them on CUDA and on the CPU too; on Metal nothing changes, since
@@ -64,7 +76,11 @@ def install() -> Installation:
     ``from mlx.core.fast import metal_kernel`` keeps the function that it found there. Used as a context manager, the
     replacement ends with the block; of several installations, the last one that ends takes it away.
 
-    Libraries that make their kernels only if ``mx.metal.is_available()`` need `pretend_metal`.
+    Parameters
+    ----------
+    pretend_metal
+        Also answer, as long as it lasts, as `pretend_metal` does: for libraries that make or call their kernels only if
+        ``mx.metal.is_available()``, or that ask for ``mx.gpu`` by name.
 
     Examples
     --------
@@ -72,7 +88,7 @@ def install() -> Installation:
     >>> with zmlx.install():                 # or for a block
     ...     from mlx_lm.models import bitlinear_layers
     """
-    return Installation()
+    return Installation(() if pretend_metal else None)
 
 
 @contextlib.contextmanager
@@ -84,12 +100,17 @@ def pretend_metal(*packages: str) -> Iterator[None]:
     * ``mx.metal.is_available()`` is True;
     * ``mx.default_device()`` says that it is a GPU: it equals ``mx.gpu`` and its ``type`` and text say so. It still
       *is* the default device, and MLX takes it as that: a stream made on it, or an array computed on it, is on the
-      CPU where there is no GPU.
+      CPU where there is no GPU;
+    * where there is no GPU, the CPU answers to its name: ``stream=mx.gpu`` (of MLX's functions and of kernels),
+      ``mx.set_default_device(mx.gpu)``, ``mx.new_stream(mx.gpu)``, ``mx.stream(mx.gpu)``, ``mx.is_available(mx.gpu)``,
+      likewise with ``mx.Device(mx.gpu)``;
+    * ``mx.device_info()`` and ``mx.metal.device_info()`` have Metal's figures too: ``memory_size``,
+      ``max_recommended_working_set_size`` and ``max_buffer_length``, in bytes, of this machine's memory.
 
-    Nothing else changes: not where anything runs, not what MLX itself or zmlx see, not ``mx.gpu``, ``mx.device_info``
-    or MLX's other functions. Code that goes on to use what only Metal has (its memory figures, a capture, a GPU
-    stream) fails there as it would outside of the block. Kernels that are made inside the block keep working after
-    it. On a Mac whose default device is the GPU, all answers are what they were.
+    Nothing else changes: not where anything runs, not what MLX itself or zmlx see, not ``mx.gpu``. Methods of arrays
+    (``x.sum(stream=mx.gpu)``) and what only Metal has, such as a capture, fail there as they would outside of the
+    block. Kernels that are made inside the block keep working after it. On a Mac whose default device is the GPU, all
+    answers are what they were.
 
     Parameters
     ----------
@@ -102,45 +123,26 @@ def pretend_metal(*packages: str) -> Iterator[None]:
     >>> with zmlx.pretend_metal():
     ...     from mlx_lm.models.gated_delta import gated_delta_kernel
     """
-    with install():
-        _is_available.hold(_pretended_is_available)
-        _default_device.hold(_pretended_default_device)
-        with lock:
-            _pretences.append(packages)
-        try:
-            yield
-        finally:
-            with lock:
-                _pretences.remove(packages)
-            _default_device.release()
-            _is_available.release()
+    with Installation(packages):
+        yield
 
 
-#: The packages of each `pretend_metal` block that is open; an empty tuple stands for all.
-_pretences: list[tuple[str, ...]] = []
-
-
-def _within(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == package or module.startswith(f"{package}.") for package in packages)
-
-
-def _is_told(frame: FrameType) -> bool:
-    """Whether the code that runs in ``frame`` gets the pretended answer."""
-    module = str(frame.f_globals.get("__name__", ""))
-    if _within(module, _TRUTHFUL):
-        return False
-    return any(not packages or _within(module, packages) for packages in _pretences)
+def _pretended() -> Iterator[tuple[Replacement, Callable[..., Any]]]:
+    """What is replaced while anybody is told, each with what takes its place."""
+    yield METAL_IS_AVAILABLE, _pretended_is_available
+    yield _default_device, _pretended_default_device
+    yield from gpu_by_name.replacements()
 
 
 # A module that took these functions by `from mlx.core import …` inside a block keeps them: outside of all
 # blocks they say what MLX says.
 def _pretended_is_available() -> bool:
-    return _is_told(sys._getframe(1)) or bool(_is_available.native())
+    return pretence.is_told(sys._getframe(1)) or bool(METAL_IS_AVAILABLE.native())
 
 
 def _pretended_default_device() -> mx.Device:
     device: mx.Device = _default_device.native()
-    return _gpu_in_name(device) if _is_told(sys._getframe(1)) else device
+    return _gpu_in_name(device) if pretence.is_told(sys._getframe(1)) else device
 
 
 def _gpu_in_name(device: mx.Device) -> mx.Device:
@@ -159,12 +161,12 @@ def _device_class() -> Any:
 
     class PretendedGpu(mx.Device):
         def __eq__(self, other: object) -> bool:
-            if _is_told(sys._getframe(1)):
+            if pretence.is_told(sys._getframe(1)):
                 return bool(mx.Device(mx.gpu, 0) == other)
             return bool(super().__eq__(other))
 
         def __ne__(self, other: object) -> bool:
-            if _is_told(sys._getframe(1)):
+            if pretence.is_told(sys._getframe(1)):
                 return bool(mx.Device(mx.gpu, 0) != other)
             return bool(super().__ne__(other))
 
@@ -172,10 +174,10 @@ def _device_class() -> Any:
             return super().__hash__()
 
         def __repr__(self) -> str:
-            return repr(mx.Device(mx.gpu, 0)) if _is_told(sys._getframe(1)) else super().__repr__()
+            return repr(mx.Device(mx.gpu, 0)) if pretence.is_told(sys._getframe(1)) else super().__repr__()
 
         @property
         def type(self) -> Any:
-            return mx.DeviceType.gpu if _is_told(sys._getframe(1)) else mx.DeviceType.cpu
+            return mx.DeviceType.gpu if pretence.is_told(sys._getframe(1)) else mx.DeviceType.cpu
 
     return PretendedGpu

@@ -7,13 +7,14 @@ GPU" is gone.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from zmlx.errors import ArgumentTypeError, KernelCompileError, TranslationError
 from zmlx.launch import arguments as checks
-from zmlx.launch import export, hook, records
+from zmlx.launch import export, gpu_by_name, hook, pretence, records
 from zmlx.launch.call import (
     Call,
     checked_shapes,
@@ -46,7 +47,8 @@ MATH_MODES = ("safe", "relaxed", "fast")
 
 MSG_NO_GPU = (
     "[metal_kernel] The call asks for the GPU, and MLX has no GPU back end here. Pass stream=mx.cpu, or leave "
-    "`stream` out and set mx.set_default_device(mx.cpu)."
+    "`stream` out and set mx.set_default_device(mx.cpu). For code that is not yours, use zmlx.pretend_metal(): there the "
+    "CPU answers to the name."
 )
 MSG_TRACED = (
     "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
@@ -196,6 +198,8 @@ class MetalKernel:
         """
         refuse_after_fork()
         mx = mlx()
+        if stream is not None and pretence.is_told(sys._getframe(1)):
+            stream = gpu_by_name.on_the_cpu(stream)
         source = self.source
         given: tuple[Any, ...] = (inputs, output_shapes, output_dtypes)
         if {*map(type, given)} != {list}:

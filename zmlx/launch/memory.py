@@ -47,6 +47,18 @@ class View(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    def span(self, itemsize: int) -> tuple[int, int]:
+        """Bytes in front of the first element, and bytes in all, that the elements span."""
+        low = high = 0
+        for extent, stride in zip(self.shape, self.strides, strict=True):
+            if extent == 0:
+                return 0, 0
+            if stride < 0:
+                low -= stride * (extent - 1)
+            else:
+                high += stride * (extent - 1)
+        return low * itemsize, (low + high + 1) * itemsize
+
 
 def view(array: mx.array, contiguous: bool, held: list[Buffer]) -> View:
     """The memory of ``array``, or of a row-contiguous copy of it; valid until what goes to ``held`` is released."""

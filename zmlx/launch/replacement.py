@@ -52,6 +52,9 @@ class Replacement:
 #: ``mx.fast.metal_kernel``, which `zmlx.install` replaces; the Metal launcher wants MLX's own in any case.
 METAL_KERNEL = Replacement("mlx.core.fast", "metal_kernel")
 
+#: ``mx.metal.is_available``, which `zmlx.pretend_metal` replaces.
+METAL_IS_AVAILABLE = Replacement("mlx.core.metal", "is_available")
+
 
 def native_metal_kernel() -> Any:
     """``mx.fast.metal_kernel`` as it was before `zmlx.install`, whether or not it is replaced now."""

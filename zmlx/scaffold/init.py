@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from zmlx import _distribution
 from zmlx._settings import GOLDEN_DIR, read_settings
-from zmlx.scaffold.render import ScaffoldError, check_name, render
+from zmlx.scaffold.package import choose_package
+from zmlx.scaffold.render import render
 
 #: Actions of the workflow, by commit, as zmlx's own workflow has them.
 ACTIONS: Mapping[str, str] = {
     "checkout": "actions/checkout@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2",
     "setup-python": "actions/setup-python@a309ff8b426b58ec0e2a45f0f869d46889d02405 # v6.2.0",
 }
-
-#: Packages that the files written here import, and their folder of tests.
-TAKEN = ("zmlx", "mlx", "numpy", "pytest", "hypothesis", "nox", "tests")
 
 NEXT = """\
 Next:
@@ -70,29 +67,25 @@ def init(folder: Path, name: str | None = None) -> Initialised:
     folder : pathlib.Path
         It exists.
     name : str, optional
-        Of the package; made of the folder's name unless given.
+        Of the package; as `choose_package` finds it unless given.
 
     Raises
     ------
-    ScaffoldError
-        The name is none that Python can import, or that of a module of Python or of what the tests need.
+    ScaffoldError, zmlx._settings.SettingsError
+        As `choose_package` says.
     OSError
         A file cannot be written.
     """
-    given = folder.resolve().name.replace("-", "_").replace(" ", "_") if name is None else name
-    package = check_name(given, "--name")
-    # In the current folder, a package named like one of Python's own comes before it, for zmlx and all else too.
-    if package in TAKEN or package in sys.stdlib_module_names:
-        raise ScaffoldError(f"--name: {package!r} is another package's name. Choose one: --name my_kernels")
-    values = {"package": package, "name": "relu2", "family": package, **ACTIONS}
+    package = choose_package(folder, name)
+    values = {"package": package.name, "name": "relu2", "family": package.name, **ACTIONS}
     values["requirement"] = _distribution.requirement(_distribution.source())
     kernel = "\n\n\n".join(
         render(part, values).rstrip() for part in ("ops_head.py", "kernel.py", "opinfo.py")
     )
     texts = {
         "pyproject.toml": render("pyproject.toml", values),
-        f"{package}/__init__.py": "",
-        f"{package}/ops.py": f"{kernel}\n\nOPS = (_relu2_info,)\n",
+        f"{package.path}/__init__.py": "",
+        f"{package.path}/ops.py": f"{kernel}\n\nOPS = (_relu2_info,)\n",
         "tests/test_ops.py": render("test_ops.py", values),
         "noxfile.py": render("noxfile.py", values),
         f"{GOLDEN_DIR}/.gitkeep": "",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
 from zmlx.scaffold.render import ScaffoldError, check_name, render
 from zmlx.scaffold.source_edit import Imports, add_imports, add_to_all, add_to_sequence, defines
 from zmlx.testing.files import write_whole
-from zmlx.testing.project import OWN_TABLE, Project, find_project
+from zmlx.testing.project import OWN_TABLE, Project, find_project, make_importable
 
 _KERNEL_IMPORTS: Imports = (
     "typing:Any",
@@ -157,9 +156,7 @@ def _added(text: str, variable: str, element: str, path: Path) -> str:
 
 
 def _module_file(project: Project, module: str) -> Path:
-    for folder in (project.root / "src", project.root):
-        if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+    make_importable(project.root)
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         raise ScaffoldError(f"There is no module {module!r} to add to, though [tool.zmlx] names it.")

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zmlx._text import count
 from zmlx.testing.evidence import Form, read_form, reading
-from zmlx.testing.golden.grouping import count
 
 SCHEMA = 1
 SUFFIX = "-leaks.json"

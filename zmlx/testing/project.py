@@ -19,16 +19,19 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import zmlx
-from zmlx._settings import GOLDEN_DIR, TABLE, Tolerances, did_you_mean, find_settings
+from zmlx import _compat
+from zmlx._settings import GOLDEN_DIR, TABLE, Tolerances, did_you_mean, find_settings, project_folders
+from zmlx._text import count
 
 if TYPE_CHECKING:
     from zmlx.testing.opinfo import OpInfo
 
 OWN_TABLE = "zmlx.testing.op_db:op_db"
 ENTRY_POINTS = "zmlx.ops"
+PYPROJECT = "pyproject.toml"
 
 
 class ProjectError(ValueError):
@@ -74,9 +77,46 @@ class Project:
         Raises
         ------
         ProjectError
-            As `load_ops`, and for a tolerance that is looser than the default without a reason.
+            As `load_ops` and `check_tolerances`, and for a tolerance that is looser than the default without a reason.
         """
-        return self.with_tolerances(load_ops(self.tables, self.root))
+        ops = load_ops(self.tables, self.root)
+        if self.has_own_tables:
+            self.check_tolerances(ops)
+        return self.with_tolerances(ops)
+
+    @property
+    def has_own_tables(self) -> bool:
+        """Whether its pyproject.toml names the tables: then tolerances are for them, all of them."""
+        return self.origin == PYPROJECT
+
+    def check_tolerances(self, ops: Iterable[OpInfo]) -> None:
+        """Refuse tolerances that are for nothing, as a misspelt pattern is: they would be left out in silence.
+
+        Raises
+        ------
+        ProjectError
+            A pattern matches none of `ops`, or no operation that it matches claims one of its dtypes.
+        """
+        dtypes = {op.name: {d for backend in _compat.BACKENDS for d in op.dtypes_on(backend)} for op in ops}
+        for pattern, by_dtype in self.tolerances.items():
+            matched = [name for name in dtypes if matches(name, pattern)]
+            if not matched:
+                self._refuse_tolerance(
+                    f"{pattern!r} matches no operation.{did_you_mean(pattern, dtypes)} "
+                    f"{self.table_name} has: {', '.join(dtypes)}."
+                )
+            for dtype in by_dtype:
+                if not any(dtype in dtypes[name] for name in matched):
+                    claimed = sorted(set().union(*(dtypes[name] for name in matched)))
+                    self._refuse_tolerance(
+                        f"{pattern!r} has a tolerance for {dtype}, which no operation that it matches claims "
+                        f"({', '.join(matched)}: {', '.join(claimed) or 'none'})."
+                    )
+
+    def _refuse_tolerance(self, why: str) -> NoReturn:
+        raise ProjectError(
+            f"{self.root / PYPROJECT}, [tool.zmlx.tolerances]: {why} Correct it, or take it out."
+        )
 
     def with_tolerances(self, ops: Iterable[OpInfo]) -> tuple[OpInfo, ...]:
         """Entries with the project's tolerances where they have none of their own; the last pattern that fits wins.
@@ -100,12 +140,11 @@ class Project:
                 op, tolerances={**mine, **op.tolerances}, grad_tolerances={**mine, **op.grad_tolerances}
             )
         except ValueError as error:
-            raise ProjectError(f"{self.root / 'pyproject.toml'}, [tool.zmlx.tolerances]: {error}") from error
+            raise ProjectError(f"{self.root / PYPROJECT}, [tool.zmlx.tolerances]: {error}") from error
 
     def heading(self) -> str:
         """The line that commands begin with: which operations, named where, how many. Loads them."""
-        count = len(self.ops)
-        return f"operations: {self.table_name} ({self.origin}), {count} {'operation' if count == 1 else 'operations'}"
+        return f"operations: {self.table_name} ({self.origin}), {count(len(self.ops), 'operation')}"
 
 
 def _tolerance(bounds: Mapping[str, Any]) -> Any:
@@ -147,7 +186,7 @@ def find_project(start: Path | None = None, tables: Sequence[str] = ()) -> Proje
     if tables:
         named, origin = tuple(tables), "--ops"
     elif settings is not None and settings.ops:
-        named, origin = settings.ops, "pyproject.toml"
+        named, origin = settings.ops, PYPROJECT
     else:
         named, origin = _entry_points()
     if not named:
@@ -190,7 +229,7 @@ def load_ops(tables: Sequence[str], root: Path | None = None) -> tuple[OpInfo, .
     from zmlx.testing.opinfo import OpInfo
 
     if root is not None:
-        _make_importable(root)
+        make_importable(root)
     loaded: dict[str, str] = {}
     ops: list[OpInfo] = []
     for table in tables:
@@ -218,10 +257,11 @@ def load_ops(tables: Sequence[str], root: Path | None = None) -> tuple[OpInfo, .
     return tuple(ops)
 
 
-def _make_importable(root: Path) -> None:
-    for folder in (root / "src", root):
-        if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
+def make_importable(root: Path) -> None:
+    """Have modules imported from a project's folder, and from ``src`` in it."""
+    for folder in project_folders(root):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
 
 
 def load_attribute(table: str, root: Path | None = None) -> Any:
@@ -233,7 +273,7 @@ def load_attribute(table: str, root: Path | None = None) -> Any:
         The module or the attribute is missing, or importing the module raises.
     """
     if root is not None:
-        _make_importable(root)
+        make_importable(root)
     module_name, _, attribute = table.partition(":")
     try:
         module = importlib.import_module(module_name)

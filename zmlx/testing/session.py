@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from zmlx import _compat
-from zmlx._settings import GOLDEN_DIR, SettingsError, find_settings
+from zmlx._settings import GOLDEN_DIR, Settings, SettingsError, find_settings, project_folders
 from zmlx.testing.ledger import LaunchKey, Ledger
 from zmlx.testing.markers import SessionBackend, missing_reason, needed_backends
 
@@ -53,6 +53,7 @@ class Session:
     _device: Any = None
     _previous_device: Any = None
     _environ: dict[str, str | None] = field(default_factory=dict)
+    _path: list[str] = field(default_factory=list)
 
     @property
     def strict(self) -> bool:
@@ -101,8 +102,20 @@ class Session:
             self._previous_device = mx.default_device()
         mx.set_default_device(self._device)
 
+    def make_importable(self, root: Path) -> None:
+        """Have a project's modules found, as commands find them, until `close`: after all others, for pytest and the
+        project's own settings come first."""
+        for folder in project_folders(root):
+            if folder not in sys.path:
+                sys.path.append(folder)
+                self._path.append(folder)
+
     def close(self) -> None:
-        """Undo `set_environment` and `select_device`, for sessions that run inside another process."""
+        """Undo all of this, for sessions that run inside another process."""
+        for folder in self._path:
+            if folder in sys.path:
+                sys.path.remove(folder)
+        self._path.clear()
         for name, value in self._environ.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -149,23 +162,26 @@ def create(config: pytest.Config) -> Session:
             _compat.check_backend_name(requested, name)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from None
-    return Session(
+    try:
+        settings = find_settings(config.rootpath)
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from None
+    session = Session(
         requested=requested,
         origin=origin,
         require=bool(config.getoption("zmlx_require_backend")) or _is_set(REQUIRE_VARIABLE),
-        golden_dir=_golden_dir(config),
+        golden_dir=_golden_dir(config, settings),
         golden_record=bool(config.getoption("zmlx_golden_record")),
         golden_prune=bool(config.getoption("zmlx_golden_prune")),
     )
+    if settings is not None and settings.ops:
+        session.make_importable(settings.root)
+    return session
 
 
-def _golden_dir(config: pytest.Config) -> Path:
+def _golden_dir(config: pytest.Config, settings: Settings | None) -> Path:
     given = config.getoption("zmlx_golden_dir")
     if not given:
-        try:
-            settings = find_settings(config.rootpath)
-        except SettingsError as error:
-            raise pytest.UsageError(str(error)) from None
         return settings.golden_dir if settings is not None else config.rootpath / GOLDEN_DIR
     directory: Path = config.invocation_params.dir / given
     if not config.getoption("zmlx_golden_record") and not directory.is_dir():

@@ -29,6 +29,7 @@ __all__ = [
     "draw_extents",
     "draw_variation",
     "extents_of",
+    "full",
     "planted",
     "resized",
     "special_values",
@@ -112,6 +113,11 @@ def with_arrays(sample: SampleInput, arrays: Iterable[NDArray[Any]]) -> SampleIn
 def extents_of(sample: SampleInput) -> list[int]:
     """The extents of its arrays that can be varied, each once. One of 1 may stand for broadcasting, and stays."""
     return sorted({n for a in arrays_of(sample) for n in a.shape if n > 1})
+
+
+def full(samples: Iterable[SampleInput]) -> list[SampleInput]:
+    """Those in which every array has elements."""
+    return [s for s in samples if all(a.size for a in arrays_of(s))]
 
 
 def resized(

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from zmlx._text import count
+from zmlx.testing.case_names import split_case
 from zmlx.testing.evidence import Form, read_form, reading
-from zmlx.testing.golden.grouping import count
 
 SCHEMA = 1
 SUFFIX = "-verify.json"
@@ -167,7 +168,7 @@ class Verification:
         legend = [line for line in (self._legend(*asked) for asked in _LEGENDS) if line]
         lines += ["", *legend] if legend else []
         for failure in self.failures:
-            op, dtype, _ = failure.case.split("/")
+            op, dtype, _ = split_case(failure.case)
             command = f"python -m zmlx verify --backend {self.backend} --kernel {op} --dtype {dtype}"
             command += " --orders" if failure.direction == "orders" else ""
             lines += ["", f"FAIL {failure.direction}: {failure.message}", f"  to reproduce: {command}"]

@@ -13,7 +13,7 @@ from zmlx.testing.op_db import op_db
 pytestmark = pytest.mark.cpu
 
 #: A table of one kernel, and of faults that can be planted into it by the name of a function.
-TABLE = """
+TABLE = '''
 import mlx.core as mx
 import numpy as np
 import zmlx
@@ -67,6 +67,33 @@ def by_operations(x):
     return call(x)
 
 
+MEAN = """
+    uint row = thread_position_in_grid.x, length = x_shape[1];
+    float sum = 0;
+    for (uint j = 0; j < length; ++j) sum += x[row * length + j];
+    out[row] = sum / length;
+"""
+
+
+def mean(x, source=MEAN):
+    kernel = zmlx.metal_kernel("mean", ["x"], ["out"], source)
+    rows = x.shape[0]
+    return kernel(
+        inputs=[x], grid=(rows, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(rows,)], output_dtypes=[x.dtype]
+    )[0]
+
+
+def table_of_mean(source=MEAN, most=4200):
+    def up_to(x):
+        if x.shape[1] > most > 4200:
+            raise ValueError(f"mean takes rows of up to {most} elements, got {x.shape[1]}")
+        return mean(x, source)
+
+    full = lambda rng: [SampleInput("small", (rng("small").uniform((4, 8), 1, 2),))]
+    more = dict(oracle=lambda x: x.mean(-1), oracle_vjp=None, differentiable=(), samples=full, error_inputs=())
+    return table(up_to, refuses_other_dtypes=False, extents=(1, most), **more)
+
+
 def samples(rng):
     yield SampleInput("small", (rng("small").normal((4, 8)),))
     yield SampleInput("special", (np.array([[np.nan, np.inf], [-0.0, 1.0]]),))
@@ -96,7 +123,11 @@ def table(op=square, **more):
             }
         ),
     )
-"""
+
+
+OPS = table()
+MORE = table(name="mine.cube")
+'''
 
 EVERYTHING = {
     *(
@@ -107,7 +138,7 @@ EVERYTHING = {
         "test_joint_evaluation",
         "test_vmap",
     ),
-    *("test_compile", "test_errors", "test_other_dtypes_are_refused", "test_properties"),
+    *("test_compile", "test_errors", "test_other_dtypes_are_refused", "test_large", "test_properties"),
 }
 
 
@@ -139,7 +170,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 def test_everything_is_generated_for_a_table_of_ones_own(project: Callable[..., pytest.RunResult]) -> None:
     found = project("table()")
-    found.assert_outcomes(passed=9 + 9 + 12 + 3 + 3 + 1 + 1 + 1 + 1)
+    found.assert_outcomes(passed=9 + 9 + 12 + 3 + 3 + 1 + 1 + 1 + 2 + 1)
     assert "property-based examples (profile dev): 8" in found.stdout.str()
     for name in EVERYTHING - {"test_vmap"}:
         assert f"::{name}[mine.square" in found.stdout.str()
@@ -228,6 +259,37 @@ def test_an_empty_table_is_refused() -> None:
             "against row",
             id="layout",
         ),
+        pytest.param(
+            "table(lambda x: square(x, SOURCE.replace('uint i', 'ushort i')))",
+            "test_large",
+            "mine.square-rows]",
+            id="index of 16 bits",
+        ),
+        pytest.param(
+            "table(lambda x: square(x, backward=BACKWARD.replace('uint i', 'ushort i')))",
+            "test_large",
+            "gradient of argument 0",
+            id="index of 16 bits in a gradient",
+        ),
+        pytest.param(
+            "table_of_mean(MEAN.replace('/ length', '/ ushort(length)'))",
+            "test_large",
+            "mine.square-columns]",
+            id="count of 16 bits",
+        ),
+        pytest.param(
+            "table_of_mean(MEAN.replace('uint row = ', 'uint row = ushort').replace('grid.x,', 'grid.x),')"
+            ".replace('ushortthread', 'ushort(thread'))",
+            "test_large",
+            "mine.square-rows]",
+            id="row of 16 bits",
+        ),
+        pytest.param(
+            "table_of_mean(MEAN.replace('row * length + j', 'ushort(row * length + j)'), most=512)",
+            "test_large",
+            "mine.square-elements]",
+            id="index of 16 bits where extents are bounded",
+        ),
     ],
 )
 def test_a_fault_is_noticed(
@@ -237,6 +299,42 @@ def test_a_fault_is_noticed(
     text = found.stdout.str()
     assert f"FAILED test_a_fault_is_noticed.py::{failed}[mine.square" in text
     assert complaint in text
+
+
+def test_a_plain_sum_of_a_long_row_is_good_enough(project: Callable[..., pytest.RunResult]) -> None:
+    project("table_of_mean()", "test_large").assert_outcomes(passed=2)
+    project("table_of_mean(most=512)", "test_large").assert_outcomes(passed=1)
+
+
+def test_an_entry_may_give_large_samples_of_its_own(project: Callable[..., pytest.RunResult]) -> None:
+    """All of them are checked, and must be taken."""
+    shapes = "lambda rng: [SampleInput(f'n{n}', (rng('x').normal((n, 1)),)) for n in (65537, 70000)]"
+    given = f"strategy=lambda dtype: None, large={shapes}"
+    project(f"table({given})", "test_large").assert_outcomes(passed=1)
+    wrong = "table(lambda x: square(x, SOURCE.replace('x[i] * x[i]', 'i < 69000 ? x[i] * x[i] : 0')), "
+    found = project(f"{wrong}{given})", "test_large").stdout.str()
+    assert "mine.square/float32/n70000: " in found
+    assert "::test_large[mine.square-given]" in found
+
+
+def test_under_the_checker_large_sizes_are_left_out(
+    project: Callable[..., pytest.RunResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--zmlx-check --zmlx-check-allow-nothing")
+    found = project("table_of_mean()", "test_large")
+    found.assert_outcomes(skipped=2)
+    assert "takes long under the checker, which finds as much in small samples" in found.stdout.str()
+
+
+def test_a_long_row_that_the_operation_refuses_is_skipped_with_its_words(
+    project: Callable[..., pytest.RunResult],
+) -> None:
+    found = project("table_of_mean(most=5000)", "test_large")
+    found.assert_outcomes(passed=1, skipped=1)
+    assert (
+        "mine.square takes no variation of its samples with more than 65536 columns: mean takes rows of up to 5000 "
+        "elements, got 65544"
+    ) in found.stdout.str()
 
 
 def test_a_dtype_that_is_not_claimed_here_is_skipped_with_the_reason(
@@ -252,7 +350,7 @@ def test_a_dtype_that_is_not_claimed_here_is_skipped_with_the_reason(
 def test_an_oracle_of_mlx_operations(project: Callable[..., pytest.RunResult]) -> None:
     """Its gradient is MLX's own, and a wrong one is noticed."""
     oracle = "oracle_vjp=None, oracle_precision='float32'"
-    project(f"table(oracle=mx.square, {oracle})").assert_outcomes(passed=40)
+    project(f"table(oracle=mx.square, {oracle})").assert_outcomes(passed=42)
     found = project(f"table(oracle=lambda x: x * mx.abs(x), {oracle})")
     assert "::test_gradient[mine.square-float32-small]" in found.stdout.str()
     assert found.parseoutcomes()["failed"] >= 6
@@ -267,3 +365,17 @@ def test_tolerances_of_the_project_count(
         '[tool.zmlx.tolerances]\n"mine.*" = { float32 = { rtol = 1e-3, atol = 1e-5, reason = "a fast square" } }\n'
     )
     assert "are outside the tolerance" not in project(wrong, "test_forward").stdout.str()
+
+
+def test_a_tolerance_of_the_project_for_nothing_is_an_error(
+    project: Callable[..., pytest.RunResult], pytester: pytest.Pytester
+) -> None:
+    """By all tables of the project, of which a module may have one only."""
+    settings = '[tool.zmlx]\nops = ["mine:OPS", "mine:MORE"]\n[tool.zmlx.tolerances]\n"{}" = {{ float16 = {{ {} }} }}\n'
+    bounds = "rtol = 1e-3, atol = 1e-5"
+    pytester.makepyprojecttoml(settings.format("mine.cube", bounds))
+    assert project("table()", "test_errors").ret == 0
+    pytester.makepyprojecttoml(settings.format("mine.cubes", bounds))
+    found = project("table()", "test_errors")
+    assert found.ret == 2
+    assert "'mine.cubes' matches no operation. Did you mean 'mine.cube'?" in found.stdout.str()

@@ -14,8 +14,13 @@ import time
 import pytest
 
 from zmlx.__main__ import main
+from zmlx.testing.golden.against import compare_with
 from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.file import GoldenError, GoldenFile, load, save
+from zmlx.testing.golden.offline import compare_values
+from zmlx.testing.report.html import render_html
+from zmlx.testing.report.model import build_report
+from zmlx.testing.report.text import render_markdown, render_terminal
 
 pytestmark = pytest.mark.cpu
 
@@ -174,3 +179,49 @@ def test_a_temporary_file_that_a_killed_recorder_left_is_no_golden_file(path, ca
     main(["report", "--golden-dir", str(path.parent)])
     assert "tmp" not in capsys.readouterr().out
     assert json.loads(path.read_text())["schema"] == 3
+
+
+@pytest.mark.parametrize("render", [render_html, render_markdown, render_terminal])
+def test_a_damaged_file_is_called_damaged_wherever_back_ends_are_named(path, render):
+    """It was recorded: nothing may say that it was not."""
+    (path.parent / "cuda.json").write_text(path.read_text().replace('"cpu"', '"cuda"')[:-20])
+    text = render(build_report(compare_values(path.parent, "a test")))
+    assert "cuda.json is damaged; see the findings" in text
+    assert text.count("cuda.json is truncated: it ends in line") == 1
+    # Metal is the one that no one has recorded.
+    assert text.count("not recorded; on such a machine: ") == 1
+    assert "not recorded; on such a machine: python -m zmlx golden record --backend metal" in text
+    if render is render_markdown:
+        assert "| a.b | not recorded | damaged | 0.50 |" in text
+    if render is render_html:
+        assert ">not recorded</td>" in text
+        assert ">damaged</td>" in text
+
+
+def test_explaining_a_case_names_damaged_files(path, capsys):
+    (path.parent / "cuda.json").write_text("{")
+    compare = ["golden", "compare", "--golden-dir", str(path.parent), "--explain"]
+    assert main([*compare, "a.b/float32/s"]) == 0
+    assert "cuda.json: damaged; `python -m zmlx report` says how" in capsys.readouterr().out.splitlines()
+    assert main([*compare, "a.d/float32/s"]) == 2
+    said = capsys.readouterr().err
+    assert "No golden file has a case 'a.d/float32/s'." in said
+    assert said.endswith("cuda.json: damaged; `python -m zmlx report` says how.\n")
+
+
+def test_a_folder_of_damaged_files_is_none_in_which_nothing_is_recorded(path, capsys):
+    path.write_text("{")
+    (path.parent / "metal.json").write_text("{")
+    assert main(["report", "--golden-dir", str(path.parent)]) == 1
+    printed = capsys.readouterr().out
+    assert (
+        f"Every golden file in {path.parent} is damaged (cpu.json, metal.json); see what is said" in printed
+    )
+    assert "reference: the float64 oracle, for metal.json is damaged" in printed
+    assert "Record one" not in printed
+
+
+def test_cases_of_a_damaged_file_are_not_gone():
+    then = {"cpu": SMALL, "cuda": SMALL}
+    assert {change.verdict for change in compare_with({"cpu": SMALL}, then)} == {"same", "gone"}
+    assert {change.verdict for change in compare_with({"cpu": SMALL}, then, ["cuda"])} == {"same"}

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from zmlx._text import count
 from zmlx.testing.golden.about import source_file
 from zmlx.testing.golden.comparison import About, CaseResult, Comparison, Finding, figure_text
-from zmlx.testing.golden.grouping import count, finding_lines, group_findings
+from zmlx.testing.golden.grouping import finding_lines, group_findings
 from zmlx.testing.golden.summary import summary_lines
 from zmlx.testing.op_db import op_db
 

@@ -53,6 +53,7 @@ CHEATS = {
     "unwritten": ("unwritten", "filled with before"),
     "weak_hash": ("stale", "that of an earlier call"),
     "writes_inputs": ("inputs-changed", "array 0"),
+    "wrong_beyond_three_axes": ("wrong-values", "outside the tolerance"),
     "wrong_beyond_100": ("wrong-values", "outside the tolerance"),
     "wrong_on_infinity": ("wrong-values", "outside the tolerance"),
     "wrong_on_nan": ("wrong-values", "outside the tolerance"),

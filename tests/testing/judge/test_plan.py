@@ -83,6 +83,26 @@ def test_what_the_operation_itself_gets_wrong_is_not_asked(op: OpInfo) -> None:
     assert any(name.startswith("hidden shape 1, float16") for name in skipped)
 
 
+def test_ranks_that_the_samples_lack_are_asked(op: OpInfo) -> None:
+    def ranks(op: OpInfo) -> list[int]:
+        return [c.questions[0].sample.args[0].ndim for c in drawn(op, "a") if c.name.startswith("another")]
+
+    assert ranks(op) == [4]  # samples of 2 and 3
+    for other in op_db:
+        if other.name in ("norms.rmsnorm", "transformer.swiglu"):
+            assert ranks(other) == [4]
+
+    def refusing(x: mx.array) -> mx.array:
+        if x.ndim > 3:
+            raise ValueError("two or three axes")
+        return op.op(x)
+
+    skipped: list[str] = []
+    cases = list(draw(replace(op, op=refusing), 1, "a", skipped))
+    assert cases
+    assert not [name for name in (*skipped, *(c.name for c in cases)) if name.startswith("another")]
+
+
 def test_hidden_shapes_keep_the_bounds_of_the_entry(op: OpInfo) -> None:
     bounded = replace(op, extents=(3, 9), axis_extents={(0, -1): (5, 6)})
     known = {s.args[0].shape for s in op.sample_inputs()}

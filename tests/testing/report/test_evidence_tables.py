@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zmlx.golden_commands import _evidence_dir as evidence_dir
+from zmlx._commands import evidence_dir
 from zmlx.testing.evidence import EVIDENCE_DIR, EvidenceError
 from zmlx.testing.golden.comparison import CaseResult, Comparison
 from zmlx.testing.golden.file import GoldenFile

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from zmlx._text import count
 from zmlx.check.findings import Finding, render, summarize
 from zmlx.check.legality import front_end
 from zmlx.check.legality.judge import static_findings
@@ -41,7 +42,7 @@ def lint_files(files: Sequence[Path], body: bool = False, colour: bool | None = 
         findings += found
     if findings:
         print(render(findings, sys.stdout.isatty() if colour is None else colour), end="\n\n")
-    print(f"zmlx looked at {len(files)} file{'s' if len(files) != 1 else ''}: {summarize(findings)}")
+    print(f"zmlx looked at {count(len(files), 'file')}: {summarize(findings)}")
     return 1 if findings else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from zmlx._text import count
 from zmlx.check import lint
 from zmlx.check.findings import Access, Finding
 from zmlx.check.legality import front_end, rules
@@ -73,8 +74,8 @@ def static_findings(signature: Signature, threadgroup: Triple) -> tuple[list[Fin
     if not judgement.unclear:
         return found, []
     note = (
-        f"{signature.kernel.name}: the type check for Metal did not understand {judgement.unclear} "
-        f"line{'s' if judgement.unclear != 1 else ''}, and does not judge them."
+        f"{signature.kernel.name}: the type check for Metal did not understand "
+        f"{count(judgement.unclear, 'line')}, and does not judge them."
     )
     return found, [note]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from zmlx.testing.generated import claims, forward, gradients, invariance, properties, transforms
+from zmlx.testing.generated import claims, forward, gradients, invariance, large, properties, transforms
 from zmlx.testing.generated.case import claimed_dtypes
 from zmlx.testing.opinfo import OpInfo
-from zmlx.testing.project import find_project
+from zmlx.testing.project import find_project, load_ops
 
-SUBJECTS = (forward, gradients, invariance, transforms, claims, properties)
+SUBJECTS = (forward, gradients, invariance, transforms, claims, large, properties)
 
 
 def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | None = None) -> None:
@@ -25,8 +25,9 @@ def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | No
     >>> opinfo_tests(OPS)
 
     Functions ``test_forward``, ``test_gradient``, ``test_layouts``, ``test_runs_repeat``, ``test_joint_evaluation``,
-    ``test_vmap``, ``test_compile``, ``test_errors``, ``test_other_dtypes_are_refused`` and ``test_properties`` appear
-    in it, as far as the table has something for them. Tolerances of the project's ``[tool.zmlx]`` count.
+    ``test_vmap``, ``test_compile``, ``test_errors``, ``test_other_dtypes_are_refused``, ``test_large`` and
+    ``test_properties`` appear in it, as far as the table has something for them. Tolerances of the project's
+    ``[tool.zmlx]`` count.
 
     Parameters
     ----------
@@ -39,13 +40,19 @@ def opinfo_tests(ops: Iterable[OpInfo], namespace: MutableMapping[str, Any] | No
     ------
     ValueError
         The table is empty, or the module has a function of one of these names already.
+    zmlx.testing.project.ProjectError
+        A tolerance of ``[tool.zmlx]`` is for no operation, or has no reason.
     """
     module = sys._getframe(1).f_globals if namespace is None else namespace
     table = tuple(ops)
     if not table:
         raise ValueError("opinfo_tests: expected at least one OpInfo, got an empty table.")
     if "__file__" in module:
-        table = find_project(Path(module["__file__"]).parent).with_tolerances(table)
+        project = find_project(Path(module["__file__"]).parent)
+        if project.tolerances and project.has_own_tables:
+            # By all operations, of which a module may have some only.
+            project.check_tolerances(load_ops(project.tables, project.root))
+        table = project.with_tolerances(table)
     made = [test for subject in SUBJECTS for test in subject.tests(table)]
     for test in made:
         if test.__name__ in module:

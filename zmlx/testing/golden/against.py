@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from zmlx._text import count
+from zmlx.testing.case_names import split_case
 from zmlx.testing.golden.case import GoldenCase
 from zmlx.testing.golden.comparison import figure_text
 from zmlx.testing.golden.file import GoldenFile
-from zmlx.testing.golden.grouping import count
 
 VERDICTS = ("better", "same", "worse", "new", "gone")
 
@@ -45,7 +46,7 @@ class Change:
     @property
     def op(self) -> str:
         """The operation."""
-        return self.case.partition("/")[0]
+        return split_case(self.case).op
 
     @property
     def is_regression(self) -> bool:
@@ -55,10 +56,13 @@ class Change:
         return self.after > _RATCHET * max(self.before, _FLOOR)
 
 
-def compare_with(now: Mapping[str, GoldenFile], then: Mapping[str, GoldenFile]) -> tuple[Change, ...]:
-    """Every case of every back end that one of the two has, in order of back end and name."""
+def compare_with(
+    now: Mapping[str, GoldenFile], then: Mapping[str, GoldenFile], damaged: Iterable[str] = ()
+) -> tuple[Change, ...]:
+    """Every case of every back end that one of the two has, in order of back end and name; without those whose file is
+    damaged now, of whose cases none is known to be gone."""
     changes = []
-    for backend in sorted(now.keys() | then.keys()):
+    for backend in sorted((now.keys() | then.keys()) - set(damaged)):
         old = then[backend].cases if backend in then else {}
         new = now[backend].cases if backend in now else {}
         changes += [

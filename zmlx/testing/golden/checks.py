@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from zmlx import _compat
 from zmlx.testing._formats import FLOAT_FORMATS, round_to
+from zmlx.testing.case_names import split_case
 from zmlx.testing.golden.case import STOCK_SOURCE, GoldenCase
 from zmlx.testing.golden.catalogue import Catalogue, Expectation, measure
 from zmlx.testing.golden.comparison import (
@@ -180,7 +181,7 @@ class Checker:
         """One finding for each operation: what was changed is its file."""
         by_op: dict[str, list[str]] = {}
         for name in sorted(names):
-            by_op.setdefault(name.partition("/")[0], []).append(name)
+            by_op.setdefault(split_case(name).op, []).append(name)
         for op, ordered in by_op.items():
             message = (
                 f"{backend}.json was recorded from {what} than today's: {_cases(ordered)}; did you mean to change it? "
@@ -190,7 +191,7 @@ class Checker:
             self.fail(kind, message, backend, ordered[0], len(ordered))
 
     def _has_form(self, subject: str, expected: Expectation, case: GoldenCase) -> bool:
-        dtype, shape = expected.op.out_dtype(expected.dtype), expected.oracle.shape
+        dtype, shape = expected.out_dtype, expected.oracle.shape
         name = expected.name
         if case.dtype != dtype:
             self.fail("dtype", f"{subject}: {name} is {case.dtype}, expected {dtype}.", subject, name)

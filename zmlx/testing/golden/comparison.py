@@ -7,6 +7,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from zmlx._compat import BACKENDS
+from zmlx._text import count
+from zmlx.testing.case_names import split_case
 from zmlx.testing.golden.file import GoldenFile
 
 LIVE = "live"
@@ -122,7 +125,7 @@ class Finding:
     @property
     def op(self) -> str:
         """The operation, or "" for a finding on a file."""
-        return self.case.partition("/")[0]
+        return split_case(self.case).op
 
 
 @dataclass(frozen=True)
@@ -145,11 +148,10 @@ class Pending:
 
     def message(self) -> str:
         """One sentence: how many, until when, which, what to do."""
-        count = f"{len(self.cases)} {'case' if len(self.cases) == 1 else 'cases'}"
         until = f"until {self.until}, " if self.until else ""
         return (
-            f"{count} that no one with {self.backend} has recorded yet ({until}no failure): {name_some(self.cases)}; "
-            f"on such a machine: python -m zmlx golden record --backend {self.backend}"
+            f"{count(len(self.cases), 'case')} that no one with {self.backend} has recorded yet ({until}no failure): "
+            f"{name_some(self.cases)}; on such a machine: python -m zmlx golden record --backend {self.backend}"
         )
 
 
@@ -236,6 +238,12 @@ class Comparison:
         return not self.findings and any(result.count for result in self.results)
 
     @property
+    def damaged(self) -> tuple[str, ...]:
+        """The back ends whose file is there and cannot be used: none of what was not recorded."""
+        troubled = {finding.subject for finding in self.findings if finding.kind == "file"}
+        return tuple(name for name in BACKENDS if name in troubled)
+
+    @property
     def judged(self) -> bool:
         """Whether results were held to tolerances; not where the table of operations could not be loaded."""
         return bool(self.about) or not self.notes
@@ -273,4 +281,7 @@ class Comparison:
         """One line on what everything is measured by."""
         if self.reference == "metal":
             return "reference: metal.json, and the float64 oracle for each file's own error"
-        return "reference: the float64 oracle, until a Mac has recorded metal.json"
+        why = (
+            "for metal.json is damaged" if "metal" in self.damaged else "until a Mac has recorded metal.json"
+        )
+        return f"reference: the float64 oracle, {why}"

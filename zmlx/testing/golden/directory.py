@@ -38,6 +38,9 @@ def load_files(directory: Path) -> tuple[dict[str, GoldenFile], list[Finding]]:
     if not files:
         registered = sorted(path.name for path in directory.glob("registered-*.json"))
         beside = f" ({', '.join(registered)} holds what tests registered)" if registered else ""
+        damaged = ", ".join(f"{finding.subject}.json" for finding in findings if finding.subject in BACKENDS)
         message = f"There is no usable golden file in {directory}{beside}. Record one: {RECORD}"
+        if damaged:
+            message = f"Every golden file in {directory} is damaged ({damaged}); see what is said of each."
         findings.append(Finding("nothing", "", "", message))
     return files, findings

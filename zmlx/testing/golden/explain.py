@@ -6,8 +6,9 @@ import difflib
 import textwrap
 from collections.abc import Iterable
 
+from zmlx._text import count
+from zmlx.testing.case_names import split_case
 from zmlx.testing.golden.comparison import BINS, LIVE, ORACLE, CaseResult, Comparison, figure_text
-from zmlx.testing.golden.grouping import count
 
 _BAR, _WIDTH = 24, 78
 
@@ -38,7 +39,7 @@ def explain(comparison: Comparison, case: str) -> list[str]:
     results = [r for r in comparison.results if r.case == case]
     if not recorded and not results:
         raise ValueError(_unknown(comparison, case))
-    op, dtype, *_ = (*case.split("/"), "")
+    op, dtype, _ = split_case(case)
     lines = [case]
     first = next((file.cases[case] for file in recorded.values()), None)
     if first is not None:
@@ -61,6 +62,7 @@ def explain(comparison: Comparison, case: str) -> list[str]:
     lines += [
         f"{pending.backend}.json: not recorded" for pending in comparison.pending if case in pending.cases
     ]
+    lines += [_damage(backend) for backend in comparison.damaged]
     for note in comparison.notes:
         lines += textwrap.wrap(f"note: {note}", _WIDTH)
     return lines
@@ -74,7 +76,12 @@ def _unknown(comparison: Comparison, case: str) -> str:
     names = sorted({name for file in comparison.files.values() for name in file.cases})
     near = difflib.get_close_matches(case, names, n=3, cutoff=0.3)
     hint = f" Did you mean {', '.join(near)}?" if near else ""
-    return f"No golden file has a case {case!r}.{hint}"
+    damage = "".join(f" {_damage(backend)}." for backend in comparison.damaged)
+    return f"No golden file has a case {case!r}.{hint}{damage}"
+
+
+def _damage(backend: str) -> str:
+    return f"{backend}.json: damaged; `python -m zmlx report` says how"
 
 
 def _result_lines(comparison: Comparison, result: CaseResult) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
+from zmlx._text import count
 from zmlx.testing.golden.comparison import LIVE, Comparison, Finding
 
 _FEW = 2
@@ -15,11 +16,6 @@ _GRADIENT = ", gradient of "
 """What the message on a gradient has behind the case's name."""
 _BY_A_CHANGE = ("stale input", "stale source", "values", "ratchet")
 """Kinds that a change of the kernel causes."""
-
-
-def count(number: int, noun: str) -> str:
-    """ "1 finding", "2 findings"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True)

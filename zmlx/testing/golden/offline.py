@@ -12,6 +12,7 @@ from pathlib import Path
 
 from zmlx._compat import BACKENDS
 from zmlx.testing._limits import Tolerance
+from zmlx.testing.case_names import split_case
 from zmlx.testing.golden.case import STOCK_SOURCE, GoldenCase
 from zmlx.testing.golden.comparison import (
     ORACLE,
@@ -114,7 +115,7 @@ def _every_case(files: Mapping[str, GoldenFile]) -> list[tuple[str, str, GoldenC
 
 
 def _as_recorded(backend: str, name: str, case: GoldenCase) -> CaseResult:
-    op, dtype, _ = (*name.split("/"), "", "")[:3]
+    op, dtype, _ = split_case(name)
     return CaseResult(
         subject=backend,
         against=ORACLE,
@@ -143,7 +144,7 @@ def _compare_pair(mine: GoldenFile, theirs: GoldenFile) -> tuple[list[CaseResult
             findings.append(Finding(kind, mine.backend, name, message))
             continue
         found = drift(ours, other, _AT_RMS)
-        op, dtype, _ = (*name.split("/"), "", "")[:3]
+        op, dtype, _ = split_case(name)
         results.append(
             CaseResult(
                 subject=mine.backend,

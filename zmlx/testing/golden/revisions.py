@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zmlx._compat import BACKENDS
+from zmlx.testing.case_names import split_case
 from zmlx.testing.golden.file import GoldenError, GoldenFile, check_directory, load
 
 #: How far back a history may go.
@@ -142,7 +143,7 @@ def worst_errors(file: GoldenFile) -> dict[str, float]:
     """By operation, the largest recorded error in ULPs."""
     worst: dict[str, float] = {}
     for name, case in file.cases.items():
-        op = name.partition("/")[0]
+        op = split_case(name).op
         if case.max_ulp is not None:
             worst[op] = max(worst.get(op, 0.0), case.max_ulp)
     return worst

@@ -24,6 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from zmlx import _compat
+from zmlx.testing.case_names import split_case
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.about import about
 from zmlx.testing.golden.case import GoldenCase
@@ -163,7 +164,7 @@ def record(
 
 def _with_others(new: GoldenFile, old: GoldenFile, kernel: str) -> GoldenFile:
     """The cases of `old` that `kernel` does not mean, with those of `new`."""
-    others = {name: case for name, case in old.cases.items() if not matches(name.partition("/")[0], kernel)}
+    others = {name: case for name, case in old.cases.items() if not matches(split_case(name).op, kernel)}
     names = {*new.environment, *old.environment}
     own = {key: new.environment.get(key, "") for key in names}
     differs = {key: value for key, value in own.items() if value != old.environment.get(key, "")}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from zmlx._text import count
 from zmlx.testing.golden.comparison import Comparison, figure_text
-from zmlx.testing.golden.grouping import count, finding_lines, group_findings
+from zmlx.testing.golden.grouping import finding_lines, group_findings
 
 
 def summary_lines(comparison: Comparison) -> list[str]:

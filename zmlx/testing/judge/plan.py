@@ -7,7 +7,6 @@ table's own operation does not get right is not asked.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from numpy.typing import NDArray
 
 from zmlx.testing._formats import float_format, is_float
 from zmlx.testing.judge.arrays import Raw, raw_of_numpy
+from zmlx.testing.judge.ranks import leading_of, of_rank
+from zmlx.testing.large import many_elements
 from zmlx.testing.layouts import Layout, repeat_first
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 from zmlx.testing.tolerance import compare, dtype_name
@@ -27,6 +28,7 @@ from zmlx.testing.variations import (
     Bounds,
     arrays_of,
     draw_extents,
+    full,
     planted,
     resized,
     with_arrays,
@@ -37,8 +39,6 @@ ATTEMPTS = 12
 
 HIDDEN = "hidden shape"
 
-#: What 16 bits count to: the array of "many elements" has more, so that an index of 16 bits shows.
-MANY = 1 << 16
 #: Powers of two that values are multiplied by at random, as shares of a dtype's largest exponent.
 SPREADS = (0.9, 0.4, 0.2, 0.1)
 
@@ -120,6 +120,8 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
     many = _many(op, samples, dtype, rng)
     if many is not None:
         yield _case(op, "many elements", many, dtype, "row", rng)
+    for sample in _other_ranks(op, samples, dtype, rng):
+        yield _case(op, "another rank", sample, dtype, "row", rng)
     empty = [s for s in samples if any(a.size == 0 for a in arrays_of(s))]
     for sample in empty[:1]:
         yield _case(op, "no elements", sample, rng.choice(dtypes), "row", rng)
@@ -138,68 +140,64 @@ def _samples(op: OpInfo, secret: str) -> list[SampleInput]:
     return small or sorted(made, key=lambda s: sum(a.size for a in arrays_of(s)))[:1]
 
 
-def _full(samples: list[SampleInput]) -> list[SampleInput]:
-    """Those in which every array has elements."""
-    return [s for s in samples if all(a.size for a in arrays_of(s))]
-
-
 def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
     """A sample with extents of this run that the operation takes; in the end, one with its own."""
-    full = _full(samples) or samples
+    having = full(samples) or samples
     # Samples of several rows show more than a single number.
-    full = [s for s in full if any(a.size > 1 for a in arrays_of(s))] or full
+    having = [s for s in having if any(a.size > 1 for a in arrays_of(s))] or having
     bounds = Bounds(op.extents, op.axis_extents)
     for attempt in range(ATTEMPTS):
-        sample = rng.choice(full)
+        sample = rng.choice(having)
         new = draw_extents(
             bounds.of(sample),
             lambda old: rng.randint(2, 3 * min(old, 40) + 5),
             ratios=attempt % 2 == 1,
             parity=True,
         )
-        made = resized(sample, new, rng.getrandbits(64))
+        made = op.in_range(resized(sample, new, rng.getrandbits(64)))
         if (
             all(a.size <= MAX_ELEMENTS for a in arrays_of(made))
             and _answers(op, made, dtype, "row") is not None
         ):
             return made
-    return rng.choice(full)
+    return rng.choice(having)
 
 
 def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput:
     """A sample with the smallest extents that the operation takes."""
-    full = _full(samples) or samples
-    sample = rng.choice(full)
+    having = full(samples) or samples
+    sample = rng.choice(having)
     least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
     for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
-        made = resized(sample, extents, rng.getrandbits(64))
+        made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
         if _answers(op, made, dtype, "row") is not None:
             return made
-    return min(full, key=lambda s: sum(a.size for a in arrays_of(s)))
+    return min(having, key=lambda s: sum(a.size for a in arrays_of(s)))
 
 
 def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput | None:
-    """A sample with an array of more than `MANY` elements, if the operation takes one."""
-    full = _full(samples)
-    for sample in rng.sample(full, len(full)):
-        bounds = Bounds(op.extents, op.axis_extents).of(sample)
-        extents = {old: old for old in bounds}
-        for old in rng.sample(sorted(bounds), len(bounds)):
-            size = _largest(sample, extents)
-            if size <= MANY:
-                wanted = MANY * old // size + rng.randint(1, 8)
-                extents[old] = min(max(old, wanted), max(old, bounds[old][1]))
-        if MANY < _largest(sample, extents) <= 4 * MANY:
-            made = resized(sample, extents, rng.getrandbits(64))
+    """A sample with an array of more elements than 16 bits count to, if the operation takes one."""
+    having = full(samples)
+    for sample in rng.sample(having, len(having)):
+        extents = many_elements(sample, Bounds(op.extents, op.axis_extents).of(sample), rng)
+        if extents is not None:
+            made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
             if _answers(op, made, dtype, "row") is not None:
                 return made
     return None
 
 
-def _largest(sample: SampleInput, extents: dict[int, int]) -> int:
-    return max(
-        (math.prod(extents.get(int(n), int(n)) for n in a.shape) for a in arrays_of(sample)), default=1
-    )
+def _other_ranks(
+    op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
+) -> Iterator[SampleInput]:
+    """Samples of ranks that the others lack, where those show that the operation takes them, and it does."""
+    leading = leading_of(samples)
+    if leading is None:
+        return
+    for rank in leading.lacking:
+        sample = of_rank(full(samples) or samples, leading, rank, rng, op.extents)
+        if sample is not None and _answers(op, sample, dtype, "row") is not None:
+            yield sample
 
 
 def _special_values(dtype: str) -> dict[str, tuple[float, ...]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from zmlx._text import count
 from zmlx.testing.golden.against import VERDICTS, change_text, tally
-from zmlx.testing.golden.grouping import Group, count
+from zmlx.testing.golden.grouping import Group
 from zmlx.testing.report import svg
 from zmlx.testing.report.evidence import evidence_tables
 from zmlx.testing.report.model import Report

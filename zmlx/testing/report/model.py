@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zmlx._compat import BACKENDS
+from zmlx._text import count
 from zmlx.testing.golden.against import Change
 from zmlx.testing.golden.comparison import LIVE, ORACLE, About, CaseResult, Comparison, Finding, Pending
 from zmlx.testing.golden.explain import share_text
-from zmlx.testing.golden.grouping import Group, count, group_findings
+from zmlx.testing.golden.grouping import Group, group_findings
 from zmlx.testing.golden.revisions import Point
 from zmlx.testing.report.evidence import Evidence
 
@@ -50,6 +51,11 @@ class Cell:
     bins: tuple[int, ...]
 
 
+#: Why a column has no values.
+NOT_RECORDED = "not recorded"
+DAMAGED = "damaged"
+
+
 @dataclass(frozen=True)
 class Column:
     """A set of values: "live cpu", or a back end for its recorded file.
@@ -64,15 +70,20 @@ class Column:
         Where it comes from.
     note : str
         What a reader should know of it: that it was computed just now, or how to record it.
-    is_recorded : bool
-        Whether there are values.
+    lacks : str
+        Why there are no values, for a cell of a table: `NOT_RECORDED` or `DAMAGED`. Empty if there are.
     """
 
     name: str
     cases: int
     environment: Mapping[str, str]
     note: str
-    is_recorded: bool = True
+    lacks: str = ""
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there are values."""
+        return not self.lacks
 
 
 @dataclass(frozen=True)
@@ -179,7 +190,7 @@ class Report:
 
     @property
     def absent(self) -> tuple[Column, ...]:
-        """The back ends that no one has recorded."""
+        """The back ends that have no values: no one has recorded them, or their file is damaged."""
         return tuple(c for c in self.columns if not c.is_recorded)
 
     @property
@@ -329,9 +340,11 @@ def _columns(comparison: Comparison, live: str) -> tuple[Column, ...]:
         file = comparison.files.get(name)
         if file is not None:
             columns.append(Column(name, len(file.cases), file.environment, f"recorded in {name}.json"))
+        elif name in comparison.damaged:
+            columns.append(Column(name, 0, {}, f"{name}.json is damaged; see the findings", DAMAGED))
         else:
-            how = f"not recorded; on such a machine: python -m zmlx golden record --backend {name}"
-            columns.append(Column(name, 0, {}, how, False))
+            how = f"{NOT_RECORDED}; on such a machine: python -m zmlx golden record --backend {name}"
+            columns.append(Column(name, 0, {}, how, NOT_RECORDED))
     return tuple(columns)
 
 

@@ -98,9 +98,7 @@ def matrix(report: Report, rows: Sequence[Row], *, plain: bool = False) -> str:
     for row in rows:
         name = escape(row.op) if plain else f'<a href="#{anchor(row.op)}">{escape(row.op)}</a>'
         cells = [
-            value_cell(
-                row.errors.get(c.name), plain=plain, absent="&ndash;" if c.is_recorded else "not recorded"
-            )
+            value_cell(row.errors.get(c.name), plain=plain, absent=c.lacks or "&ndash;")
             for c in report.columns
         ]
         if graded:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zmlx._text import count
 from zmlx.testing.golden.against import VERDICTS, tally
 from zmlx.testing.golden.explain import share_text
-from zmlx.testing.golden.grouping import count, finding_lines
+from zmlx.testing.golden.grouping import finding_lines
 from zmlx.testing.report.evidence import evidence_tables
 from zmlx.testing.report.model import NONE, Cell, Report, Row, figure
 from zmlx.testing.report.tables import (
@@ -126,7 +127,7 @@ def _kernel_rows(report: Report, rows: Sequence[Row]) -> list[tuple[str, ...]]:
     lines = [
         (
             row.op,
-            *(_both(row.errors.get(c.name)) if c.is_recorded else "not recorded" for c in report.columns),
+            *(c.lacks or _both(row.errors.get(c.name)) for c in report.columns),
             *(_both(row.drift.get(pair)) for pair in pairs),
         )
         for row in rows
