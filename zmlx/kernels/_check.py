@@ -137,8 +137,8 @@ def check_bool(function: str, array: mx.array, name: str) -> None:
     if not (isinstance(array, mx.array) and array.dtype == mx.bool_):
         came = _name(array.dtype) if isinstance(array, mx.array) else type(array).__name__
         raise TypeError(
-            f"[{function}] Expected `{name}` to be an mlx.core.array of bool, true where an element counts, got {came}. "
-            f"Compare first, such as {name} != 0."
+            f"[{function}] Expected `{name}` to be an mlx.core.array of bool, true where an element counts, "
+            f"got {came}. Compare first, such as {name} != 0."
         )
 
 

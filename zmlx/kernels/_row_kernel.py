@@ -229,8 +229,7 @@ class RowKernel:
         values, seeds = self._scalars(scalars)
         by_name = self._checked(arrays)
         ordered_arrays = [by_name[name] for name in declared.arrays]
-        outputs = self._with(values)(*ordered_arrays, *seeds)
-        return outputs
+        return self._with(values)(*ordered_arrays, *seeds)
 
     def _scalars(self, given: Mapping[str, float]) -> tuple[tuple[float, ...], list[mx.array]]:
         declared = self._declared
@@ -338,8 +337,7 @@ class RowKernel:
     ) -> list[mx.array]:
         x = arrays[0]
         values = self._flat(arrays, numbers)
-        # Of no values there is nothing to launch.
-        made = self._forward_rows.run(values, self._dtypes_of(x), traced=traced or x.size == 0)
+        made = self._forward_rows.run(values, self._dtypes_of(x), traced=traced)
         return [made[name].reshape(x.shape if name in self._wide else x.shape[:-1]) for name in self._results]
 
     @cached_property
@@ -418,7 +416,7 @@ class RowKernel:
         }
         made = {}
         if rows.results or rows.sums:
-            made = rows.run(values, dtypes, traced=traced or x.size == 0)
+            made = rows.run(values, dtypes, traced=traced)
 
         def gradient(name: str, original: mx.array) -> mx.array:
             found = made.get(f"d_{name}")

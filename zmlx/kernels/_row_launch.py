@@ -14,9 +14,9 @@ import mlx.core as mx
 
 from zmlx.kernels import _msl, _rows
 from zmlx.kernels._columns import column_sum
-from zmlx.kernels._formula.functions import column_index, variable_length
+from zmlx.kernels._formula.functions import OF_NOTHING, column_index, variable_length
 from zmlx.kernels._formula.metal import HELPERS
-from zmlx.kernels._formula.nodes import Extent, Node, variable
+from zmlx.kernels._formula.nodes import Extent, Node, ordered, variable
 from zmlx.kernels._formula.reference import evaluate
 from zmlx.kernels._row_source import PASSES, Arguments, each_row, run_of_rows
 from zmlx.launch import MetalKernel, metal_kernel
@@ -95,6 +95,8 @@ class Rows:
         """
         first = values[self.arguments.arrays[0]]
         rows, length = first.shape
+        if not first.size:
+            return self._of_nothing(values, dtypes)
         used = self.used
         template = {f"T_{name}": values[name].dtype for name in used.typed}
         template.update({f"T_{name}": dtypes[name] for name in self.results})
@@ -116,6 +118,24 @@ class Rows:
             total = mx.sum(made[-1], axis=0) if traced else column_sum(made[-1])
             parts = mx.split(total, len(self.sums)) if len(self.sums) > 1 else [total]
             found.update(zip(self.sums, parts, strict=True))
+        return found
+
+    def _of_nothing(self, values: Mapping[str, Any], dtypes: Mapping[str, mx.Dtype]) -> dict[str, mx.array]:
+        """Of arrays without an element there is nothing to launch: what rows are reduced to is known."""
+        rows, length = values[self.arguments.arrays[0]].shape
+        found = {name: mx.zeros((rows, length), dtypes[name]) for name in self.wide}
+        found.update((name, mx.zeros((length,))) for name in self.sums)
+        narrow = {name: node for name, node in self.results.items() if name not in self.wide}
+        given: dict[Node, Any] = {variable_length(): float(length)}
+        for node in ordered(narrow.values()):
+            if node.function in OF_NOTHING:
+                given[node] = mx.full((rows, 1), OF_NOTHING[node.function])
+        for name in self.arguments.per_row:
+            given[variable(name, Extent.ROW)] = values[name].astype(mx.float32)[:, None]
+        for name in self.arguments.scalars:
+            given[variable(name, Extent.UNIFORM)] = values[name]
+        for (name, _), value in zip(narrow.items(), evaluate(narrow.values(), given), strict=True):
+            found[name] = mx.broadcast_to(value, (rows, 1))[:, 0].astype(dtypes[name])
         return found
 
     def _reference(self, inputs: Sequence[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:

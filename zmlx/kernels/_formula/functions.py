@@ -153,13 +153,6 @@ def _extremum(a: tuple[Node, ...], y: Node, dy: Node) -> tuple[Node, ...]:
     return (where(here, divide(dy, count), ZERO),)
 
 
-def _extreme(mx: Any, name: str, a: Any, of_nothing: float) -> Any:
-    """MLX has no extremum of an empty row."""
-    if a.shape[-1] == 0:
-        return mx.full((*a.shape[:-1], 1), of_nothing)
-    return getattr(mx, name)(a, axis=-1, keepdims=True)
-
-
 def uniform_of(seed: Any, row: Any, column: Any) -> Any:
     from zmlx.kernels._random import uniforms
 
@@ -315,10 +308,13 @@ FUNCTIONS: dict[str, Function] = {
         doc="x, which gradients take for a constant",
     ),
     "row_sum": Function("", lambda mx, a: mx.sum(a, axis=-1, keepdims=True), lambda a, y, dy: (dy,)),
-    "row_max": Function("", lambda mx, a: _extreme(mx, "max", a, -math.inf), _extremum),
-    "row_min": Function("", lambda mx, a: _extreme(mx, "min", a, math.inf), _extremum),
+    "row_max": Function("", lambda mx, a: mx.max(a, axis=-1, keepdims=True), _extremum),
+    "row_min": Function("", lambda mx, a: mx.min(a, axis=-1, keepdims=True), _extremum),
     "uniform": Function("", lambda mx, seed, row, column: uniform_of(seed, row, column), _none(3), 3),
 }
+
+#: What an empty row is reduced to.
+OF_NOTHING = {"row_sum": 0.0, "row_max": -math.inf, "row_min": math.inf}
 
 #: Functions that the kernel of a row has for a whole chunk at a time -> what it calls.
 CHUNK_FUNCTIONS = {"uniform": "zmlx_uniforms"}
