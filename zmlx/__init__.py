@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from zmlx.check import KernelCheckError as KernelCheckError
     from zmlx.check import checked as checked
     from zmlx.kernels._elementwise import elementwise as elementwise
+    from zmlx.kernels._row_kernel import row_kernel as row_kernel
     from zmlx.launch import KernelCompileError as KernelCompileError
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
@@ -41,6 +42,7 @@ _HOMES = {
     "metal_kernel": ("zmlx.launch", "metal_kernel"),
     "nox_sessions": ("zmlx.sessions.project", "nox_sessions"),
     "pretend_metal": ("zmlx.launch", "pretend_metal"),
+    "row_kernel": ("zmlx.kernels._row_kernel", "row_kernel"),
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "metal_kernel",
     "nox_sessions",
     "pretend_metal",
+    "row_kernel",
 ]
 
 

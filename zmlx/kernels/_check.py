@@ -65,6 +65,117 @@ def check_weight(function: str, weight: mx.array, x: mx.array, name: str, of: st
         )
 
 
+def check_beside(function: str, array: mx.array, x: mx.array, name: str, of: str = "x") -> mx.array:
+    """An array of a supported dtype, or of bool, that broadcasts to the shape of ``x``.
+
+    Returns
+    -------
+    mx.array
+        It, with as many dimensions as ``x``.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    ValueError
+        Of a shape that does not broadcast.
+    """
+    if not (isinstance(array, mx.array) and array.dtype == mx.bool_):
+        _check_array(function, array, name)
+    return _broadcastable(function, array, tuple(x.shape), name, f"that of `{of}`")
+
+
+def check_per_row(function: str, array: mx.array, x: mx.array, name: str, of: str = "x") -> mx.array:
+    """An array of real numbers whose shape broadcasts to that of ``x`` without the last axis.
+
+    Returns
+    -------
+    mx.array
+        It, with one dimension less than ``x``.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or complex.
+    ValueError
+        Of a shape that does not broadcast.
+    """
+    if not isinstance(array, mx.array):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(array).__name__}. "
+            f"Convert it first: mx.array({name})."
+        )
+    if array.dtype == mx.complex64:
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be of real numbers, got complex64. Convert it first: "
+            f"{name}.astype(mx.float32)."
+        )
+    expected = f"one value for each row of `{of}` (shape {tuple(x.shape)})"
+    return _broadcastable(function, array, tuple(x.shape[:-1]), name, expected)
+
+
+def _broadcastable(
+    function: str, array: mx.array, shape: tuple[int, ...], name: str, meaning: str
+) -> mx.array:
+    own = tuple(array.shape)
+    padded = (1,) * (len(shape) - len(own)) + own
+    if len(padded) != len(shape) or any(a not in (1, b) for a, b in zip(padded, shape, strict=True)):
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have shape {shape}, {meaning}, or one that broadcasts to it; "
+            f"got {own}."
+        )
+    return array if own == padded else array.reshape(padded)
+
+
+def check_bool(function: str, array: mx.array, name: str) -> None:
+    """An array of bool.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    """
+    if not (isinstance(array, mx.array) and array.dtype == mx.bool_):
+        came = _name(array.dtype) if isinstance(array, mx.array) else type(array).__name__
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be an mlx.core.array of bool, true where an element counts, "
+            f"got {came}. Compare first, such as {name} != 0."
+        )
+
+
+def check_matrix(function: str, x: mx.array, meaning: str, name: str = "x") -> None:
+    """An array of two dimensions at least.
+
+    Raises
+    ------
+    ValueError
+        It has fewer.
+    """
+    if x.ndim < 2:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have at least two dimensions, {meaning}; got shape {tuple(x.shape)}."
+        )
+
+
+def check_count(function: str, value: int, name: str) -> int:
+    """A positive whole number.
+
+    Raises
+    ------
+    TypeError
+        Not a Python int.
+    ValueError
+        Zero or less.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be a whole number, got {type(value).__name__}. Pass an int."
+        )
+    if value < 1:
+        raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
+    return value
+
+
 def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> float:
     """The arguments of a normalisation of rows: `check_rows`, `check_weight` of each weight by its name, `check_eps`.
 

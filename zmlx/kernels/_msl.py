@@ -44,6 +44,7 @@ struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) zmlx_raw<T, N, true> {
 
   METAL_FUNC float at(int j) const {
     if (sizeof(T) == sizeof(uint)) return as_type<float>(words[j]);
+    if (sizeof(T) == 1) return float(words[j / 4] >> (j % 4 * 8) & 0xffu);  // a bool
     const uint word = words[j / 2];
     if (is_same_v<T, bfloat16_t>) return as_type<float>(j % 2 ? word & 0xffff0000u : word << 16);
     return static_cast<float>(as_type<half2>(word)[j % 2]);
@@ -170,6 +171,15 @@ METAL_FUNC float zmlx_largest(thread float* parts) {
   return parts[0];
 }
 
+// The same, but NaN where there is one.
+template <int N>
+METAL_FUNC float zmlx_greatest(thread float* parts) {
+  for (int pairs = N / 2; pairs > 0; pairs /= 2)
+    for (int j = 0; j < pairs; ++j)
+      parts[j] = parts[j + pairs] > parts[j] || parts[j + pairs] != parts[j + pairs] ? parts[j + pairs] : parts[j];
+  return parts[0];
+}
+
 // The W threads of a row. Up to 32 of them lie within one simdgroup, which may hold several rows; of wider
 // rows there is one a threadgroup. Each thread brings values and gets the results; all threads of the
 // threadgroup must take part.
@@ -213,6 +223,20 @@ struct zmlx_team {
     float parts[GROUPS];
     for (int s = 0; s < GROUPS; ++s) parts[s] = met[s];
     return zmlx_largest<GROUPS>(parts);
+  }
+
+  // As `largest`, but NaN where there is one.
+  METAL_FUNC float greatest(float value) {
+    if (W == 1) return value;
+    for (ushort apart = (W < 32 ? W : 32) / 2; apart > 0; apart /= 2) {
+      const float other = simd_shuffle_xor(value, apart);
+      value = other > value || other != other ? other : value;
+    }
+    if (W <= 32) return value;
+    threadgroup const float* met = exchanged<1>(&value);
+    float parts[GROUPS];
+    for (int s = 0; s < GROUPS; ++s) parts[s] = met[s];
+    return zmlx_greatest<GROUPS>(parts);
   }
 
   // The M values of each of the row's simdgroups. They meet in two places in turn: whoever writes to one of them

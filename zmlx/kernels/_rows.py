@@ -244,6 +244,20 @@ def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
+def sums_launch(rows: int, length: int, itemsize: int, *, arrays: int = 2) -> Launch:
+    """For kernels that also add up over rows of so many ``arrays``, and take rows of any length: `K` chunks are a
+    thread's, the rest is read again. One threadgroup for each of `partials` runs."""
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    width, held = 1, 0
+    if forced:
+        width, held = (max(forced.width, SIMD_WIDTH) if forced.width > 1 else 1), forced.held
+    elif target.cooperates:
+        width, held = _run_team(_ceil(length, chunk), max(RUN_VALUES * 2 // (chunk * arrays), 1))
+    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+    return _of_teams(partials(rows, length, itemsize), width, template)
+
+
 def _run_team(chunks: int, most: int) -> tuple[int, int]:
     """(threads of a row, chunks that each of them holds, up to ``most``): all of them whole, if possible."""
     widths = [1 << bit for bit in range(SIMD_WIDTH.bit_length() - 1, WIDEST.bit_length())]

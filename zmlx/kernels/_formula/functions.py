@@ -120,6 +120,16 @@ def variable_length() -> Node:
     return variable("length", Extent.UNIFORM)
 
 
+def uniform(seed: Node) -> Node:
+    """A number from 0 to 1 that depends on the seed and the element's place alone."""
+    return apply("uniform", seed, variable("row", Extent.ROW), column_index())
+
+
+def column_index() -> Node:
+    """Which of its row's elements it is."""
+    return variable("column", Extent.ELEMENT)
+
+
 ZERO, ONE, TWO = constant(0.0), constant(1.0), constant(2.0)
 #: 1 / sqrt(2 pi), and 2 / sqrt(pi).
 DENSITY, SLOPE_OF_ERF = constant(1 / math.sqrt(2 * math.pi)), constant(2 / math.sqrt(math.pi))
@@ -141,6 +151,12 @@ def _extremum(a: tuple[Node, ...], y: Node, dy: Node) -> tuple[Node, ...]:
     here = apply("equal", x, y)
     count = row_sum(where(here, ONE, ZERO))
     return (where(here, divide(dy, count), ZERO),)
+
+
+def uniform_of(seed: Any, row: Any, column: Any) -> Any:
+    from zmlx.kernels._random import uniforms
+
+    return uniforms(seed, row, column)
 
 
 def _comparison(sign: str, name: str) -> Function:
@@ -295,7 +311,14 @@ FUNCTIONS: dict[str, Function] = {
     "row_sum": Function("", lambda mx, a: mx.sum(a, axis=-1, keepdims=True), lambda a, y, dy: (dy,)),
     "row_max": Function("", lambda mx, a: mx.max(a, axis=-1, keepdims=True), _extremum),
     "row_min": Function("", lambda mx, a: mx.min(a, axis=-1, keepdims=True), _extremum),
+    "uniform": Function("", lambda mx, seed, row, column: uniform_of(seed, row, column), _none(3), 3),
 }
+
+#: What an empty row is reduced to.
+OF_NOTHING = {"row_sum": 0.0, "row_max": -math.inf, "row_min": math.inf}
+
+#: Functions that the kernel of a row has for a whole chunk at a time -> what it calls.
+CHUNK_FUNCTIONS = {"uniform": "zmlx_uniforms"}
 
 #: Functions that are written in the language itself.
 MACROS: dict[str, Callable[..., Node]] = {
@@ -312,4 +335,8 @@ ROW_MACROS: dict[str, Callable[[Node], Node]] = {
     "mean": lambda x: divide(row_sum(x), variable_length()),
     "max": lambda x: apply("row_max", x),
     "min": lambda x: apply("row_min", x),
+    "uniform": uniform,
 }
+
+#: Names that are numbers.
+NUMBERS = {"inf": math.inf, "nan": math.nan}

@@ -99,6 +99,7 @@ class _Reader:
         self.variables.update(known)
         if rows:
             self.variables.setdefault("length", functions.variable_length())
+            self.variables.setdefault("column", functions.column_index())
         self.lines: dict[str, Node] = {}
 
     def fault(self, message: str, at: ast.AST | None = None) -> FormulaError:
@@ -203,6 +204,8 @@ class _Reader:
             return self.variables[name]
         if name in FUNCTIONS or name in MACROS:
             raise self.fault(f"{name!r} is a function: call it", expression)
+        if name in functions.NUMBERS:
+            return constant(functions.NUMBERS[name])
         if self.known is None:
             self.variables[name] = variable(name)
             return self.variables[name]

@@ -1,0 +1,446 @@
+"""`row_kernel`: a formula over the last axis as a function that runs as a kernel, with its gradient."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import mlx.core as mx
+
+from zmlx.kernels import _check
+from zmlx.kernels._autodiff import differentiable as differentiable_function
+from zmlx.kernels._formula import FormulaError, Node, Program, adjoints, parse, variable
+from zmlx.kernels._formula.functions import ZERO
+from zmlx.kernels._formula.nodes import Extent, ordered
+from zmlx.kernels._row_launch import Rows
+from zmlx.kernels._row_source import Arguments
+
+#: Float32 tells columns apart up to here.
+_MOST_COLUMNS = 2**24
+_RESERVED = ("column", "length", "row")
+
+
+def row_kernel(
+    formula: str,
+    *,
+    inputs: Sequence[str] = ("x",),
+    weights: Sequence[str] = (),
+    per_row: Sequence[str] = (),
+    scalars: Mapping[str, float | None] | None = None,
+    results: Sequence[str] | None = None,
+    name: str | None = None,
+    grad: str | None = None,
+    differentiable: Sequence[str] | None = None,
+    dtypes: Mapping[str, mx.Dtype] | None = None,
+) -> RowKernel:
+    """A function over the last axis from a formula: one kernel for it, and one for its gradient.
+
+    Parameters
+    ----------
+    formula
+        Lines, or parts between semicolons, of ``name = expression``: numbers, names, ``+ - * / **``, comparisons,
+        ``a if c else b``, and functions. ``sum``, ``mean``, ``max`` and ``min`` of one argument reduce the row;
+        ``column`` is the element's place in it, ``length`` the number of elements, ``inf`` and ``nan`` are numbers.
+        ``detach(a)`` is a constant to gradients. ``uniform(seed)`` is a random number from 0 to 1, the same on
+        every back end, that depends on the seed, the row and the column alone.
+    inputs
+        Names of arrays of shape (..., D). The first gives the shape; others may be smaller where they broadcast to
+        it, and may be of bool (1 where true).
+    weights
+        Names of arrays of shape (D,).
+    per_row
+        Names of arrays of shape (...), one value a row, of any real dtype.
+    scalars
+        Names of Python numbers -> their defaults; None: there is none. They are arguments of the kernel: another value
+        compiles nothing. One that `uniform` takes is an integer from 0 to 2**64 - 1.
+    results
+        Names of lines that are the results. None: the last line. A result that varies over the elements has the first
+        input's shape; one that does not has its shape without the last axis.
+    name
+        For messages, and of the kernels. None: "row_kernel".
+    grad
+        Instead of the derived gradient: lines of ``d_NAME = expression`` for each differentiable argument, from the
+        names of the formula and the cotangent ``g`` (``g_RESULT`` of several results). That of a weight is one row's
+        share, and is added up over the rows.
+    differentiable
+        Names of the arguments that have gradients; None: all that the results depend on smoothly.
+    dtypes
+        Of results; otherwise they are of the first input's dtype.
+
+    Returns
+    -------
+    RowKernel
+        Called with the inputs, the weights and the values per row in this order, and scalars by keyword.
+
+    Raises
+    ------
+    FormulaError
+        The formula cannot be read; the message has the place. It is a ValueError.
+    ValueError
+        A name that is given twice, is reserved or no name.
+
+    Notes
+    -----
+    Arithmetic is in float32. The row is read once where the threads' registers hold it, else once for each level of
+    reductions (a sum of what a sum went into is of the second level) and once for results. A quotient by what a row
+    shares is a product with the reciprocal. Columns are numbers of float32: a formula with ``column`` takes rows of at
+    most 2**24 elements.
+    """
+    return RowKernel(
+        _declared(
+            formula,
+            name or "row_kernel",
+            tuple(inputs),
+            tuple(weights),
+            tuple(per_row),
+            dict(scalars or {}),
+            results,
+            grad,
+            differentiable,
+        ),
+        dict(dtypes or {}),
+    )
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What `row_kernel` was given, read."""
+
+    name: str
+    inputs: tuple[str, ...]
+    weights: tuple[str, ...]
+    per_row: tuple[str, ...]
+    scalars: Mapping[str, float | None]
+    seeds: tuple[str, ...]
+    program: Program
+    differentiable: tuple[str, ...]
+    grad: str | None
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """In the order of the functions that MLX transforms: what has rows first."""
+        return (*self.inputs, *self.per_row, *self.weights)
+
+    def node(self, name: str) -> Node:
+        return self.program.names[name]
+
+
+def _declared(
+    formula: str,
+    name: str,
+    inputs: tuple[str, ...],
+    weights: tuple[str, ...],
+    per_row: tuple[str, ...],
+    scalars: Mapping[str, float | None],
+    results: Sequence[str] | None,
+    grad: str | None,
+    differentiable: Sequence[str] | None,
+) -> _Declared:
+    names = [*inputs, *weights, *per_row, *scalars]
+    if not inputs:
+        raise ValueError(
+            f"[{name}] Expected `inputs` to name one array at least, which gives the shape; got none."
+        )
+    for given in names:
+        if (
+            not (isinstance(given, str) and given.isidentifier())
+            or given in _RESERVED
+            or names.count(given) > 1
+        ):
+            raise ValueError(
+                f"[{name}] Expected the arguments' names to be distinct identifiers other than "
+                f"{', '.join(_RESERVED)}; got {given!r}. The names: {', '.join(map(str, names))}."
+            )
+    extents = {
+        **dict.fromkeys((*inputs, *weights), Extent.ELEMENT),
+        **dict.fromkeys(per_row, Extent.ROW),
+        **dict.fromkeys(scalars, Extent.UNIFORM),
+    }
+    wanted = _last_line(formula) if results is None else tuple(results)
+    program = parse(formula, extents, results=wanted, rows=True, function=name)
+    seeds = []
+    for node in ordered(program.results.values()):
+        if node.function == "uniform":
+            seed = node.arguments[0]
+            if seed.function != "variable" or seed.value not in scalars:
+                raise FormulaError(
+                    f"[{name}] Expected uniform() to have a scalar's name for its seed, got {seed!r}. "
+                    f"The formula: {formula!r}."
+                )
+            seeds.append(str(seed.value))
+    floats = (*inputs, *per_row, *weights)
+    return _Declared(
+        name,
+        inputs,
+        weights,
+        per_row,
+        {key: value for key, value in scalars.items() if key not in seeds},
+        tuple(dict.fromkeys(seeds)),
+        program,
+        floats if differentiable is None else tuple(differentiable),
+        grad,
+    )
+
+
+def _last_line(formula: str) -> tuple[str, ...]:
+    """The name of the last line, if it has one."""
+    try:
+        body = ast.parse(
+            "\n".join(filter(None, map(str.strip, formula.replace(";", "\n").splitlines())))
+        ).body
+    except (SyntaxError, AttributeError):
+        return ()  # `parse` says what is wrong with it
+    match body and body[-1]:
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            return (name,)
+    return ()
+
+
+class RowKernel:
+    """A function that `row_kernel` made."""
+
+    def __init__(self, declared: _Declared, dtypes: Mapping[str, mx.Dtype]) -> None:
+        self._declared = declared
+        self._dtypes = dtypes
+        self._results = declared.program.results
+        self._wide = tuple(name for name, node in self._results.items() if node.extent == Extent.ELEMENT)
+        self._with = lru_cache(maxsize=64)(self._function)
+        self.__name__ = declared.name
+        self._forward_rows = Rows(
+            f"zmlx_{declared.name}",
+            Arguments(
+                declared.inputs, declared.per_row, declared.weights, tuple(declared.scalars), declared.seeds
+            ),
+            self._results,
+            self._wide,
+            {},
+        )
+
+    def __repr__(self) -> str:
+        return f"<row_kernel {self._declared.name}: {self._declared.program.text!r}>"
+
+    def __call__(self, *arrays: mx.array, **scalars: float) -> Any:
+        """The results: an array, or a tuple of them where there are several."""
+        declared = self._declared
+        values, seeds = self._scalars(scalars)
+        by_name = self._checked(arrays)
+        ordered_arrays = [by_name[name] for name in declared.arrays]
+        return self._with(values)(*ordered_arrays, *seeds)
+
+    def _scalars(self, given: Mapping[str, float]) -> tuple[tuple[float, ...], list[mx.array]]:
+        declared = self._declared
+        known = (*declared.scalars, *declared.seeds)
+        for name in given:
+            if name not in known:
+                raise TypeError(
+                    f"[{declared.name}] Expected keyword arguments among {', '.join(known) or 'none'}; got {name!r}."
+                )
+        values = []
+        for name, default in declared.scalars.items():
+            value = given.get(name, default)
+            if value is None:
+                raise TypeError(
+                    f"[{declared.name}] Expected a keyword argument `{name}`, a number; got none."
+                )
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(
+                    f"[{declared.name}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
+                )
+            values.append(float(value))
+        return tuple(values), [self._seed(name, given.get(name)) for name in declared.seeds]
+
+    def _seed(self, name: str, value: Any) -> mx.array:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+            raise TypeError(
+                f"[{self._declared.name}] Expected `{name}` to be an integer from 0 to 2**64 - 1, got {value!r}. "
+                "Pass another one for each call that is to have other numbers."
+            )
+        return mx.array([value & 0xFFFFFFFF, value >> 32], mx.uint32)
+
+    def _checked(self, arrays: tuple[mx.array, ...]) -> dict[str, mx.array]:
+        declared = self._declared
+        names = (*declared.inputs, *declared.weights, *declared.per_row)
+        if len(arrays) != len(names):
+            raise TypeError(
+                f"[{declared.name}] Expected {len(names)} array(s), {', '.join(names)}; got {len(arrays)}."
+            )
+        by_name = dict(zip(names, arrays, strict=True))
+        first = declared.inputs[0]
+        x = by_name[first]
+        _check.check_rows(declared.name, x, first)
+        for name in declared.inputs[1:]:
+            by_name[name] = _check.check_beside(declared.name, by_name[name], x, name, first)
+        for name in declared.weights:
+            _check.check_weight(declared.name, by_name[name], x, name, first)
+        for name in declared.per_row:
+            by_name[name] = _check.check_per_row(declared.name, by_name[name], x, name, first)
+        if "column" in self._names_used and x.shape[-1] > _MOST_COLUMNS:
+            raise ValueError(
+                f"[{declared.name}] Expected rows of at most 2**24 elements, which float32 can number; "
+                f"`{first}` has shape {tuple(x.shape)}."
+            )
+        return by_name
+
+    @cached_property
+    def _names_used(self) -> frozenset[str]:
+        return frozenset(str(n.value) for n in ordered(self._results.values()) if n.function == "variable")
+
+    # What MLX transforms ----------------------------------------------------------------------------------------
+
+    def _function(self, scalars: tuple[float, ...]) -> Callable[..., Any]:
+        declared = self._declared
+        numbers = dict(zip(declared.scalars, scalars, strict=True))
+        count = len(self._results)
+
+        def forward(*arrays: mx.array, traced: bool = False) -> Any:
+            outputs = self._forward(arrays, numbers, traced)
+            return outputs[0] if count == 1 else tuple(outputs)
+
+        def backward(*arrays: mx.array, traced: bool = False) -> tuple[mx.array, ...]:
+            return self._backward(arrays[:count], arrays[count:], numbers, traced)
+
+        return differentiable_function(
+            forward,
+            backward,
+            lambda *arrays: forward(*arrays, traced=True),
+            reference_gradient=lambda *arrays: backward(*arrays, traced=True),
+            row_arguments=len(declared.inputs) + len(declared.per_row),
+            cotangents=count,
+            # Rows are counted in each entry by itself.
+            entries=bool(declared.seeds),
+        )
+
+    def _flat(self, arrays: Sequence[mx.array], numbers: Mapping[str, float]) -> dict[str, Any]:
+        """The arguments by name, as `Rows` takes them."""
+        declared = self._declared
+        shape = arrays[0].shape
+        rows = math.prod(shape[:-1])
+        values: dict[str, Any] = dict(numbers)
+        for name, array in zip((*declared.arrays, *declared.seeds), arrays, strict=True):
+            if name in declared.inputs:
+                values[name] = _repeating(array, shape)
+            elif name in declared.per_row:
+                values[name] = mx.broadcast_to(array, shape[:-1]).reshape(rows)
+            else:
+                values[name] = array
+        return values
+
+    def _dtypes_of(self, x: mx.array) -> dict[str, mx.Dtype]:
+        return {name: self._dtypes.get(name, x.dtype) for name in self._results}
+
+    def _forward(
+        self, arrays: Sequence[mx.array], numbers: Mapping[str, float], traced: bool
+    ) -> list[mx.array]:
+        x = arrays[0]
+        values = self._flat(arrays, numbers)
+        made = self._forward_rows.run(values, self._dtypes_of(x), traced=traced)
+        return [made[name].reshape(x.shape if name in self._wide else x.shape[:-1]) for name in self._results]
+
+    @cached_property
+    def _backward_rows(self) -> Rows:
+        declared = self._declared
+        names = list(declared.arrays)
+        cotangents = self._cotangents
+        if declared.grad is None:
+            wanted = [n for n in names if n in declared.differentiable]
+            pairs = {self._results[result]: node for result, node in cotangents.items()}
+            derived = adjoints(pairs, [declared.node(n) for n in wanted])
+            gradients = {n: g for n, g in zip(wanted, derived, strict=True) if g is not ZERO}
+        else:
+            gradients = self._given(declared.grad)
+        wide = [f"g_{result}" for result in self._results if result in self._wide]
+        narrow = [f"g_{result}" for result in self._results if result not in self._wide]
+        return Rows(
+            f"zmlx_{declared.name}_vjp",
+            Arguments(
+                (*declared.inputs, *wide),
+                (*declared.per_row, *narrow),
+                declared.weights,
+                tuple(declared.scalars),
+                declared.seeds,
+            ),
+            {f"d_{n}": g for n, g in gradients.items() if n not in declared.weights},
+            tuple(f"d_{n}" for n in gradients if n in declared.inputs),
+            {f"d_{n}": g for n, g in gradients.items() if n in declared.weights},
+        )
+
+    @property
+    def _cotangents(self) -> dict[str, Node]:
+        return {
+            result: variable(f"g_{result}", Extent.ELEMENT if result in self._wide else Extent.ROW)
+            for result in self._results
+        }
+
+    def _given(self, grad: str) -> dict[str, Node]:
+        """The gradients that were given as formulas."""
+        declared = self._declared
+        names = {f"d_{name}": name for name in declared.differentiable}
+        cotangents = {f"g_{result}": node.extent for result, node in self._cotangents.items()}
+        alone = f"g = g_{next(iter(self._results))}\n" if len(self._results) == 1 else ""
+        extents = {
+            **{str(n.value): n.extent for n in declared.program.names.values() if n.function == "variable"},
+            **cotangents,
+        }
+        text = f"{declared.program.text}\n{alone}{grad}"
+        read = parse(text, extents, results=tuple(names), rows=True, function=f"{declared.name}, grad")
+        return {names[line]: node for line, node in read.results.items()}
+
+    def _backward(
+        self,
+        cotangents: Sequence[mx.array],
+        arrays: Sequence[mx.array],
+        numbers: Mapping[str, float],
+        traced: bool,
+    ) -> tuple[mx.array, ...]:
+        declared = self._declared
+        x = arrays[0]
+        rows = self._backward_rows
+        values = self._flat(arrays, numbers)
+        count = math.prod(x.shape[:-1])
+        for name, cotangent in zip(self._results, cotangents, strict=True):
+            shape = (count, x.shape[-1]) if name in self._wide else (count,)
+            values[f"g_{name}"] = cotangent.reshape(shape)
+        originals = dict(zip((*declared.arrays, *declared.seeds), arrays, strict=True))
+        full = {
+            f"d_{name}": x.shape if name in declared.inputs else x.shape[:-1]
+            for name in (*declared.inputs, *declared.per_row)
+        }
+        # Where an array was repeated its gradient is a sum, which is not one of rounded terms.
+        dtypes = {
+            line: originals[line[2:]].dtype if full[line] == originals[line[2:]].shape else mx.float32
+            for line in rows.results
+        }
+        made = {}
+        if rows.results or rows.sums:
+            made = rows.run(values, dtypes, traced=traced)
+
+        def gradient(name: str, original: mx.array) -> mx.array:
+            found = made.get(f"d_{name}")
+            if found is None:
+                return mx.zeros_like(original)
+            if name in declared.weights:
+                return found.astype(original.dtype)
+            return _summed_to(found.reshape(full[f"d_{name}"]), original.shape).astype(original.dtype)
+
+        return tuple(gradient(name, original) for name, original in originals.items())
+
+
+def _repeating(array: mx.array, shape: Sequence[int]) -> mx.array:
+    """An array as rows that repeat to those of ``shape``: as few of them as there are, where leading axes are alike."""
+    own = tuple(array.shape)
+    leading = 0
+    while leading < len(own) - 1 and own[leading] == 1:
+        leading += 1
+    if own[leading:] != tuple(shape[leading:]):
+        leading, array = 0, mx.broadcast_to(array, shape)
+    return array.reshape(math.prod(shape[leading:-1]), shape[-1])
+
+
+def _summed_to(array: mx.array, shape: Sequence[int]) -> mx.array:
+    """The sum over the axes along which ``shape`` was repeated."""
+    axes = [axis for axis, (had, has) in enumerate(zip(shape, array.shape, strict=True)) if had != has]
+    return mx.sum(array, axis=axes, keepdims=True) if axes else array
