@@ -27,10 +27,15 @@ Reference = Callable[[list[mx.array], Mapping[str, Any]], Sequence[mx.array]]
 
 
 def differentiable(
-    forward: Callable[..., mx.array],
+    forward: Callable[..., Any],
     backward: Callable[..., Outputs],
-    reference: Callable[..., mx.array],
-) -> Callable[..., mx.array]:
+    reference: Callable[..., Any],
+    *,
+    reference_gradient: Callable[..., Outputs] | None = None,
+    row_arguments: int = 1,
+    cotangents: int = 1,
+    entries: bool = False,
+) -> Callable[..., Any]:
     """A function of ``(x, *weights)`` with all the rules above.
 
     Parameters
@@ -41,28 +46,40 @@ def differentiable(
         ``backward(cotangent, x, *weights)`` returns the gradients of ``x`` and of every weight.
     reference
         The same as ``forward``, in MLX operations.
+    reference_gradient
+        The same as ``backward``, in MLX operations; None: it is derived from ``reference``.
+    row_arguments
+        How many arguments have rows; the others are weights.
+    cotangents
+        How many results there are. Of several, ``forward`` returns a tuple, and ``backward`` takes so many cotangents.
+    entries
+        Whether `mx.vmap` launches an entry at a time, whatever is mapped: results depend on a row's number.
     """
     function = mx.custom_function(_stopped(forward))
     gradient = mx.custom_function(_stopped(backward))
 
-    def reference_gradient(cotangent: mx.array, *primals: mx.array) -> Outputs:
-        return tuple(mx.vjp(reference, list(primals), [cotangent])[1])
+    def derived(*arrays: mx.array) -> Outputs:
+        given, primals = arrays[:cotangents], arrays[cotangents:]
+        return tuple(mx.vjp(reference, list(primals), list(given))[1])
+
+    in_operations = reference_gradient or derived
 
     @function.vjp
-    def function_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
-        gradients = _tuple(gradient(cotangent.astype(output.dtype), *_tuple(primals)))
+    def function_vjp(primals: Any, cotangent: Any, output: Any) -> Any:
+        given = [c.astype(o.dtype) for c, o in zip(_tuple(cotangent), _tuple(output), strict=True)]
+        gradients = _tuple(gradient(*given, *_tuple(primals)))
         return gradients if isinstance(primals, tuple) else gradients[0]
 
     @gradient.vjp
     def gradient_vjp(primals: Any, cotangents: Any, outputs: Any) -> Outputs:
-        return tuple(mx.vjp(reference_gradient, list(primals), list(_tuple(cotangents)))[1])
+        return tuple(mx.vjp(in_operations, list(primals), list(_tuple(cotangents)))[1])
 
     function.jvp(_forward_mode(reference))
-    gradient.jvp(_forward_mode(reference_gradient))
-    function.vmap(_vmap(function, row_arguments=1))
+    gradient.jvp(_forward_mode(in_operations))
+    function.vmap(_vmap(function, row_arguments, entries=entries))
     # A weight's gradient is a sum over rows, which must not run over the mapped axis too.
-    gradient.vmap(_vmap(gradient, row_arguments=2, weights_split=True))
-    return cast("Callable[..., mx.array]", function)  # MLX types the call of a custom_function as object
+    gradient.vmap(_vmap(gradient, cotangents + row_arguments, weights_split=True, entries=entries))
+    return cast("Callable[..., Any]", function)  # MLX types the call of a custom_function as object
 
 
 def _stopped(launch: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,7 +112,7 @@ def _forward_mode(reference: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
 
 def _vmap(
-    function: Callable[..., Any], row_arguments: int, *, weights_split: bool = False
+    function: Callable[..., Any], row_arguments: int, *, weights_split: bool = False, entries: bool = False
 ) -> Callable[[Any, Any], tuple[Any, Any]]:
     """The vmap rule of a function whose first ``row_arguments`` arguments are rows and whose others are weights.
 
@@ -107,6 +124,8 @@ def _vmap(
         How many arguments have one row for each row of the result.
     weights_split
         Whether weights, mapped or not, forbid one call for all entries.
+    entries
+        Whether anything does.
     """
 
     def rule(inputs: Any, axes: Any) -> tuple[Any, Any]:
@@ -116,7 +135,8 @@ def _vmap(
             x if axis is None else mx.moveaxis(x, axis, 0) for x, axis in zip(arrays, mapped, strict=True)
         ]
         weights = mapped[row_arguments:]
-        if not (weights and weights_split) and all(axis is None for axis in weights):
+        together = not entries and not (weights and weights_split)
+        if together and all(axis is None for axis in weights):
             rows = [
                 mx.broadcast_to(x, (size, *x.shape)) if axis is None else x
                 for x, axis in zip(front[:row_arguments], mapped[:row_arguments], strict=True)
