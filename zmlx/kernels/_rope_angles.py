@@ -53,7 +53,11 @@ def check_dims(function: str, x: mx.array, dims: int | None, name: str = "x") ->
     if isinstance(chosen, bool) or not isinstance(chosen, int):
         raise TypeError(f"[{function}] Expected `dims` to be an integer, got {type(chosen).__name__}.")
     if chosen % 2 or not 0 <= chosen <= length or (dims is not None and chosen == 0):
-        what = "the last dimension of" if dims is None else "`dims` to be an even number from 2 to the last extent of"
+        what = (
+            "the last dimension of"
+            if dims is None
+            else "`dims` to be an even number from 2 to the last extent of"
+        )
         raise ValueError(
             f"[{function}] Expected {what} `{name}` (shape {tuple(x.shape)})"
             f"{' to be even, since pairs are rotated' if dims is None else ''}, got {chosen}. "

@@ -43,7 +43,11 @@ def split_pairs(x: mx.array, dims: int, interleaved: bool) -> tuple[mx.array, mx
 
 def join_pairs(a: mx.array, b: mx.array, rest: mx.array, interleaved: bool) -> mx.array:
     """The opposite of `split_pairs`, with what is not rotated behind."""
-    pairs = mx.stack([a, b], axis=-1).reshape(*a.shape[:-1], -1) if interleaved else mx.concatenate([a, b], axis=-1)
+    pairs = (
+        mx.stack([a, b], axis=-1).reshape(*a.shape[:-1], -1)
+        if interleaved
+        else mx.concatenate([a, b], axis=-1)
+    )
     return mx.concatenate([pairs, rest], axis=-1)
 
 

@@ -95,7 +95,7 @@ def mrope(
     x: mx.array,
     positions: mx.array,
     *,
-    sections: Sequence[int],
+    sections: Sequence[int] = (16, 24, 24),
     dims: int | None = None,
     interleaved: bool = False,
     base: float | None = None,
@@ -112,7 +112,7 @@ def mrope(
         Integers of shape (3, T) or (3, B, T).
     sections
         Three numbers of pairs, ``dims / 2`` together: so many pairs, in order, take the temporal position, that of the
-        height, and that of the width. ``(16, 24, 24)`` for Qwen2-VL.
+        height, and that of the width. By default those of Qwen2-VL.
     dims, interleaved, base, scale, freqs
         As for `rope`.
 
@@ -188,13 +188,16 @@ def rope_qk(
     where = _angles.placed(function, Places(offset, positions), q.shape[0], q.shape[2])
     if q.size == 0 or k.size == 0:
         return tuple(
-            _one(x, where, words, ONE_SECTION, interleaved) if x.size else mx.zeros(x.shape, x.dtype) for x in (q, k)
+            _one(x, where, words, ONE_SECTION, interleaved) if x.size else mx.zeros(x.shape, x.dtype)
+            for x in (q, k)
         )  # type: ignore[return-value]
     both: tuple[mx.array, mx.array] = rotation(2, ONE_SECTION, bool(interleaved))(q, k, where, words)
     return both
 
 
-def _one(x: mx.array, where: mx.array, words: mx.array, bounds: tuple[int, int], interleaved: bool) -> mx.array:
+def _one(
+    x: mx.array, where: mx.array, words: mx.array, bounds: tuple[int, int], interleaved: bool
+) -> mx.array:
     sequences, tokens = _sequences(x)
     shaped = x.reshape(sequences, -1, tokens, x.shape[-1])
     result: mx.array = rotation(1, bounds, bool(interleaved))(shaped, where, words)
