@@ -160,8 +160,7 @@ _ROPE = """
   const size_t stride = size_t(tokens) * length;
   for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {
     const uint token = row % tokens, group = row / tokens % groups, sequence = row / tokens / groups;
-    const zmlx_place place = zmlx_placed(
-        positions, positions_shape[0], positions_shape[1], positions_shape[2], sequence, token, first, second);
+    PLACE
     ZMLX_SPAN(begin, end, whole, {
       float c[N], s[N];
       zmlx_angles<N>(c, s, place, words, half_, sign, i, count);
@@ -198,6 +197,10 @@ def on_heads(arrays: Sequence[str], statement: str) -> str:
     return " else ".join(branches)
 
 
+PLACE = """const zmlx_place place = zmlx_placed(
+        positions, positions_shape[0], positions_shape[1], positions_shape[2], sequence, token, first, second);"""
+
+
 def rope(arrays: Sequence[str]) -> str:
     """The body of a kernel that rotates all of ``arrays``; the results are called ``<array>_out``."""
     rotate = (
@@ -211,6 +214,7 @@ def rope(arrays: Sequence[str]) -> str:
     aligned = " && ".join(f"chunk::aligned({a}) && chunk::aligned({a}_out)" for a in arrays)
     return (
         _ROPE.replace("FIRST", arrays[0])
+        .replace("PLACE", PLACE)
         .replace("GROUPS", groups_of(arrays))
         .replace("ALIGNED", aligned)
         .replace("ROTATE", on_heads(arrays, rotate))

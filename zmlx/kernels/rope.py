@@ -22,9 +22,10 @@ import mlx.core as mx
 from zmlx.kernels import _check
 from zmlx.kernels import _rope_angles as _angles
 from zmlx.kernels._rope_angles import Places
+from zmlx.kernels._rope_norm import norm_rotation
 from zmlx.kernels._rope_rotate import ONE_SECTION, rotation
 
-__all__ = ["mrope", "rope", "rope_qk"]
+__all__ = ["mrope", "qk_norm_rope", "rope", "rope_qk"]
 
 
 def rope(
@@ -187,12 +188,80 @@ def rope_qk(
     words = _angles.frequencies(function, dims, base, scale, freqs)
     where = _angles.placed(function, Places(offset, positions), q.shape[0], q.shape[2])
     if q.size == 0 or k.size == 0:
-        return tuple(
+        alone = [
             _one(x, where, words, ONE_SECTION, interleaved) if x.size else mx.zeros(x.shape, x.dtype)
             for x in (q, k)
-        )  # type: ignore[return-value]
+        ]
+        return alone[0], alone[1]
     both: tuple[mx.array, mx.array] = rotation(2, ONE_SECTION, bool(interleaved))(q, k, where, words)
     return both
+
+
+def qk_norm_rope(
+    q: mx.array,
+    k: mx.array,
+    q_weight: mx.array,
+    k_weight: mx.array,
+    positions: mx.array | None = None,
+    *,
+    eps: float = 1e-6,
+    offset: int | mx.array = 0,
+    dims: int | None = None,
+    interleaved: bool = False,
+    base: float | None = None,
+    scale: float = 1.0,
+    freqs: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """RMS norm of each head of queries and keys, then `rope`, in one pass (QK-norm, as in Qwen3 and Gemma 3).
+
+    Parameters
+    ----------
+    q, k
+        Shape (B, H, T, D) and (B, K, T, D), of one dtype: float32, float16 or bfloat16, in any memory layout.
+    q_weight, k_weight
+        Shape (D,), of any of these dtypes.
+    eps
+        Added to the mean squares; zero or more.
+    positions, offset, dims, interleaved, base, scale, freqs
+        As for `rope`. What is not rotated is normalised all the same.
+
+    Returns
+    -------
+    tuple of mx.array
+        ``rope(x / sqrt(mean(x**2) + eps) * weight)`` of ``q`` and of ``k``, of their shapes and dtype; computed in
+        float32, and rounded once.
+
+    Raises
+    ------
+    TypeError
+        As for `rope`, the dtypes of ``q`` and ``k`` differ, or ``eps`` is not a number.
+    ValueError
+        As for `rope`, ``q`` and ``k`` differ in more than their heads, a weight does not have shape (D,), or ``eps`` is
+        negative or not finite.
+
+    Notes
+    -----
+    Henry et al., Query-Key Normalization for Transformers (arXiv:2010.04245), with the RMS norm of Zhang and Sennrich
+    (arXiv:1910.07467), equation 4; Su et al., RoFormer (arXiv:2104.09864), equation 34. Squares overflow beyond 1.8e19.
+    """
+    function = "qk_norm_rope"
+    _check_heads(function, q, "q")
+    _check_beside(function, q, k, "q", "k")
+    for name, weight in (("q_weight", q_weight), ("k_weight", k_weight)):
+        _check_head_weight(function, weight, name, q.shape[-1])
+    eps = _check.check_eps(function, eps)
+    dims = _angles.check_dims(function, q, dims, "q")
+    words = _angles.frequencies(function, dims, base, scale, freqs)
+    where = _angles.placed(function, Places(offset, positions), q.shape[0], q.shape[2])
+    turn = norm_rotation(eps, bool(interleaved))
+    if q.size and k.size:
+        return turn(q, k, q_weight, k_weight, where, words)
+    # Where one of them has no heads, the other is the whole work.
+    alone = [
+        turn(x, x[:, :1], weight, weight, where, words)[0] if x.size else mx.zeros(x.shape, x.dtype)
+        for x, weight in ((q, q_weight), (k, k_weight))
+    ]
+    return alone[0], alone[1]
 
 
 def _one(
@@ -240,6 +309,15 @@ def _check_beside(function: str, first: mx.array, x: mx.array, first_name: str, 
         raise ValueError(
             f"[{function}] Expected `{name}` to have shape {expected} beside `{first_name}` of shape "
             f"{tuple(first.shape)}, got {tuple(x.shape)}. Only the number of heads may differ."
+        )
+
+
+def _check_head_weight(function: str, weight: mx.array, name: str, length: int) -> None:
+    _check.check_rows(function, weight, name)
+    if tuple(weight.shape) != (length,):
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have shape ({length},), one number for each element of a head, "
+            f"got {tuple(weight.shape)}."
         )
 
 

@@ -26,7 +26,7 @@ from zmlx.testing.rivals import Rivals
 
 Integers = NDArray[np.int64]
 
-_ROFORMER = "Su et al. 2021, RoFormer: Enhanced Transformer with Rotary Position Embedding (arXiv:2104.09864), equation 34"
+_ROFORMER = "Su et al. 2021, RoFormer (arXiv:2104.09864), equation 34"
 
 
 def _angles(positions: Any, dims: int, base: float, scale: float) -> Float64Array:
@@ -230,6 +230,46 @@ def _mrope_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
     yield sample("no_heads", (2, 0, 5, 16), (3, 5))
 
 
+def _head_scale(x: Float64Array, eps: float) -> Float64Array:
+    return np.asarray(1 / np.sqrt(np.sum(x * x, axis=-1, keepdims=True) / x.shape[-1] + eps))
+
+
+def _qk_norm_rope(*arrays: Any, eps: float = 1e-6, **kwargs: Any) -> tuple[Float64Array, ...]:
+    q, k, q_weight, k_weight, *positions = arrays
+    with quiet():
+        normal = [x * _head_scale(x, eps) * weight for x, weight in ((q, q_weight), (k, k_weight))]
+    return tuple(_rope(x, *positions, **kwargs) for x in normal)
+
+
+def _qk_norm_rope_vjp(*arrays: Any, eps: float = 1e-6, **kwargs: Any) -> tuple[Float64Array, ...]:
+    q, k, q_weight, k_weight, *positions, cotangents = arrays
+    gradients = []
+    with quiet():
+        for x, weight, cotangent in zip((q, k), (q_weight, k_weight), cotangents, strict=True):
+            back = _rope(cotangent, *positions, sign=-1, **kwargs)
+            scale = _head_scale(x, eps)
+            normal = x * scale
+            mean = np.sum(back * weight * normal, axis=-1, keepdims=True) / x.shape[-1]
+            gradients += [scale * (back * weight - normal * mean), np.sum(back * normal, axis=(0, 1, 2))]
+    dq, dq_weight, dk, dk_weight = gradients
+    return dq, dk, dq_weight, dk_weight
+
+
+def _qk_norm_rope_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
+    def weights(name: str, length: int) -> tuple[Float64Array, ...]:
+        return tuple(rng(f"{name}/{w}").normal(length, scale=0.3, loc=1.0) for w in ("q_weight", "k_weight"))
+
+    for sample in _rope_qk_samples(rng):
+        q, k, *positions = sample.args
+        if sample.name == "special":
+            moderate = np.abs(SPECIAL) != 1e30  # its square is beyond float32, as the kernel's docs say
+            q, k = q[:, :, moderate], k[:, :, moderate]
+        # A row of two numbers has no gradient but rounding errors without eps.
+        eps = {"eps": 0.25} if sample.name == "single" else {}
+        args = (q, k, *weights(sample.name, q.shape[-1]), *positions)
+        yield SampleInput(sample.name, args, {**sample.kwargs, **eps})
+
+
 def _moved(sample: SampleInput, dtype: str) -> int:
     """What is rotated is read and written; positions and frequencies are a few bytes beside it."""
     return 2 * values(sample) * ITEMSIZE[dtype]
@@ -306,6 +346,36 @@ def _rejected_beside(
             "float16",
         ),
     )
+
+
+_WEIGHTED: tuple[ErrorInput, ...] = (
+    *(
+        _call(
+            lambda place=place: (  # type: ignore[misc]
+                *(ones(2, 3, 4, 8), ones(2, 1, 4, 8)),
+                *(ones(7 if i == place else 8) for i in range(2)),
+            ),
+            f"{name}_short",
+            ValueError,
+            f"[qk_norm_rope] Expected `{name}` to have shape (8,), one number for each element of a head, got (7,).",
+        )
+        for place, name in enumerate(("q_weight", "k_weight"))
+    ),
+    _call(
+        lambda: (ones(2, 3, 4, 8), ones(2, 1, 4, 8), ones(8, dtype="int32"), ones(8)),
+        "weight_integer",
+        TypeError,
+        "[qk_norm_rope] Expected `q_weight` to be float32, float16 or bfloat16, got int32. "
+        "Convert it first: q_weight.astype(mx.float32).",
+    ),
+    _call(
+        lambda: (ones(2, 3, 4, 8), ones(2, 1, 4, 8), ones(8), ones(8)),
+        "eps_negative",
+        ValueError,
+        "[qk_norm_rope] Expected `eps` to be finite and not negative, got -1e-06.",
+        eps=-1e-6,
+    ),
+)
 
 
 def _rejected_angles(
@@ -440,8 +510,10 @@ _SECTION_ERRORS = tuple(
             "positions_2",
             (2, 4),
             (2, 1, 1),
-            "Expected `positions` to have shape (3, 4) or (3, 2, 4): temporal, height and width of each token, "
-            "got (2, 4).",
+            (
+                "Expected `positions` to have shape (3, 4) or (3, 2, 4): temporal, height and width of each token, "
+                "got (2, 4)."
+            ),
         ),
     )
 )
@@ -518,5 +590,30 @@ OPS = (
         ),
         bytes_moved=_moved,
         flops=lambda sample, dtype: 3 * int(sample.args[0].size),
+    ),
+    OpInfo(
+        name="rope.qk_norm_rope",
+        **_in_one("qk_norm_rope", _qk_norm_rope, _qk_norm_rope_vjp),
+        kernels=("zmlx_qk_norm_rope",),
+        grad_kernels=("zmlx_qk_norm_rope_vjp", "zmlx_column_sum"),
+        gpu_shape=as_on_a_gpu,
+        differentiable=(0, 1, 2, 3),
+        samples=_qk_norm_rope_samples,
+        # As for the sample "single": with eps as it is, the gradient of a short row is what rounding leaves.
+        axis_extents={(0, -1): (6, 300)},
+        source=f"Henry et al. 2020, Query-Key Normalization (arXiv:2010.04245), with Zhang and Sennrich 2019, RMSNorm "
+        f"(arXiv:1910.07467), equation 4; {_ROFORMER}",
+        tolerances=CANCELLING,
+        grad_tolerances=CANCELLING,
+        golden_samples=("small", "interleaved", "odd_heads"),
+        error_inputs=(
+            *_rejected_beside("qk_norm_rope", lambda q, k: (q, k, ones(8), ones(8))),
+            *_WEIGHTED,
+            *_rejected_angles(
+                "qk_norm_rope", lambda: (ones(2, 3, 4, 8), ones(2, 1, 4, 8), ones(8), ones(8)), "q"
+            ),
+        ),
+        bytes_moved=_moved,
+        flops=lambda sample, dtype: 7 * values(sample),
     ),
 )
