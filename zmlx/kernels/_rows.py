@@ -278,6 +278,23 @@ def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
+def simd_launch(rows: int, length: int, itemsize: int, groups: int = MAX_GROUPS) -> Launch:
+    """For kernels in which no more threads share a row than have a chunk of ``length`` values, up to a simdgroup.
+
+    ``groups``: the most threadgroups, which then loop over rows.
+    """
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    if forced:
+        width = forced.width
+    else:
+        width = min(max(_power_of_two(_ceil(length, chunk)), 4), SIMD_WIDTH) if target.cooperates else 1
+    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
+    most = min((forced and forced.groups) or MAX_GROUPS, groups)
+    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
+    return _of_teams(min(_ceil(rows, together), most), width * together, template)
+
+
 def partials(rows: int, length: int, itemsize: int) -> int:
     """Into how many runs, of equal length but for the last, a sum over ``rows`` is cut. None of them is empty."""
     chunk = PACK_BYTES // itemsize
