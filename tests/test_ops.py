@@ -121,8 +121,8 @@ def test_refusals_of_a_dtype_say_what_to_do(op: OpInfo, backend: str, mx_device:
     import mlx.core as mx
 
     first, *others = first_case(op).arguments()
-    for dtype in (dtype for dtype in OTHER_DTYPES if dtype not in op.dtypes_on(backend)):
-        with pytest.raises(TypeError, match=r"Expected `x` to be .*, got \w+\. Convert it first"):
+    for dtype in (d for d in OTHER_DTYPES if d.rstrip("_") not in op.dtypes_on(backend)):
+        with pytest.raises(TypeError, match=r"Expected `\w+` to be .*, got \w+\. Convert it first"):
             op.op(first.astype(getattr(mx, dtype)), *others)
 
 
