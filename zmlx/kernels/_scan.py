@@ -31,6 +31,7 @@ METAL_FUNC void zmlx_scan_chunk(thread M* v) {
 template <typename M, int K, int W, int GROUPS = (W > 32 ? W / 32 : 1)>
 METAL_FUNC M zmlx_scan_tile(thread M* chunks, thread zmlx_team<W>& team) {
   constexpr ushort TOGETHER = W < 32 ? W : 32;
+  constexpr int SIZE = int(M::SIZE);
   const uint place = team.lane % TOGETHER;
   M whole[K];
   for (int k = 0; k < K; ++k) {
@@ -51,12 +52,12 @@ METAL_FUNC M zmlx_scan_tile(thread M* chunks, thread zmlx_team<W>& team) {
     threadgroup float* met = team.scratch + team.turn;
     team.turn ^= ZMLX_SCRATCH / 2;
     if (team.lane == 0)
-      for (int k = 0; k < K; ++k) whole[k].write(met + (k * GROUPS + team.simdgroup) * M::SIZE);
+      for (int k = 0; k < K; ++k) whole[k].write(met + (k * GROUPS + team.simdgroup) * SIZE);
     threadgroup_barrier(mem_flags::mem_threadgroup);
     for (int k = 0; k < K; ++k) {
       M before = M::none(), all = M::none();
       for (uint s = 0; s < GROUPS; ++s) {
-        const M part = M::read(met + (k * GROUPS + s) * M::SIZE);
+        const M part = M::read(met + (k * GROUPS + s) * SIZE);
         if (s < team.simdgroup) before = M::join(before, part);
         all = M::join(all, part);
       }

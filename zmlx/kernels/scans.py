@@ -36,7 +36,9 @@ _SCAN = each_row(
         float out[N];
         for (int j = 0; j < N; ++j) {
           const int last = EXCLUSIVE ? (REVERSE ? j + 1 : j - 1) : j;
-          out[j] = carry.with(last < 0 || last >= N ? first : M::join(first, v[k * N + last]));
+          M upto = first;
+          if (last >= 0 && last < N) upto = M::join(first, v[k * N + last]);
+          out[j] = carry.with(upto);
         }
         if (inside && i < length) results::store(y + size_t(row) * length + i, out, length - i, sure);
       }
