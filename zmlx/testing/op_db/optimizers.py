@@ -165,8 +165,8 @@ OPS = (
         gpu_shape=as_on_a_gpu,
         oracle=_adamw,
         samples=_samples(2, _ADAMW_SETTINGS),
-        source="Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization (arXiv:1711.05101), algorithm 2, with "
-        "the decay times the learning rate as in PyTorch",
+        source="Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization (arXiv:1711.05101), algorithm 2, "
+        "with the decay times the learning rate as in PyTorch",
         golden_samples=("small", "single", "odd", "special"),
         error_inputs=(
             *_rejected("adamw_step", 2, _ADAMW_SETTINGS),
