@@ -28,8 +28,9 @@ def results_of(op: OpInfo, sample: SampleInput, dtype: str) -> list[Any]:
     outputs = list(op.run(sample, dtype))
     gradients: list[Any] = []
     if op.differentiable:
-        cotangent = make_cotangent(op, sample, dtype, outputs[0].shape)
-        call, arguments = gradient_call(op, sample, dtype, cotangent)
+        truths = op.expected(sample)
+        cotangent = make_cotangent(op, sample, dtype, truths)
+        call, arguments = gradient_call(op, sample, dtype, truths, cotangent)
         gradients = call(*arguments)
         mx.eval(gradients)
     return [*outputs, *gradients]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from zmlx import _compat
-from zmlx.testing._formats import Float64Array
 from zmlx.testing.differentiation import gradients_of, make_cotangent, mlx_cotangent
 from zmlx.testing.launches import not_launched
-from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
+from zmlx.testing.opinfo import Cotangent, OpInfo, SampleInput, to_mx
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Gradients:
 
 
 def gradient_call(
-    op: OpInfo, sample: SampleInput, dtype: str, cotangent: Float64Array
+    op: OpInfo, sample: SampleInput, dtype: str, results: Sequence[Any], cotangent: Cotangent
 ) -> tuple[Callable[..., list[Any]], list[Any]]:
     """The gradients as a function of the arguments and a cotangent, not yet evaluated, and these.
 
@@ -46,11 +45,11 @@ def gradient_call(
         Cast to `dtype`.
     dtype : str
         Of its float arrays.
-    cotangent : numpy.ndarray
-        See `make_cotangent`.
+    results, cotangent
+        What the oracle says of the sample, and what `make_cotangent` makes for it.
     """
     call = gradients_of(partial(op.op, **sample.kwargs), op.differentiable)
-    return call, [*to_mx(sample, dtype), mlx_cotangent(op, dtype, cotangent)]
+    return call, [*to_mx(sample, dtype), mlx_cotangent(op, dtype, results, cotangent)]
 
 
 def run_gradients(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> Gradients:
@@ -70,8 +69,9 @@ def run_gradients(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> 
     from zmlx.launch import watch
 
     mx = _compat.import_mx()
-    cotangent = make_cotangent(op, sample, dtype, np.shape(op.expected(sample)[0]))
-    call, arguments = gradient_call(op, sample, dtype, cotangent)
+    results = op.expected(sample)
+    cotangent = make_cotangent(op, sample, dtype, results)
+    call, arguments = gradient_call(op, sample, dtype, results, cotangent)
     with watch() as launches:
         values = call(*arguments)
         mx.eval(values)

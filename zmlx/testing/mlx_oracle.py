@@ -50,15 +50,21 @@ def gradients(
     import mlx.core as mx
 
     if vjp is not None:
-        return values(vjp, (*args, cotangent), kwargs)
+        several = isinstance(cotangent, tuple)
+        given = tuple(map(_to_mlx, cotangent)) if several else cotangent
+        return values(vjp, (*args, given), kwargs)
     with mx.stream(mx.cpu):
         arguments = list(map(_to_mlx, args))
 
         def varied(*changed: Any) -> Any:
             by_position = dict(zip(positions, changed, strict=True))
-            return oracle(*(by_position.get(i, a) for i, a in enumerate(arguments)), **kwargs)
+            results = oracle(*(by_position.get(i, a) for i, a in enumerate(arguments)), **kwargs)
+            several = results if isinstance(results, (tuple, list)) else [results]
+            return [r for r in several if len(several) == 1 or mx.issubdtype(r.dtype, mx.inexact)]
 
-        _, made = mx.vjp(varied, [arguments[i] for i in positions], [_to_mlx(np.asarray(cotangent))])
+        cotangents = cotangent if isinstance(cotangent, tuple) else (cotangent,)
+        given = [_to_mlx(np.asarray(one)) for one in cotangents]
+        _, made = mx.vjp(varied, [arguments[i] for i in positions], given)
         mx.eval(made)
         return tuple(map(_to_numpy, made))
 

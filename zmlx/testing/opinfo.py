@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from zmlx.testing import mlx_oracle
-from zmlx.testing._formats import Float64Array, is_float, round_to
+from zmlx.testing._formats import INTEGER_DTYPES, Float64Array, is_float, round_to
 from zmlx.testing.layouts import LAYOUTS, Layout, applies, check_layout, repeat_first, to_mlx_array
 from zmlx.testing.sample_rng import SampleRng, case_rng
 from zmlx.testing.tolerance import Tolerance, default_tolerance
@@ -52,6 +52,9 @@ __all__ = [
 ]
 
 DEFAULT_DTYPES = ("float32", "float16", "bfloat16")
+
+#: What `oracle_vjp` gets: an array for one result of floats, a tuple of them for several.
+Cotangent = Float64Array | tuple[Float64Array, ...]
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ class OpInfo:
         values, so that nothing else computes the result. Empty: any kernel will do, and for a gradient none.
     oracle_vjp : callable, optional
         ``oracle_vjp(*args, cotangent, **kwargs)`` returns a tuple with a float64 gradient for each of
-        `differentiable`.
+        `differentiable`. `cotangent` is an array, or a tuple of one for each result of floats where there are several
+        of these; integers have none.
     differentiable : tuple of int
         Positions of the arguments that have gradients.
     tolerances, grad_tolerances : mapping of dtype to Tolerance
@@ -216,6 +220,10 @@ class OpInfo:
         The least and the largest extent that dimensions get where tests and the judge vary the samples.
     axis_extents : mapping of (int, int) to tuple of int
         The same more narrowly, for an axis of an argument: ``{(0, -1): (2, 4096)}``.
+    indices : mapping of int to (int, int)
+        Integer arguments that count along an axis of another argument: ``{1: (0, -1)}`` where the second argument has
+        labels, or places, in the last axis of the first. Where that axis gets another extent, they stay below it;
+        negative ones stay what they are.
     strategy : callable, optional
         ``strategy(dtype)`` returns a Hypothesis strategy of SampleInput, from which property-based tests draw instead
         of varying the samples: for arguments whose shapes, or values, belong together in a way that equal extents do
@@ -233,7 +241,7 @@ class OpInfo:
         runs on the CPU; it is as exact as MLX's own operations, which `verify` and reports say. `oracle_vjp` may then
         be left out: it is `mx.vjp` of the oracle.
     out_dtype : callable
-        Name of the output's dtype given the input's.
+        Name of the output's dtype given the input's; with several results that differ, a tuple of one for each.
     bytes_moved, flops : callable, optional
         ``f(sample, dtype)``: what must be read and written, and computed, for the roofline.
     multiplies_matrices : bool
@@ -268,13 +276,14 @@ class OpInfo:
     layouts: tuple[Layout, ...] = LAYOUTS
     extents: tuple[int, int] = (1, 4200)
     axis_extents: Mapping[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    indices: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     strategy: Callable[[str], Any] | None = None
     deterministic: bool = True
     supports_vmap: bool = True
     supports_compile: bool = True
     refuses_other_dtypes: bool = True
     oracle_precision: Literal["float64", "float32"] = "float64"
-    out_dtype: Callable[[str], str] = _same_dtype
+    out_dtype: Callable[[str], str | tuple[str, ...]] = _same_dtype
     bytes_moved: Callable[[SampleInput, str], int] | None = None
     flops: Callable[[SampleInput, str], int] | None = None
     multiplies_matrices: bool = False
@@ -319,6 +328,15 @@ class OpInfo:
             raise ValueError(f"{self.name}: samples need distinct names, and one at least; got {names}.")
         return made
 
+    def in_range(self, sample: SampleInput) -> SampleInput:
+        """The sample with the arguments of `indices` below the extents that they count along."""
+        args = list(sample.args)
+        for position, (counted, axis) in self.indices.items():
+            values, extent = args[position], np.shape(args[counted])[axis]
+            if extent and isinstance(values, np.ndarray):
+                args[position] = np.where(values < extent, values, values % extent).astype(values.dtype)
+        return replace(sample, args=tuple(args))
+
     def golden_inputs(self) -> tuple[SampleInput, ...]:
         """The samples of which golden values are recorded; ValueError if one is not among the samples."""
         by_name = {s.name: s for s in self.sample_inputs()}
@@ -335,38 +353,55 @@ class OpInfo:
             return tuple(self.dtypes.get(backend, ()))
         return self.dtypes
 
-    def tolerance(self, dtype: str, *, grad: bool = False) -> Tolerance:
-        """The tolerance for results (or gradients) of input dtype `dtype`."""
+    def out_dtypes(self, dtype: str, results: int) -> tuple[str, ...]:
+        """The dtype of each of so many results; ValueError if `out_dtype` has another number of them."""
+        names = self.out_dtype(dtype)
+        if isinstance(names, str):
+            return (names,) * results
+        if len(names) != results:
+            raise ValueError(
+                f"{self.name}: expected `out_dtype` to give one name, or one for each of {results} results; "
+                f"got {names}."
+            )
+        return tuple(names)
+
+    def tolerance(self, dtype: str, *, grad: bool = False, result: int = 0) -> Tolerance:
+        """The tolerance for a result (or for gradients) of input dtype `dtype`. What `tolerances` says is for floats,
+        where other results are integers, which must be the same."""
         table = self.grad_tolerances if grad else self.tolerances
-        if dtype in table:
+        names = (dtype,) if grad else self.out_dtype(dtype)
+        own = names if isinstance(names, str) else names[0 if grad else result]
+        if dtype in table and (isinstance(names, str) or own not in INTEGER_DTYPES):
             return table[dtype]
-        return default_tolerance(dtype if grad else self.out_dtype(dtype))
+        return default_tolerance(own)
 
     def expected(self, sample: SampleInput) -> tuple[Any, ...]:
         """What the oracle says of a `cast` sample: a tuple of float64 (or integer) arrays."""
         if self.oracle_precision == "float32":
             return mlx_oracle.values(self.oracle, sample.args, sample.kwargs)
-        return _as_tuple(self.oracle(*sample.args, **sample.kwargs))
+        return as_tuple(self.oracle(*sample.args, **sample.kwargs))
 
-    def expected_vjp(self, sample: SampleInput, cotangent: Float64Array) -> tuple[Any, ...]:
-        """The oracle's gradients of a `cast` sample, one for each of `differentiable`."""
+    def expected_vjp(self, sample: SampleInput, cotangent: Cotangent) -> tuple[Any, ...]:
+        """The oracle's gradients of a `cast` sample, one for each of `differentiable`; `cotangent` as `oracle_vjp` has
+        it."""
         if self.oracle_precision == "float32":
             vjp, positions = self.oracle_vjp, self.differentiable
             return mlx_oracle.gradients(self.oracle, vjp, positions, sample.args, sample.kwargs, cotangent)
         if self.oracle_vjp is None:
             raise ValueError(f"{self.name} has no oracle_vjp.")
-        return _as_tuple(self.oracle_vjp(*sample.args, cotangent, **sample.kwargs))
+        return as_tuple(self.oracle_vjp(*sample.args, cotangent, **sample.kwargs))
 
     def run(self, sample: SampleInput, dtype: str, layout: Layout | None = None) -> tuple[mx.array, ...]:
         """Call the operation on a sample: a tuple of MLX arrays, evaluated."""
         import mlx.core as mx
 
-        results = _as_tuple(self.op(*to_mx(sample, dtype, layout), **sample.kwargs))
+        results = as_tuple(self.op(*to_mx(sample, dtype, layout), **sample.kwargs))
         mx.eval(*results)
         return results
 
 
-def _as_tuple(result: Any) -> tuple[Any, ...]:
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    """The results of a call: several as they are, one by itself."""
     return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
 
@@ -384,3 +419,8 @@ def cases(
 def case_name(op: OpInfo, dtype: str, sample: SampleInput) -> str:
     """The key of golden files, and what messages call a case: ``transformer.swiglu/float16/small``."""
     return f"{op.name}/{dtype}/{sample.name}"
+
+
+def part_name(result: int, results: int) -> str:
+    """What follows the name of a case for one of its results, from 0 on; nothing for the only one."""
+    return f":{result}" if results > 1 else ""

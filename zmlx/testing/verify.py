@@ -18,7 +18,7 @@ from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
 from zmlx.testing.gradients import run_gradients
 from zmlx.testing.launches import not_launched
-from zmlx.testing.opinfo import OpInfo, SampleInput, case_name
+from zmlx.testing.opinfo import OpInfo, SampleInput, case_name, part_name
 from zmlx.testing.project import Project
 from zmlx.testing.selection import matches, resolve
 from zmlx.testing.tf32 import DTYPE, compare_tf32
@@ -106,8 +106,14 @@ def _forward(op: OpInfo, sample: SampleInput, dtype: str, backend: str) -> list[
     if len(outputs) != len(truths):
         return [Agreement(False, None, f"{case}: {len(outputs)} outputs, the oracle has {len(truths)}.")]
     return [
-        compare(output, truth, dtype_name(output), op.tolerance(dtype), name=case)
-        for output, truth in zip(outputs, truths, strict=True)
+        compare(
+            output,
+            truth,
+            dtype_name(output),
+            op.tolerance(dtype, result=i),
+            name=f"{case}{part_name(i, len(truths))}",
+        )
+        for i, (output, truth) in enumerate(zip(outputs, truths, strict=True))
     ]
 
 

@@ -361,8 +361,8 @@ def test_recording_shows_progress(tmp_path):
             stock(kernel=True),
             r"stock\.exp/float32/small: no kernel ran on cpu \(no launch\); a fallback took its place",
         ),
-        (stock(op=lambda x: (x, x)), "golden cases have one output, got 2"),
-        (stock(oracle=lambda x: (x, x)), "golden cases have one output, the oracle gives 2"),
+        (stock(op=lambda x: (x, x)), "stock.exp/float32/small: 2 results, the oracle has 1"),
+        (stock(oracle=lambda x: (x, x)), "stock.exp/float32/small:0: 1 results, the oracle has 2"),
         (stock(golden_samples=()), "There is no golden case for cpu: no OpInfo names golden_samples"),
     ],
 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from zmlx.testing._formats import is_float
 from zmlx.testing.differentiation import gradients_of, make_cotangent, mlx_cotangent
-from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
+from zmlx.testing.opinfo import OpInfo, SampleInput, as_tuple, part_name, to_mx
 from zmlx.testing.tolerance import Tolerance, compare, dtype_name
 
 Ops = tuple[OpInfo, ...]
@@ -31,6 +32,13 @@ class Case(NamedTuple):
         """Whether there is anything to launch a kernel for."""
         return all(np.size(a) for a in self.sample.args)
 
+    @property
+    def first(self) -> int:
+        """The place of the first argument of the dtype that is tested: indices and labels may stand before it."""
+        kinds = "f" if is_float(self.dtype) else "biuf"
+        arrays = [i for i, a in enumerate(self.sample.args) if isinstance(a, np.ndarray)]
+        return next((i for i in arrays if self.sample.args[i].dtype.kind in kinds), 0)
+
     def arguments(self, layout: Any = None) -> list[Any]:
         """The positional arguments, as MLX arrays."""
         return list(to_mx(self.sample, self.dtype, layout))
@@ -39,26 +47,61 @@ class Case(NamedTuple):
         """The operation's result, not yet evaluated."""
         return self.op.op(*arguments, **self.sample.kwargs)
 
+    def run(self, *arguments: Any) -> list[Any]:
+        """The results in a list, evaluated; `call` gives one that stands alone by itself."""
+        import mlx.core as mx
+
+        made = list(as_tuple(self.call(*arguments)))
+        mx.eval(made)
+        return made
+
     def cotangent(self) -> Any:
-        """A random cotangent of the result, as float64 and as MLX array."""
-        shape = np.shape(self.op.expected(self.sample)[0])
-        rounded = make_cotangent(self.op, self.sample, self.dtype, shape)
-        return rounded, mlx_cotangent(self.op, self.dtype, rounded)
+        """A random cotangent of the results, as float64 and as MLX arrays."""
+        results = self.op.expected(self.sample)
+        rounded = make_cotangent(self.op, self.sample, self.dtype, results)
+        return rounded, mlx_cotangent(self.op, self.dtype, results, rounded)
 
     def gradients(self, arguments: list[Any]) -> list[Any]:
         """The gradients of the differentiable arguments, not yet evaluated."""
         return gradients_of(self.call, self.op.differentiable)(*arguments, self.cotangent()[1])
 
-    def check(self, result: Any, truth: Any, record: Record, grad: int | None = None) -> None:
-        """Compare one result with the oracle."""
+    def check_results(self, results: Sequence[Any], record: Record) -> None:
+        """Compare all results with the oracle's, dtypes with those that the entry promises."""
         __tracebackhide__ = True
-        what = "" if grad is None else f" gradient of argument {grad}"
-        tolerance = self.op.tolerance(self.dtype, grad=grad is not None)
+        truths = self.op.expected(self.sample)
+        assert len(results) == len(truths), f"{self}: {len(results)} results, the oracle has {len(truths)}"
+        promised = self.op.out_dtypes(self.dtype, len(truths))
+        for place, (result, truth, dtype) in enumerate(zip(results, truths, promised, strict=True)):
+            part = part_name(place, len(truths))
+            got = dtype_name(result)
+            assert got == dtype, f"{self}{part}: got {got}, the entry promises {dtype}"
+            self.check(result, truth, record, place=place, part=part)
+
+    def check(
+        self,
+        result: Any,
+        truth: Any,
+        record: Record,
+        grad: int | None = None,
+        place: int = 0,
+        part: str = "",
+    ) -> None:
+        """Compare one result, or the gradient of one argument, with the oracle."""
+        __tracebackhide__ = True
+        what = part if grad is None else f" gradient of argument {grad}"
+        tolerance = self.op.tolerance(self.dtype, grad=grad is not None, result=place)
         verdict = compare(result, truth, dtype_name(result), tolerance, name=f"{self}{what}")
         if verdict.stats is not None and verdict.stats.count:
             record(self.op.name + what, self.dtype, verdict.stats, f"{self.sample.name}")
         if not verdict:
             pytest.fail(verdict.message, pytrace=False)
+
+    def check_all(self, made: Sequence[Any], record: Record) -> None:
+        """Compare what `results` makes: all results, then all gradients."""
+        __tracebackhide__ = True
+        count = len(made) - len(self.op.differentiable)
+        self.check_results(made[:count], record)
+        self.check_gradients(made[count:], record)
 
     def check_gradients(self, gradients: Iterable[Any], record: Record) -> None:
         """Compare the gradients with the oracle's."""
@@ -111,10 +154,12 @@ def differentiable_of(ops: Iterable[OpInfo]) -> Ops:
     return tuple(op for op in ops if op.differentiable)
 
 
-def bits(array: Any) -> bytes:
-    """The exact contents of an array, for comparisons that know no tolerance."""
+def bits(array: Any) -> Any:
+    """The exact contents of an array, for comparisons that know no tolerance; what is no array is what it is."""
     import mlx.core as mx
 
+    if not isinstance(array, mx.array):
+        return array
     unsigned = {1: mx.uint8, 2: mx.uint16, 4: mx.uint32, 8: mx.uint64}[array.dtype.size]
     return np.asarray(mx.contiguous(array).view(unsigned)).tobytes()
 
@@ -150,7 +195,7 @@ def results(case: Case, layout: Any = None) -> list[Any]:
     import mlx.core as mx
 
     arguments = case.arguments(layout)
-    made = [case.call(*arguments)]
+    made = [*as_tuple(case.call(*arguments))]
     if case.op.differentiable:
         made += case.gradients(arguments)
     mx.eval(made)

@@ -28,17 +28,20 @@ def check_error(op: OpInfo, error: ErrorInput) -> None:
 
 
 def check_other_dtypes(op: OpInfo, backend: str) -> None:
-    """Fail unless every dtype of the first argument that the entry does not claim raises TypeError or ValueError."""
+    """Fail unless every dtype that the entry does not claim raises TypeError or ValueError, as that of the first
+    argument that has the tested one."""
     __tracebackhide__ = True
     import mlx.core as mx
 
     case = first_case(op)
-    first, *others = case.arguments()
-    refused = [dtype for dtype in OTHER_DTYPES if dtype.rstrip("_") not in op.dtypes_on(backend)]
+    arguments, place = case.arguments(), case.first
+    claimed = op.dtypes_on(backend)
+    refused = [dtype for dtype in OTHER_DTYPES if dtype.rstrip("_") not in claimed]
     assert refused
     for dtype in refused:
         try:
-            mx.eval(case.call(first.astype(getattr(mx, dtype)), *others))
+            other = arguments[place].astype(getattr(mx, dtype))
+            mx.eval(case.call(*arguments[:place], other, *arguments[place + 1 :]))
         except (TypeError, ValueError):
             continue
         pytest.fail(

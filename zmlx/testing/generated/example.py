@@ -15,7 +15,7 @@ from zmlx.testing.conditioning import movement, nearer, working_precision
 from zmlx.testing.generated.case import Case, Record
 from zmlx.testing.generated.forward import check_forward
 from zmlx.testing.generated.gradients import check_gradient
-from zmlx.testing.opinfo import OpInfo, SampleInput
+from zmlx.testing.opinfo import OpInfo, SampleInput, as_tuple
 from zmlx.testing.project import ProjectError, find_project
 from zmlx.testing.tolerance import compare, dtype_name
 from zmlx.testing.variations import REFUSALS, Variation, arrays_of
@@ -35,30 +35,42 @@ class Unfit(Exception):
 class _Example(Case):
     """A case in which an element may be as wrong as rounding the inputs makes it."""
 
-    def check(self, result: Any, truth: Any, record: Record, grad: int | None = None) -> None:
+    def check(
+        self,
+        result: Any,
+        truth: Any,
+        record: Record,
+        grad: int | None = None,
+        place: int = 0,
+        part: str = "",
+    ) -> None:
         __tracebackhide__ = True
-        what = "" if grad is None else f" gradient of argument {grad}"
-        tolerance = self.op.tolerance(self.dtype, grad=grad is not None)
+        what = part if grad is None else f" gradient of argument {grad}"
+        tolerance = self.op.tolerance(self.dtype, grad=grad is not None, result=place)
         dtype = dtype_name(result)
         verdict = compare(result, truth, dtype, tolerance, name=f"{self}{what}")
         if verdict:
             return
-        if verdict.stats is not None:
-            moved = movement(*self._oracle(grad), working_precision(self.op, self.dtype))
+        if verdict.stats is not None and np.asarray(truth).dtype.kind == "f":
+            moved = movement(*self._oracle(grad, place), working_precision(self.op, self.dtype))
             if compare(nearer(result, truth, moved), truth, dtype, tolerance):
                 record(self.op.name + what, self.dtype, verdict.stats, self.sample.name)
                 return
         pytest.fail(verdict.message, pytrace=False)
 
-    def _oracle(self, grad: int | None) -> tuple[Callable[[SampleInput], Any], SampleInput]:
-        """The oracle of the result or of a gradient, and its arguments: for a gradient, the cotangent comes last."""
+    def _oracle(self, grad: int | None, place: int) -> tuple[Callable[[SampleInput], Any], SampleInput]:
+        """The oracle of a result or of a gradient, and its arguments: for a gradient, the cotangents come last."""
         if grad is None:
-            return lambda sample: self.op.expected(sample)[0], self.sample
+            return lambda sample: self.op.expected(sample)[place], self.sample
         index = self.op.differentiable.index(grad)
-        given = replace(self.sample, args=(*self.sample.args, self.cotangent()[0]))
+        cotangent, count = self.cotangent()[0], len(self.sample.args)
+        given = replace(self.sample, args=(*self.sample.args, *as_tuple(cotangent)))
 
         def gradient(sample: SampleInput) -> Any:
-            return self.op.expected_vjp(replace(sample, args=sample.args[:-1]), sample.args[-1])[index]
+            moved = sample.args[count:]
+            return self.op.expected_vjp(
+                replace(sample, args=sample.args[:count]), moved if isinstance(cotangent, tuple) else moved[0]
+            )[index]
 
         return gradient, given
 
@@ -163,6 +175,8 @@ def snippet(
     ]
     lines.append(f"op = next(op for op in ops if op.name == {op.name!r})")
     lines += _literal(sample) if small else _drawn_again(made_by, dtype)
+    if op.indices and not small:
+        lines.append("sample = op.in_range(sample)")
     body = [
         f"result = op.op(*to_mx(sample, {dtype!r}), **sample.kwargs)",
         'print("got", result)',

@@ -8,25 +8,19 @@ import pytest
 
 from zmlx.testing.generated.case import Case, Ops, Record, bits, cases_of
 from zmlx.testing.launches import not_launched
-from zmlx.testing.tolerance import dtype_name
 
 
 def check_forward(case: Case, backend: str, record: Record) -> None:
     """Fail unless the result is the oracle's, in the promised dtype, from a kernel on `backend` that wrote every
     element and touched no input."""
     __tracebackhide__ = True
-    import mlx.core as mx
-
     from zmlx.launch import poisoned_outputs, watch
 
     arguments = case.arguments()
     before = [bits(a) for a in arguments]
     with poisoned_outputs(), watch() as launches:
-        result = case.call(*arguments)
-        mx.eval(result)
-    promised = case.op.out_dtype(case.dtype)
-    assert dtype_name(result) == promised, f"{case}: got {dtype_name(result)}, the entry promises {promised}"
-    case.check(result, case.op.expected(case.sample)[0], record)
+        results = case.run(*arguments)
+    case.check_results(results, record)
     assert [bits(a) for a in arguments] == before, f"{case}: an input was changed"
     if case.op.kernel and case.has_values:
         assert launches, f"{case}: no kernel was launched"

@@ -19,7 +19,7 @@ from zmlx.testing.generated.case import (
     within_tolerance,
 )
 from zmlx.testing.layouts import LAYOUTS
-from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.opinfo import OpInfo, as_tuple
 
 #: Larger samples than this are left out: another layout of them would show nothing more.
 _MOST_VALUES = 4096
@@ -59,7 +59,7 @@ def check_joint_evaluation(op: OpInfo, dtype: str) -> None:
         made = []
         for case in all_cases(op, dtype):
             arguments = case.arguments()
-            made += [case.call(*arguments), *case.gradients(arguments)]
+            made += [*as_tuple(case.call(*arguments)), *case.gradients(arguments)]
         return made
 
     together, separate = lazy(), lazy()

@@ -118,7 +118,8 @@ def examples_of(op: OpInfo, dtypes: Sequence[str], settings: Sequence[Setting]) 
             return Drawn(dtype, sample.laid_out(draws.choice(able)), None, setting)
         bounds = Bounds(op.extents, op.axis_extents, setting.columns, setting.rows, setting.multiple)
         variation = draw_variation(draws, samples, layouts, bounds, special)
-        return Drawn(dtype, variation.applied(by_name[variation.sample], dtype), variation, setting)
+        varied = op.in_range(variation.applied(by_name[variation.sample], dtype))
+        return Drawn(dtype, varied, variation, setting)
 
     return drawn()
 

@@ -18,25 +18,27 @@ from zmlx.testing._formats import is_float
 from zmlx.testing.environment import TF32_VARIABLE
 from zmlx.testing.golden.case import STOCK_SOURCE, GoldenCase
 from zmlx.testing.golden.file import GoldenError
-from zmlx.testing.opinfo import OpInfo, SampleInput, case_name, cases
+from zmlx.testing.opinfo import OpInfo, SampleInput, case_name, cases, part_name
 from zmlx.testing.selection import project_ops
 from zmlx.testing.tolerance import Agreement, Tolerance, as_float64, compare, dtype_name
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """A golden case as op_db has it today.
+    """A golden case as op_db has it today: one result of a call.
 
     Attributes
     ----------
     name : str
-        "transformer.swiglu/float16/small".
+        "transformer.swiglu/float16/small"; with several results "…/small:0", "…/small:1".
     op, dtype, sample
         The operation, the dtype of its inputs, and the sample rounded to it.
     oracle : numpy.ndarray
         The truth, in float64 (or integers).
     input_hash : str
         sha256 of everything that goes in.
+    result, results : int
+        Which of how many results of the call, from 0 on.
     """
 
     name: str
@@ -45,11 +47,18 @@ class Expectation:
     sample: SampleInput
     oracle: NDArray[Any]
     input_hash: str
+    result: int = 0
+    results: int = 1
+
+    @property
+    def out_dtype(self) -> str:
+        """What the entry promises of the result."""
+        return self.op.out_dtypes(self.dtype, self.results)[self.result]
 
     @property
     def tolerance(self) -> Tolerance:
         """Against the oracle."""
-        return self.op.tolerance(self.dtype)
+        return self.op.tolerance(self.dtype, result=self.result)
 
     @property
     def pair_tolerance(self) -> Tolerance:
@@ -78,7 +87,7 @@ class Catalogue:
 
     def __init__(self, ops: Iterable[OpInfo] | None = None) -> None:
         self.ops = project_ops(ops)
-        self._made: dict[str, Expectation] = {}
+        self._made: dict[str, tuple[Expectation, ...]] = {}
 
     def on(self, backend: str) -> dict[str, Expectation]:
         """By name, those that apply on a back end."""
@@ -87,16 +96,18 @@ class Catalogue:
             name = case_name(op, dtype, sample)
             if name not in self._made:
                 self._made[name] = _expect(op, dtype, sample, name)
-            found[name] = self._made[name]
+            found.update({expected.name: expected for expected in self._made[name]})
         return found
 
 
-def _expect(op: OpInfo, dtype: str, sample: SampleInput, name: str) -> Expectation:
+def _expect(op: OpInfo, dtype: str, sample: SampleInput, name: str) -> tuple[Expectation, ...]:
     rounded = sample.cast(dtype)
-    outputs = op.expected(rounded)
-    if len(outputs) != 1:
-        raise GoldenError(f"{name}: golden cases have one output, the oracle gives {len(outputs)}.")
-    return Expectation(name, op, dtype, rounded, np.asarray(outputs[0]), _input_hash(rounded, dtype))
+    outputs, digest = op.expected(rounded), _input_hash(rounded, dtype)
+    count = len(outputs)
+    return tuple(
+        Expectation(name + part_name(i, count), op, dtype, rounded, np.asarray(output), digest, i, count)
+        for i, output in enumerate(outputs)
+    )
 
 
 def _input_hash(sample: SampleInput, dtype: str) -> str:
@@ -157,8 +168,9 @@ def measure(expected: Expectation, backend: str) -> Measured:
 
     with watch() as launches:
         outputs = expected.op.run(expected.sample, expected.dtype)
-    if len(outputs) != 1:
-        raise GoldenError(f"{expected.name}: golden cases have one output, got {len(outputs)}.")
+    if len(outputs) != expected.results:
+        raise GoldenError(f"{expected.name}: {len(outputs)} results, the oracle has {expected.results}.")
+    output = outputs[expected.result]
     source = STOCK_SOURCE
     if expected.op.kernel:
         ran = [launch for launch in launches if launch.backend == backend and launch.path != "reference"]
@@ -168,8 +180,8 @@ def measure(expected: Expectation, backend: str) -> Measured:
                 f"{expected.name}: no kernel ran on {backend} ({', '.join(seen)}); a fallback took its place."
             )
         source = _sources_digest(launches)
-    dtype = dtype_name(outputs[0]) or "float64"
-    values = as_float64(outputs[0]) if is_float(dtype) else np.asarray(outputs[0])
+    dtype = dtype_name(output) or "float64"
+    values = as_float64(output) if is_float(dtype) else np.asarray(output)
     verdict = compare(
         values, expected.oracle, dtype, expected.tolerance, name=f"{expected.name} on {backend}"
     )

@@ -1,8 +1,9 @@
 """What a candidate is asked: shapes, values, dtypes and layouts drawn for this run, with the oracle's answers.
 
 Everything is drawn from a secret of this run, so that nobody can know it before. An OpInfo has samples of fixed shapes;
-here their extents are replaced, equal ones by equal ones, until the table's own operation takes them. A case that the
-table's own operation does not get right is not asked.
+here their extents are replaced, equal ones by equal ones, until the table's own operation takes them. An OpInfo with a
+`strategy` says that this breaks its arguments: its samples keep their shapes, with values drawn for this run. A case
+that the table's own operation does not get right is not asked.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
     # Samples of several rows show more than a single number.
     full = [s for s in full if any(a.size > 1 for a in arrays_of(s))] or full
     bounds = Bounds(op.extents, op.axis_extents)
-    for attempt in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS if op.strategy is None else 0):
         sample = rng.choice(full)
         new = draw_extents(
             bounds.of(sample),
@@ -157,7 +158,7 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
             ratios=attempt % 2 == 1,
             parity=True,
         )
-        made = resized(sample, new, rng.getrandbits(64))
+        made = op.in_range(resized(sample, new, rng.getrandbits(64)))
         if (
             all(a.size <= MAX_ELEMENTS for a in arrays_of(made))
             and _answers(op, made, dtype, "row") is not None
@@ -171,8 +172,9 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     full = _full(samples) or samples
     sample = rng.choice(full)
     least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
-    for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
-        made = resized(sample, extents, rng.getrandbits(64))
+    even = {old: low + (low + old) % 2 for old, low in least.items()}
+    for extents in (least, even) if op.strategy is None else ():
+        made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
         if _answers(op, made, dtype, "row") is not None:
             return made
     return min(full, key=lambda s: sum(a.size for a in arrays_of(s)))
@@ -180,7 +182,7 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
 
 def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput | None:
     """A sample with an array of more than `MANY` elements, if the operation takes one."""
-    full = _full(samples)
+    full = _full(samples) if op.strategy is None else []
     for sample in rng.sample(full, len(full)):
         bounds = Bounds(op.extents, op.axis_extents).of(sample)
         extents = {old: old for old in bounds}
@@ -190,7 +192,7 @@ def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
                 wanted = MANY * old // size + rng.randint(1, 8)
                 extents[old] = min(max(old, wanted), max(old, bounds[old][1]))
         if MANY < _largest(sample, extents) <= 4 * MANY:
-            made = resized(sample, extents, rng.getrandbits(64))
+            made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
             if _answers(op, made, dtype, "row") is not None:
                 return made
     return None
@@ -276,6 +278,16 @@ def _swapped(sample: SampleInput, rng: random.Random) -> SampleInput | None:
     return None
 
 
+def _with_other_values(op: OpInfo, sample: SampleInput, rng: random.Random) -> SampleInput:
+    """The sample with values like its own. Where an entry's `strategy` says that values belong together, only the
+    entry itself can draw others: its sample of that name, from another secret."""
+    secret = rng.getrandbits(64)
+    if op.strategy is None:
+        return resized(sample, {}, secret)
+    drawn = op.samples(lambda name: SampleRng(f"{secret}/{name}"))
+    return next(made for made in drawn if made.name == sample.name)
+
+
 def _answers(
     op: OpInfo, sample: SampleInput, dtype: str, layout: Layout
 ) -> tuple[tuple[NDArray[Any], ...], tuple[str, ...]] | None:
@@ -290,8 +302,8 @@ def _answers(
     if len(truths) != len(results):
         return None
     dtypes = tuple(str(dtype_name(result)) for result in results)
-    for result, truth in zip(results, truths, strict=True):
-        if not compare(result, truth, None, op.tolerance(dtype)):
+    for place, (result, truth) in enumerate(zip(results, truths, strict=True)):
+        if not compare(result, truth, None, op.tolerance(dtype, result=place)):
             return None
     return tuple(np.asarray(truth) for truth in truths), dtypes
 
@@ -312,7 +324,7 @@ def _case(
     name = f"{name}, {dtype} {shapes}"
     asked: list[tuple[SampleInput, bool]] = []
     for _ in range(2):
-        made = resized(sample, {}, rng.getrandbits(64))
+        made = _with_other_values(op, sample, rng)
         if special:
             made = _special(made, special, rng)
         if power:
