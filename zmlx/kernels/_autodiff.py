@@ -95,6 +95,13 @@ def by_reference(
     return cast("Callable[..., Any]", function)
 
 
+def mapped_rows(forward: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+    """A function of rows without a gradient, such as one of integers, that mx.vmap takes in one launch."""
+    function = mx.custom_function(forward)
+    function.vmap(_vmap(function, row_arguments=1))
+    return cast("Callable[[mx.array], mx.array]", function)
+
+
 def _stopped(launch: Callable[..., Any]) -> Callable[..., Any]:
     """``launch`` on inputs that no transformation follows: mx.jvp looks inside of a custom function too."""
     return lambda *inputs: launch(*map(mx.stop_gradient, inputs))
