@@ -82,6 +82,43 @@ def differentiable(
     return cast("Callable[..., Any]", function)  # MLX types the call of a custom_function as object
 
 
+def by_reference(
+    forward: Callable[..., Any], reference: Callable[..., Any], row_arguments: int
+) -> Callable[..., Any]:
+    """A function with all the rules above whose gradient has no kernel: it is that of ``reference``.
+
+    Parameters
+    ----------
+    forward
+        Works on each row of its first ``row_arguments`` arguments by itself; the others are weights.
+    reference
+        The same in MLX operations.
+    row_arguments
+        How many arguments have leading axes.
+    """
+    function = mx.custom_function(_stopped(forward))
+
+    @function.vjp
+    def function_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        given = [
+            cotangent.astype(output.dtype)
+            for cotangent, output in zip(_tuple(cotangents), _tuple(outputs), strict=True)
+        ]
+        gradients = tuple(mx.vjp(reference, list(_tuple(primals)), given)[1])
+        return gradients if isinstance(primals, tuple) else gradients[0]
+
+    function.jvp(_forward_mode(reference))
+    function.vmap(_vmap(function, row_arguments))
+    return cast("Callable[..., Any]", function)
+
+
+def mapped_rows(forward: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
+    """A function of rows without a gradient, such as one of integers, that mx.vmap takes in one launch."""
+    function = mx.custom_function(forward)
+    function.vmap(_vmap(function, row_arguments=1))
+    return cast("Callable[[mx.array], mx.array]", function)
+
+
 def _stopped(launch: Callable[..., Any]) -> Callable[..., Any]:
     """``launch`` on inputs that no transformation follows: mx.jvp looks inside of a custom function too."""
     return lambda *inputs: launch(*map(mx.stop_gradient, inputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 
@@ -81,7 +81,7 @@ def check_beside(function: str, array: mx.array, x: mx.array, name: str, of: str
         Of a shape that does not broadcast.
     """
     if not (isinstance(array, mx.array) and array.dtype == mx.bool_):
-        _check_array(function, array, name)
+        check_array(function, array, name)
     return _broadcastable(function, array, tuple(x.shape), name, f"that of `{of}`")
 
 
@@ -207,6 +207,94 @@ def check_eps(function: str, eps: float) -> float:
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"[{function}] Expected `eps` to be finite and not negative, got {eps!r}.")
     return float(eps)
+
+
+def check_shape(function: str, value: mx.array, name: str, shape: tuple[int, ...], meaning: str) -> None:
+    """An array of a supported dtype and of one shape, whose ``meaning`` the message adds.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    ValueError
+        Of another shape.
+    """
+    check_array(function, value, name)
+    if tuple(value.shape) != shape:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have shape {shape}, {meaning}, got {tuple(value.shape)}."
+        )
+
+
+def check_dimensions(function: str, x: mx.array, name: str, least: int, meaning: str) -> None:
+    """An array of a supported dtype with so many dimensions, or more.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    ValueError
+        Of fewer dimensions.
+    """
+    check_array(function, x, name)
+    if x.ndim < least:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have at least {least} dimensions, {meaning}, got shape "
+            f"{tuple(x.shape)}."
+        )
+
+
+def check_number(function: str, value: object, name: str, low: float, below: float = math.inf) -> float:
+    """A Python number, ``low <= value < below``, as a float.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        Beyond the bounds, or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
+        )
+    if not low <= value < below:
+        bounds = f"at least {low:g}" if below == math.inf else f"at least {low:g} and less than {below:g}"
+        raise ValueError(f"[{function}] Expected `{name}` to be {bounds}, got {value!r}.")
+    return float(value)
+
+
+def check_integer(function: str, value: object, name: str, low: int, high: int) -> int:
+    """A Python integer, ``low <= value <= high``.
+
+    Raises
+    ------
+    TypeError
+        Not a Python integer.
+    ValueError
+        Beyond the bounds.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be an integer, got {type(value).__name__}. Pass an int."
+        )
+    if not low <= value <= high:
+        raise ValueError(f"[{function}] Expected `{name}` to be from {low} to {high}, got {value}.")
+    return value
+
+
+def check_choice(function: str, value: object, name: str, choices: Sequence[object]) -> None:
+    """One of some values.
+
+    Raises
+    ------
+    ValueError
+        Another one.
+    """
+    if value not in choices:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to be {' or '.join(map(repr, choices))}, got {value!r}."
+        )
 
 
 def check_one_dtype(function: str, arrays: Mapping[str, mx.array]) -> None:

@@ -130,16 +130,16 @@ class Launch:
         kernel: MetalKernel,
         inputs: Sequence[mx.array | float],
         outputs: Sequence[tuple[Sequence[int], mx.Dtype]],
-        **dtypes: mx.Dtype,
+        **others: mx.Dtype | int,
     ) -> list[mx.array]:
-        """Call ``kernel`` for ``outputs`` of these shapes and dtypes; ``dtypes`` are template arguments too."""
+        """Call ``kernel`` for ``outputs`` of these shapes and dtypes; ``others`` are template arguments too."""
         return kernel(
             inputs=inputs,
             output_shapes=[shape for shape, _ in outputs],
             output_dtypes=[dtype for _, dtype in outputs],
             grid=self.grid,
             threadgroup=self.threadgroup,
-            template=[*dtypes.items(), *self.template],
+            template=[*others.items(), *self.template],
         )
 
 
