@@ -246,8 +246,8 @@ def test_what_a_call_must_be(gated):
             lambda: gated(x, x, mx.ones(2)),
             ValueError,
             (
-                "[gated] Expected shapes that broadcast, got `gate` (2, 3), `up` (2, 3), `shift` (2,). Aligned at their "
-                "last axes, extents must be equal or 1: reshape the arrays."
+                "[gated] Expected shapes that broadcast, got `gate` (2, 3), `up` (2, 3), `shift` (2,). Aligned at "
+                "their last axes, extents must be equal or 1: reshape the arrays."
             ),
         ),
     ):

@@ -140,3 +140,9 @@ def test_every_function_is_known_and_documented():
     assert {name for name, function in FUNCTIONS.items() if function.doc} | set(MACROS) == set(
         known_functions(rows=False)
     )
+
+
+def test_what_is_written_in_the_language_is_documented():
+    from zmlx.kernels._formula.functions import MACRO_DOCS, MACROS
+
+    assert set(MACRO_DOCS) == set(MACROS)

@@ -325,6 +325,15 @@ MACROS: dict[str, Callable[..., Node]] = {
     "clip": lambda x, low, high: apply("min", apply("max", x, low), high),
 }
 
+#: What they are, for the table of the docs.
+MACRO_DOCS = {
+    "square": "``x * x``",
+    "relu": "``max(x, 0)``",
+    "silu": "``x * sigmoid(x)``",
+    "softplus": "``log(1 + exp(x))``, for large numbers too",
+    "clip": "``clip(x, low, high)``: x, or the limit that it is beyond",
+}
+
 #: The same over a row, in `zmlx.row_kernel`: names with one argument.
 ROW_MACROS: dict[str, Callable[[Node], Node]] = {
     "sum": row_sum,
