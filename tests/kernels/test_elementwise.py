@@ -197,8 +197,8 @@ def test_what_a_declaration_must_be():
         (
             lambda: make("x * dy"),
             (
-                "[elementwise] Expected no input, scalar or line called 'dy': in `grad` it is the gradient of the result. "
-                "Rename it."
+                "[elementwise] Expected no input, scalar or line called 'dy': in `grad` it is the gradient of the "
+                "result. Rename it."
             ),
         ),
         (
