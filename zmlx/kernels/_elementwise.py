@@ -181,11 +181,8 @@ class Elementwise:
                 function=f"{self.__name__}, grad of {name}",
             )
             (gradients[name],) = read.results.values()
-        return {
-            name: gradients[name]
-            for name in self.differentiable
-            if name in gradients and gradients[name] is not ZERO
-        }
+        wanted = [name for name in self.inputs if name in self.differentiable]
+        return {name: gradients[name] for name in wanted if gradients[name] is not ZERO}
 
     # What a call is given ----------------------------------------------------------------------------------------
 
@@ -277,7 +274,9 @@ class Elementwise:
     ) -> list[mx.array]:
         dtypes = [arrays[0].dtype] * len(self._program.results)
         shape = result_shape([array.shape for array in arrays])
-        if traced or shape is None or 0 in shape:
+        if shape is not None and 0 in shape:
+            return [mx.zeros(shape, dtype) for dtype in dtypes]
+        if traced:
             return self._values.values(arrays, numbers, dtypes)
         seen = broadcast(tuple(array.shape for array in arrays))
         outputs = self._values.run(seen.seen(arrays), numbers, seen, dtypes)
@@ -290,35 +289,29 @@ class Elementwise:
         numbers: tuple[float, ...],
         traced: bool,
     ) -> tuple[mx.array, ...]:
-        made: dict[str, mx.array] = {}
-        if self._gradients:
-            given = [*cotangents, *arrays]
-            seen = None
-            if not (traced or cotangents[0].size == 0):
-                seen = broadcast(tuple(array.shape for array in given))
-            # What is to be summed is not rounded before.
-            size = cotangents[0].size
-            dtypes = [
-                array.dtype if array.size == size else mx.float32
-                for name, array in zip(self.inputs, arrays, strict=True)
-                if name in self._gradients
-            ]
-            if seen is None:
-                found = self._slopes.values(given, numbers, dtypes)
-                made = dict(zip(self._gradients, found, strict=True))
-                made = {
-                    name: summed_to(made[name], array.shape)
-                    for name, array in zip(self.inputs, arrays, strict=True)
-                    if name in made
-                }
-            else:
-                found = self._slopes.run(seen.seen(given), numbers, seen, dtypes)
-                views = dict(zip(self.inputs, seen.views[len(cotangents) :], strict=True))
-                made = {
-                    name: seen.summed(gradient, views[name])
-                    for name, gradient in zip(self._gradients, found, strict=True)
-                }
+        if not self._gradients or cotangents[0].size == 0:
+            return tuple(map(mx.zeros_like, arrays))
+        given = [*cotangents, *arrays]
+        # What is to be summed is not rounded before.
+        dtypes = [
+            array.dtype if array.shape == cotangents[0].shape else mx.float32
+            for name, array in zip(self.inputs, arrays, strict=True)
+            if name in self._gradients
+        ]
+        if traced:
+            found = self._slopes.values(given, numbers, dtypes)
+            summed = [summed_to(d, a.shape) for d, a in self._beside(found, arrays)]
+        else:
+            seen = broadcast(tuple(array.shape for array in given))
+            found = self._slopes.run(seen.seen(given), numbers, seen, dtypes)
+            summed = [seen.summed(d, view) for d, view in self._beside(found, seen.views[len(cotangents) :])]
+        made = dict(zip(self._gradients, summed, strict=True))
         return tuple(
             made[name].astype(array.dtype) if name in made else mx.zeros_like(array)
             for name, array in zip(self.inputs, arrays, strict=True)
         )
+
+    def _beside(self, gradients: Sequence[mx.array], of_inputs: Sequence[Any]) -> list[tuple[mx.array, Any]]:
+        """The gradients with what belongs to their inputs."""
+        by_name = dict(zip(self.inputs, of_inputs, strict=True))
+        return [(d, by_name[name]) for name, d in zip(self._gradients, gradients, strict=True)]

@@ -21,7 +21,7 @@ _AFTER = """
 Returns
 -------
 mx.array
-    Of the {shape} shape and dtype; computed in float32, gradients included.
+    Of {shape} shape and dtype; computed in float32, gradients included.
 
 Raises
 ------
@@ -85,7 +85,7 @@ def _sections(inputs: list[str], biases: list[str], scalars: Mapping[str, float]
         "\n".join(lines)
         + "\n"
         + _AFTER.format(
-            shape="arrays' common" if len(arrays) > 1 else f"`{arrays[0]}`'s",
+            shape="the arrays' common" if len(arrays) > 1 else f"`{arrays[0]}`'s",
             several=", or they are of several" if len(inputs) > 1 else "",
         )
     )

@@ -81,6 +81,15 @@ def _shapes(function: ast.FunctionDef) -> str:
     return f"{', '.join(plain[:-1])} → {plain[-1]}"
 
 
+def functions(root: Path) -> str:
+    """What a formula may call."""
+    from zmlx.kernels._formula.functions import FUNCTIONS, MACRO_DOCS
+
+    known = {**{name: f.doc for name, f in FUNCTIONS.items() if f.doc}, **MACRO_DOCS}
+    rows = [(f"`{name}`", doc.replace("``", "`")) for name, doc in sorted(known.items())]
+    return _table(("function", "is"), rows)
+
+
 def sessions(root: Path) -> str:
     """The sessions of noxfile.py, by their docstrings."""
     rows = []
@@ -135,6 +144,7 @@ def options(root: Path) -> str:
 #: (file, name of the comments) to what stands between them.
 TABLES: dict[tuple[str, str], Callable[[Path], str]] = {
     ("docs/kernels.md", "kernels"): kernels,
+    ("docs/kernels.md", "functions"): functions,
     ("README.md", "sessions"): sessions,
     ("README.md", "markers"): markers,
     ("README.md", "fixtures"): fixtures,

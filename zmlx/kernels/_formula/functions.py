@@ -6,7 +6,7 @@ Also the sums, products and so on from which gradients are made: they leave out 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,28 @@ class Function:
 
 
 def add(a: Node, b: Node) -> Node:
+    """Of two products the factors that both begin with leave the sum: a gradient's term of infinity and its opposite
+    would otherwise be NaN where the slope is a number."""
     if is_constant(a, 0.0):
         return b
-    return a if is_constant(b, 0.0) else apply("add", a, b)
+    if is_constant(b, 0.0):
+        return a
+    for shared, of_a in _beginnings(a):
+        for other, of_b in _beginnings(b):
+            if shared is other and not is_constant(shared) and (of_a is not ONE or of_b is not ONE):
+                return multiply(shared, apply("add", of_a, of_b))
+    return apply("add", a, b)
+
+
+def _beginnings(node: Node) -> Iterator[tuple[Node, Node]]:
+    """What a product begins with, and what follows, from the whole of it to its first factor."""
+    rest = ONE
+    while True:
+        yield node, rest
+        if node.function != "multiply":
+            return
+        node, last = node.arguments
+        rest = multiply(last, rest)
 
 
 def subtract(a: Node, b: Node) -> Node:
@@ -327,6 +346,15 @@ MACROS: dict[str, Callable[..., Node]] = {
     "silu": lambda x: multiply(x, apply("sigmoid", x)),
     "softplus": lambda x: add(apply("max", x, ZERO), apply("log1p", apply("exp", negative(apply("abs", x))))),
     "clip": lambda x, low, high: apply("min", apply("max", x, low), high),
+}
+
+#: What they are, for the table of the docs.
+MACRO_DOCS = {
+    "square": "``x * x``",
+    "relu": "``max(x, 0)``",
+    "silu": "``x * sigmoid(x)``",
+    "softplus": "``log(1 + exp(x))``, for large numbers too",
+    "clip": "``clip(x, low, high)``: x, or the limit that it is beyond",
 }
 
 #: The same over a row, in `zmlx.row_kernel`: names with one argument.
