@@ -122,7 +122,7 @@ def test_refusals_of_a_dtype_say_what_to_do(op: OpInfo, backend: str, mx_device:
 
     first, *others = first_case(op).arguments()
     for dtype in (dtype for dtype in OTHER_DTYPES if dtype not in op.dtypes_on(backend)):
-        with pytest.raises(TypeError, match=r"Expected `x` to be .*, got \w+\. Convert it first"):
+        with pytest.raises(TypeError, match=r"Expected `\w+` to be .*, got \w+\. Convert it first"):
             op.op(first.astype(getattr(mx, dtype)), *others)
 
 

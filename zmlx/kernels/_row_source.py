@@ -418,7 +418,8 @@ class _Writer:
             line = f"line + size_t({index}) * length + i"
             declared += (
                 f"      float sum_{name}[N];\n      zmlx_fill<N>(sum_{name}, 0.0f);\n"
-                f"      if (!kept && row > begin) zmlx_chunk<float, N, PACKED>::load(sum_{name}, {line}, count, 0.0f);\n"
+                "      if (!kept && row > begin)\n"
+                f"        zmlx_chunk<float, N, PACKED>::load(sum_{name}, {line}, count, 0.0f);\n"
             )
             statements += (
                 f"        if (kept) total_{name}[k * N + j] += {self._value(node)};\n"
