@@ -347,7 +347,8 @@ def rmsnorm_residual(
     Returns
     -------
     tuple of mx.array
-        The sum and its norm, of ``x``'s shape and dtype; computed in float32, the norm from the sum before it is rounded.
+        The sum and its norm, of ``x``'s shape and dtype; computed in float32, the norm from the sum as it is
+        before it is rounded.
 
     Raises
     ------
@@ -383,7 +384,8 @@ def layernorm_residual(
     Returns
     -------
     tuple of mx.array
-        The sum and its norm, of ``x``'s shape and dtype; computed in float32, the norm from the sum before it is rounded.
+        The sum and its norm, of ``x``'s shape and dtype; computed in float32, the norm from the sum as it is
+        before it is rounded.
 
     Raises
     ------
