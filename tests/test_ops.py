@@ -15,12 +15,13 @@ import pytest
 
 from zmlx.launch.records import LaunchRecord
 from zmlx.testing import opinfo_tests
+from zmlx.testing.bench.arguments import drawn_sample
 from zmlx.testing.generated.case import Case, all_cases, first_case, kernels_of, results
 from zmlx.testing.generated.claims import OTHER_DTYPES
 from zmlx.testing.generated.forward import check_forward
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo, SampleInput, case_rng
+from zmlx.testing.opinfo import DEFAULT_DTYPES, OpInfo, case_rng
 
 opinfo_tests(op_db)
 
@@ -45,9 +46,8 @@ def test_gpu_shapes(
 
     for case in all_cases(op, dtype):
         with _rows.override(width), poisoned_outputs(), watch() as launches:
-            result, *gradients = results(case)
-        case.check(result, op.expected(case.sample)[0], record_error)
-        case.check_gradients(gradients, record_error)
+            made = results(case)
+        case.check_all(made, record_error)
         for record in launches:
             alone = record.threadgroup == (1, 1, 1)
             meets = translate(record.kernel, "host").uses_sync and not alone
@@ -66,17 +66,15 @@ def test_rows_beyond_the_grid(
 
     for case in all_cases(op, "float32"):
         with _rows.override(width, groups=2), poisoned_outputs():
-            result, *gradients = results(case)
-        case.check(result, op.expected(case.sample)[0], record_error)
-        case.check_gradients(gradients, record_error)
+            made = results(case)
+        case.check_all(made, record_error)
 
 
 def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
     """A case whose rows are whole chunks of 16 bytes, as the benchmark's are."""
     assert op.rivals is not None
     rng = case_rng(op.name)(f"packed_{columns}")
-    arrays = tuple(rng.normal(shape) for shape in op.rivals.shapes(5, columns))
-    return Case(op, dtype, SampleInput(f"packed_{columns}", arrays).cast(dtype))
+    return Case(op, dtype, drawn_sample(op.rivals, 5, columns, rng, f"packed_{columns}").cast(dtype))
 
 
 @pytest.mark.cpu
@@ -92,9 +90,8 @@ def test_packed_chunks(
 
     case = _whole_chunks(op, dtype, columns)
     with _rows.override(8, 2, packed=True), poisoned_outputs(), watch() as launches:
-        result, *gradients = results(case)
-    case.check(result, op.expected(case.sample)[0], record_error)
-    case.check_gradients(gradients, record_error)
+        made = results(case)
+    case.check_all(made, record_error)
     # A kernel without the switch moves its values in one way.
     switches = {a.value for record in launches for a in record.signature.template if a.name == "PACKED"}
     assert launches
@@ -120,10 +117,12 @@ def _is_packed(record: LaunchRecord) -> bool:
 def test_refusals_of_a_dtype_say_what_to_do(op: OpInfo, backend: str, mx_device: Any) -> None:
     import mlx.core as mx
 
-    first, *others = first_case(op).arguments()
-    for dtype in (dtype for dtype in OTHER_DTYPES if dtype not in op.dtypes_on(backend)):
+    case = first_case(op)
+    arguments, place = case.arguments(), case.first
+    for dtype in (dtype for dtype in OTHER_DTYPES if dtype.rstrip("_") not in op.dtypes_on(backend)):
+        other = arguments[place].astype(getattr(mx, dtype))
         with pytest.raises(TypeError, match=r"Expected `\w+` to be .*, got \w+\. Convert it first"):
-            op.op(first.astype(getattr(mx, dtype)), *others)
+            case.call(*arguments[:place], other, *arguments[place + 1 :])
 
 
 def test_every_entry_names_its_kernels() -> None:

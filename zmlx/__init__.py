@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zmlx.check import Finding as Finding
     from zmlx.check import KernelCheckError as KernelCheckError
     from zmlx.check import checked as checked
+    from zmlx.kernels._elementwise import elementwise as elementwise
     from zmlx.kernels._row_kernel import row_kernel as row_kernel
     from zmlx.launch import KernelCompileError as KernelCompileError
     from zmlx.launch import install as install
@@ -35,6 +36,7 @@ _HOMES = {
     "KernelCompileError": ("zmlx.launch", "KernelCompileError"),
     "checked": ("zmlx.check", "checked"),
     "detect_backend": ("zmlx._compat", "detect_backend"),
+    "elementwise": ("zmlx.kernels._elementwise", "elementwise"),
     "install": ("zmlx.launch", "install"),
     "kernels": ("zmlx.kernels", ""),
     "metal_kernel": ("zmlx.launch", "metal_kernel"),
@@ -50,6 +52,7 @@ __all__ = [
     "__version__",
     "checked",
     "detect_backend",
+    "elementwise",
     "install",
     "kernels",
     "metal_kernel",

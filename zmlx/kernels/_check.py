@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import mlx.core as mx
 
@@ -20,7 +21,7 @@ def check_rows(function: str, x: mx.array, name: str = "x") -> None:
     ValueError
         A 0-d array.
     """
-    _check_array(function, x, name)
+    check_array(function, x, name)
     if x.ndim == 0:
         raise ValueError(
             f"[{function}] Expected `{name}` to have at least one dimension, got a 0-d array. "
@@ -55,7 +56,7 @@ def check_weight(function: str, weight: mx.array, x: mx.array, name: str, of: st
     ValueError
         Of another shape than ``(x.shape[-1],)``.
     """
-    _check_array(function, weight, name)
+    check_array(function, weight, name)
     expected = (x.shape[-1],)
     if tuple(weight.shape) != expected:
         raise ValueError(
@@ -208,7 +209,31 @@ def check_eps(function: str, eps: float) -> float:
     return float(eps)
 
 
-def _check_array(function: str, value: object, name: str) -> None:
+def check_one_dtype(function: str, arrays: Mapping[str, mx.array]) -> None:
+    """Arrays, by their names, of one dtype.
+
+    Raises
+    ------
+    TypeError
+        They are of several.
+    """
+    (first, x), *others = arrays.items()
+    for name, array in others:
+        if array.dtype != x.dtype:
+            raise TypeError(
+                f"[{function}] Expected `{name}` to be {_name(x.dtype)} as `{first}` is, got {_name(array.dtype)}. "
+                f"Convert one of them first: {name}.astype(mx.{_name(x.dtype)})."
+            )
+
+
+def check_array(function: str, value: object, name: str) -> None:
+    """An array of a supported dtype.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    """
     if not isinstance(value, mx.array):
         raise TypeError(
             f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(value).__name__}. "

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from zmlx.kernels._maths import MATHS as MATHS
+
 CHUNKS = """
 // Up to 16 bytes that move in one access.
 template <typename T, int N>
@@ -335,19 +337,6 @@ METAL_FUNC void zmlx_hold(
 template <int N>
 METAL_FUNC void zmlx_refill(thread float* v, uint begin, uint length, float filling) {
   for (int j = 0; j < N; ++j) v[j] = begin + j < length ? v[j] : filling;
-}
-"""
-
-# On a GPU the exact functions take longer for 16-bit values than the memory does. The fast ones are off by 1e-5 at
-# most (the exponential of -87), which rounding to 16 bits hides; a quotient by more than 2**126 may be zero.
-MATHS = """
-template <typename T>
-METAL_FUNC float zmlx_exp(float x) {
-  return sizeof(T) == 2 ? fast::exp(x) : exp(x);
-}
-template <typename T>
-METAL_FUNC float zmlx_ratio(float x, float y) {
-  return sizeof(T) == 2 ? fast::divide(x, y) : x / y;
 }
 """
 

@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
+from zmlx.kernels._maths import NORMAL
 from zmlx.kernels._msl import CHUNKS, MATHS
 from zmlx.launch import metal_kernel
 
@@ -78,42 +79,9 @@ METAL_FUNC float zmlx_derivative(float a) {
 }
 """
 
-# The fit is of 0.5 * erfcx(t / sqrt(2)), erfcx(z) = exp(z * z) * erfc(z), in powers of u = 1 / (1 + 0.34 t)
-# on 0 <= t <= 14.5: degree 9, least squares of the relative error, reweighted until it was level (1.4e-8).
-# Beyond 14.5 exp(-t * t / 2) is zero in float32.
-_GELU = """
-// The normal distribution's density at a (without the 1 / sqrt(2 pi)) and its integral up to a.
-struct zmlx_normal {
-  float density;
-  float integral;
-};
-
-template <typename T>
-METAL_FUNC zmlx_normal zmlx_normal_at(float a) {
-  float t = fabs(a);
-  t = t > 14.5f ? 14.5f : t;
-  // exp(-t * t / 2) magnifies the rounding of t * t: what it lost goes back in, where it shows.
-  const float square = t * t;
-  const float tail = zmlx_exp<T>(-0.5f * square);
-  const float density = sizeof(T) == 2 ? tail : fma(tail, -0.5f * fma(t, t, -square), tail);
-  const float u = zmlx_ratio<T>(1.0f, fma(0.34f, t, 1.0f));
-  float p = -0.0283917524f;
-  p = fma(p, u, 0.150689229f);
-  p = fma(p, u, -0.296787381f);
-  p = fma(p, u, 0.230264902f);
-  p = fma(p, u, -0.0652938858f);
-  p = fma(p, u, 0.124982566f);
-  p = fma(p, u, 0.112330757f);
-  p = fma(p, u, 0.136635959f);
-  p = fma(p, u, 0.135567293f);
-  p = fma(p, u, 2.29141551e-6f);
-  const float above = density * p;  // the integral from t on, to full relative precision
-  zmlx_normal normal;
-  normal.density = density;
-  normal.integral = a < 0.0f ? above : 1.0f - above;
-  return normal;
-}
-
+_GELU = (
+    NORMAL
+    + """
 template <typename T>
 METAL_FUNC float zmlx_activation(float a) {
   return a * zmlx_normal_at<T>(a).integral;
@@ -125,6 +93,7 @@ METAL_FUNC float zmlx_derivative(float a) {
   return fma(a * 0.398942280f, normal.density, normal.integral);
 }
 """
+)
 
 _GELU_TANH = """
 // 0.5 * (1 + tanh(z)) is sigmoid(2 z), which does not cancel for negative z. Past +-12 the sigmoid is 0 or 1

@@ -204,7 +204,8 @@ FUNCTIONS: dict[str, Function] = {
     "expm1": Function(
         "zmlx_expm1<T>({0})",
         lambda mx, a: mx.expm1(a),
-        lambda a, y, dy: (multiply(dy, add(y, ONE)),),
+        # y + 1 cancels where y is near -1.
+        lambda a, y, dy: (multiply(dy, apply("exp", a[0])),),
         doc="``exp(x) - 1``, exact near zero",
     ),
     "log": Function(
@@ -257,7 +258,7 @@ FUNCTIONS: dict[str, Function] = {
         doc="``1 / (1 + exp(-x))``",
     ),
     "erf": Function(
-        "erf({0})",
+        "zmlx_erf<T>({0})",
         lambda mx, a: mx.erf(a),
         lambda a, y, dy: (multiply(dy, multiply(SLOPE_OF_ERF, apply("exp", negative(square(a[0]))))),),
         doc="the error function",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from zmlx.kernels._formula.functions import FUNCTIONS
 from zmlx.kernels._formula.nodes import Node, ordered
 
-#: What the functions' texts call, beside `zmlx.kernels._msl.MATHS`. ``zmlx_normal_at`` comes from there too.
+#: What the functions' texts call, beside what `zmlx.kernels._maths` has.
 HELPERS = """
 METAL_FUNC float zmlx_greater(float a, float b) { return a > b || a != a ? a : b; }
 METAL_FUNC float zmlx_lesser(float a, float b) { return a < b || a != a ? a : b; }
@@ -28,7 +28,7 @@ def statements(
     names
         The names of what is computed already: variables, reductions.
     prefix
-        With which the new names begin.
+        With which the new names begin; a number follows, that of names which there are before.
 
     Returns
     -------
@@ -37,27 +37,15 @@ def statements(
     """
     values = dict(names)
     lines = []
-    for node in _needed(roots, values):
+    for node in ordered(roots, names):
         if node.function == "constant":
             values[node] = literal(float(node.value))
             continue
         text = FUNCTIONS[node.function].metal.format(*(values[a] for a in node.arguments))
-        values[node] = f"{prefix}{node.number}"
+        values[node] = f"{prefix}{len(values)}"
         kind = "bool" if FUNCTIONS[node.function].truth else "float"
         lines.append(f"{indent}const {kind} {values[node]} = {text};\n")
     return "".join(lines), values
-
-
-def _needed(roots: Iterable[Node], known: Mapping[Node, str]) -> list[Node]:
-    """The nodes under ``roots`` that are not known, without what only known ones need."""
-    found: set[Node] = set()
-    waiting = [root for root in roots if root not in known]
-    while waiting:
-        node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting.extend(a for a in node.arguments if a not in known)
-    return [node for node in ordered(found) if node in found]
 
 
 def literal(value: float) -> str:

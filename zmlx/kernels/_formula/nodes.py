@@ -12,7 +12,7 @@ UNIFORM   one value: a constant, or a scalar argument
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from enum import IntEnum
 
 #: The functions that reduce a row; their argument varies from element to element.
@@ -90,16 +90,22 @@ def is_constant(node: Node, value: float | None = None) -> bool:
     )
 
 
-def ordered(roots: Iterable[Node]) -> list[Node]:
-    """All nodes under ``roots``, each once, arguments first."""
-    found: dict[int, Node] = {}
-    waiting = list(roots)
+def ordered(roots: Iterable[Node], known: Container[Node] = ()) -> list[Node]:
+    """All nodes under ``roots``, each once, arguments first; without ``known`` ones and what only those need.
+
+    The order is that of the formula. When nodes were made does not show in it: a kernel's text, by which it is found
+    in the cache, is the same in every process.
+    """
+    found: dict[Node, None] = {}
+    waiting = [(node, False) for node in reversed(list(roots))]
     while waiting:
-        node = waiting.pop()
-        if node.number not in found:
-            found[node.number] = node
-            waiting.extend(node.arguments)
-    return [found[number] for number in sorted(found)]
+        node, complete = waiting.pop()
+        if complete:
+            found[node] = None
+        elif node not in found and node not in known:
+            waiting.append((node, True))
+            waiting.extend((argument, False) for argument in reversed(node.arguments))
+    return list(found)
 
 
 def variables(*roots: Node) -> Iterator[str]:

@@ -54,6 +54,7 @@ def parse(
     *,
     results: Sequence[str] = (),
     rows: bool = False,
+    known: Mapping[str, Node] | None = None,
     function: str = "elementwise",
 ) -> Program:
     """Read ``text``.
@@ -69,6 +70,8 @@ def parse(
         Names of lines that are the results.
     rows
         Whether sum, mean, max and min of one argument reduce the row.
+    known
+        More names, with what they stand for: those of another formula.
     function
         Whose formula it is, for messages.
 
@@ -77,7 +80,7 @@ def parse(
     FormulaError
         The text is no such formula.
     """
-    return _Reader(text, extents, tuple(results), rows, function).program()
+    return _Reader(text, extents, tuple(results), rows, known or {}, function).program()
 
 
 class _Reader:
@@ -87,11 +90,13 @@ class _Reader:
         extents: Mapping[str, Extent] | None,
         results: tuple[str, ...],
         rows: bool,
+        known: Mapping[str, Node],
         function: str,
     ) -> None:
         self.text, self.rows, self.function, self.wanted = text, rows, function, results
         self.known = None if extents is None else set(extents)
         self.variables = {name: variable(name, extent) for name, extent in (extents or {}).items()}
+        self.variables.update(known)
         if rows:
             self.variables.setdefault("length", functions.variable_length())
             self.variables.setdefault("column", functions.column_index())

@@ -1,0 +1,198 @@
+"""The kernels of a formula: its Metal text around what `zmlx.kernels._formula` writes, and their launches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+
+from zmlx.kernels import _rows
+from zmlx.kernels._broadcast import Broadcast
+from zmlx.kernels._formula.metal import HELPERS, statements
+from zmlx.kernels._formula.nodes import Extent, Node, ordered, variable
+from zmlx.kernels._formula.reference import evaluate
+from zmlx.kernels._maths import FUNCTIONS, MATHS, NORMAL
+from zmlx.kernels._msl import CHUNKS
+from zmlx.launch import MetalKernel, metal_kernel
+
+_PLACES = """
+// Where the values of a row begin, of an array that has as many rows as the result or one for all of them.
+template <typename P, typename S>
+METAL_FUNC P zmlx_row(P from, S shape, uint row) {
+  return from + size_t(shape[0] == 1 ? 0 : row) * shape[1];
+}
+// Reads a chunk that begins at i, of a row with values `across` it or with one for all columns.
+template <typename T, int N, bool PACKED, typename P>
+METAL_FUNC void zmlx_fetch(thread float* to, P from, bool across, uint i, uint count, bool sure) {
+  if (across) {
+    zmlx_chunk<T, N, PACKED>::load(to, from + i, count, 0.0f, sure);
+  } else {
+    const float value = static_cast<float>(*from);
+    for (int j = 0; j < N; ++j) to[j] = value;
+  }
+}
+"""
+
+HEADER = CHUNKS + MATHS + FUNCTIONS + NORMAL + HELPERS + _PLACES
+
+#: EVEN: all arrays have the result's shape.
+_BODY = """
+  const uint rows = ROWS;
+  const uint length = COLUMNS;
+  const uint begin = thread_position_in_grid.x * (N * S);
+  const uint end = min(begin + N * S, length);
+  const bool whole = PACKED && length % N == 0ALIGNED;
+UNIFORM  for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {
+PLACES    ZMLX_SPAN(begin, end, whole, {
+LOADS      for (int j = 0; j < N; ++j) {
+STATEMENTS      }
+STORES    })
+  }
+"""
+
+
+@dataclass(frozen=True)
+class ElementKernel:
+    """A kernel with an output of the broadcast shape for each of its results.
+
+    Attributes
+    ----------
+    name
+        The kernel's.
+    inputs, scalars
+        Names of the variables: arrays, and numbers.
+    results
+        Name -> node. Its values are of the dtype that the call says, and all kernels' arithmetic is in float32.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    scalars: tuple[str, ...]
+    results: Mapping[str, Node]
+
+    def run(
+        self,
+        arrays: Sequence[mx.array],
+        scalars: Sequence[float],
+        seen: Broadcast,
+        dtypes: Sequence[mx.Dtype],
+    ) -> list[mx.array]:
+        """The results as (rows, columns), of these dtypes; ``arrays`` are as ``seen`` has them."""
+        dtype = arrays[0].dtype
+        launch = _rows.span_launch(seen.rows, seen.columns, dtype.size)
+        launch = replace(launch, template=(*launch.template, ("EVEN", seen.even)))
+        outputs = [((seen.rows, seen.columns), dtype) for dtype in dtypes]
+        types = {f"T_{name}": dtype for name, dtype in zip(self.results, dtypes, strict=True)}
+        return launch.run(self._kernel, [*arrays, *scalars], outputs, T=dtype, **types)
+
+    def values(
+        self, arrays: Sequence[mx.array], scalars: Sequence[Any], dtypes: Sequence[mx.Dtype]
+    ) -> list[mx.array]:
+        """The same of arrays that broadcast, in MLX operations."""
+        given: dict[Node, Any] = {
+            variable(name): array.astype(mx.float32) for name, array in zip(self.inputs, arrays, strict=True)
+        }
+        given.update({scalar(name): value for name, value in zip(self.scalars, scalars, strict=True)})
+        # A result need not depend on all arrays.
+        shape = mx.broadcast_shapes(*(array.shape for array in arrays))
+        return [
+            mx.broadcast_to(value, shape).astype(dtype)
+            for value, dtype in zip(evaluate(self.results.values(), given), dtypes, strict=True)
+        ]
+
+    @cached_property
+    def _kernel(self) -> MetalKernel:
+        def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+            count = len(self.inputs)
+            dtypes = [template[f"T_{name}"] for name in self.results]
+            return self.values(inputs[:count], inputs[count:], dtypes)
+
+        return metal_kernel(
+            self.name,
+            [*(f"x_{name}" for name in self.inputs), *(f"s_{name}" for name in self.scalars)],
+            [f"y_{name}" for name in self.results],
+            self.source,
+            HEADER,
+            reference=reference,
+        )
+
+    @cached_property
+    def source(self) -> str:
+        """The body of the kernel."""
+        roots = list(self.results.values())
+        names = {scalar(name): f"s_{name}" for name in self.scalars}
+        shared = [
+            node
+            for node in ordered(roots)
+            if node.extent == Extent.UNIFORM and node.function not in ("constant", "variable")
+        ]
+        uniform, names = statements(shared, names, indent="  ")
+        names.update({variable(name): f"v_{name}[j]" for name in self.inputs})
+        text, names = statements(roots, names, indent="        ")
+        for name, node in self.results.items():
+            text += f"        w_{name}[j] = {names[node]};\n"
+        parts = {
+            "ROWS": _extents(self.inputs, 0),
+            "COLUMNS": _extents(self.inputs, 1),
+            "ALIGNED": "".join(
+                [
+                    *self._each(self.inputs, " && zmlx_chunk<T, N, PACKED>::aligned(x_{0})"),
+                    *self._each(self.results, " && zmlx_chunk<T_{0}, N, PACKED>::aligned(y_{0})"),
+                ]
+            ),
+            "UNIFORM": uniform,
+            "PLACES": "".join(
+                [
+                    *self._each(
+                        self.inputs,
+                        "    auto in_{0} = EVEN ? x_{0} + size_t(row) * length : zmlx_row(x_{0}, x_{0}_shape, row);\n"
+                        "    const bool across_{0} = EVEN || x_{0}_shape[1] != 1;\n"
+                        "    float v_{0}[N];\n",
+                    ),
+                    *self._each(
+                        self.results,
+                        "    auto out_{0} = y_{0} + size_t(row) * length;\n    float w_{0}[N];\n",
+                    ),
+                ]
+            ),
+            "LOADS": "".join(
+                self._each(
+                    self.inputs,
+                    "      zmlx_fetch<T, N, PACKED>(v_{0}, in_{0}, across_{0}, i, count, sure);\n",
+                )
+            ),
+            "STATEMENTS": text,
+            "STORES": "".join(
+                self._each(
+                    self.results,
+                    "      zmlx_chunk<T_{0}, N, PACKED>::store(out_{0} + i, w_{0}, count, sure);\n",
+                )
+            ),
+        }
+        return _filled(_BODY, parts)
+
+    @staticmethod
+    def _each(names: Sequence[str] | Mapping[str, Node], text: str) -> list[str]:
+        return [text.format(name) for name in names]
+
+
+def scalar(name: str) -> Node:
+    """The node of a scalar argument."""
+    return variable(name, Extent.UNIFORM)
+
+
+def _extents(names: Sequence[str], axis: int) -> str:
+    """The largest extent along an axis, which is the result's."""
+    text = f"uint(x_{names[0]}_shape[{axis}])"
+    for name in names[1:]:
+        text = f"max({text}, uint(x_{name}_shape[{axis}]))"
+    return text
+
+
+def _filled(text: str, parts: Mapping[str, str]) -> str:
+    """``text`` with ``parts`` in the place of their names."""
+    return re.sub("|".join(parts), lambda found: parts[found[0]], text)
