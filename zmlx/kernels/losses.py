@@ -136,7 +136,7 @@ _JS = row_kernel(
     """a = detach(max(x)); b = detach(max(target))
        log_p = x - a - log(sum(exp(x - a))); log_q = target - b - log(sum(exp(target - b)))
        p = exp(log_p); q = exp(log_q)
-       log_m = log(p + q) - log_2
+       log_m = log(max(p + q, 1e-38)) - log_2
        of_p = p * (log_p - log_m) if p > 0 or p != p else 0.0
        of_q = q * (log_q - log_m) if q > 0 or q != q else 0.0
        y = 0.5 * sum(of_p + of_q)""",

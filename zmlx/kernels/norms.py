@@ -462,7 +462,8 @@ def grpo_advantage_norm(x: mx.array, eps: float = 1e-4, *, ddof: int = 0) -> mx.
 
     Notes
     -----
-    Shao et al., DeepSeekMath (arXiv:2402.03300), section 4.1.2, with eps as in TRL. Equal rewards have advantages of zero.
+    Shao et al., DeepSeekMath (arXiv:2402.03300), section 4.1.2, with eps as in TRL. Equal rewards have
+    advantages of zero.
     """
     eps = _check.check_norm("grpo_advantage_norm", x, eps)
     return cast("mx.array", _ADVANTAGE(x, eps=eps, ddof=ddof))
