@@ -7,10 +7,11 @@ import re
 import numpy as np
 import pytest
 
+from zmlx.testing.bench.arguments import drawn_sample
 from zmlx.testing.generated.case import Case, kernels_of, results
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import OpInfo, SampleInput, case_rng
+from zmlx.testing.opinfo import OpInfo, case_rng
 
 pytestmark = pytest.mark.usefixtures("mx_device")
 
@@ -26,11 +27,10 @@ def test_rows_longer_than_16_bits_count(op, record_error):
     assert op.rivals is not None
     rng = case_rng(op.name)("long")
     # Around one: the terms of a long sum do not cancel.
-    arrays = tuple(rng.normal(shape, loc=1.0) for shape in op.rivals.shapes(2, LONG))
-    case = Case(op, "float32", SampleInput("long", arrays).cast("float32"))
-    result, *gradients = results(case)
-    case.check(result, op.expected(case.sample)[0], record_error)
-    case.check_gradients(gradients, record_error)
+    sample = drawn_sample(op.rivals, 2, LONG, rng, "long", loc=1.0)
+    case = Case(op, "float32", sample.cast("float32"))
+    made = results(case)
+    case.check_all(made, record_error)
 
 
 def test_more_rows_than_a_grid_takes():

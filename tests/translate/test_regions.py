@@ -470,6 +470,7 @@ def test_both_ways_compute_the_same(name, meeting_path):
     [
         ("out[i] = total(x[i]);", "threads meet in `total`"),
         ("out[i] = TOTAL(sum, x[i]);", "threads meet in `TOTAL`"),
+        ("out[i] = made(x[i]);", "threads meet in `made`"),
         ("if (t < 8) threadgroup_barrier(mem_flags::mem_none);", "a barrier that only some threads reach"),
         ("for (uint k = 0; k < t; ++k) { threadgroup_barrier(mem_flags::mem_none); }",
          "a barrier that only some threads reach"),
@@ -500,6 +501,8 @@ def test_what_is_left_to_fibers(source, reason):
         int total(int v) { return simd_sum(v); }
         #define TOTAL(op, v) simd_##op(v)
         #define LEAVE if (x[0] > 99) return;
+        #define MAKE() int made(int v) { return simd_sum(v); } int other(int v) { return v; }
+        MAKE()
     """
     kernel = KernelSource("left_alone", ("x",), ("out",), PREFIX + source, header)
     with pytest.raises(Unclear) as error:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmlx.errors import ArgumentTypeError, KernelCompileError, TranslationError
@@ -31,6 +33,8 @@ from zmlx.launch.origin import Origin, caller_origin, with_places
 from zmlx.launch.records import Triple
 from zmlx.launch.reference import PATH as REFERENCE
 from zmlx.launch.reference import Reference, outputs_of
+from zmlx.metal.constants import with_values
+from zmlx.metal.includes import follow_includes
 from zmlx.metal.signature import (
     MAX_BUFFERS,
     MAX_CONSTANT_ARRAY_SIZE,
@@ -47,8 +51,8 @@ MATH_MODES = ("safe", "relaxed", "fast")
 
 MSG_NO_GPU = (
     "[metal_kernel] The call asks for the GPU, and MLX has no GPU back end here. Pass stream=mx.cpu, or leave "
-    "`stream` out and set mx.set_default_device(mx.cpu). For code that is not yours, use zmlx.pretend_metal(): there the "
-    "CPU answers to the name."
+    "`stream` out and set mx.set_default_device(mx.cpu). For code that is not yours, use zmlx.pretend_metal(): "
+    "there the CPU answers to the name."
 )
 MSG_TRACED = (
     "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
@@ -68,6 +72,8 @@ def metal_kernel(
     compile_options: Mapping[str, str] | None = None,
     *,
     reference: Reference | None = None,
+    include_dirs: Sequence[str | PathLike[str]] = (),
+    function_constants: Mapping[str, bool | int | float] | None = None,
 ) -> MetalKernel:
     """A kernel from the body of a Metal function; see ``mx.fast.metal_kernel`` for what the arguments mean.
 
@@ -92,12 +98,21 @@ def metal_kernel(
         Only here: ``reference(inputs, template) -> outputs`` in MLX operations, used where the CPU cannot run the
         kernel because mx.compile or mx.vmap traces the call. It returns a list with one array for each output, of the
         shapes and dtypes that the call declares; anything else is a ValueError there.
+    include_dirs
+        Only here: folders in which the header's ``#include "…"`` are looked for. The files' text takes the place of
+        those lines, also for Metal; what MLX puts in front of every kernel is left out.
+    function_constants
+        Only here: values of ``constant bool causal [[function_constant(0)]];`` in the header, by name. A constant that
+        the kernel needs and that has none is refused.
 
     Raises
     ------
+    FileNotFoundError
+        ``include_dirs`` has what is no folder.
     ValueError
         No output, an unknown compile option, a name that is not an identifier, or one that the generated function has
-        already. `ArgumentTypeError`, a ValueError and a TypeError, where the type of an argument is wrong.
+        already; a function constant that the header does not declare; files that include each other.
+        `ArgumentTypeError`, a ValueError and a TypeError, where the type of an argument is wrong.
     """
     check_kernel_name(name)
     inputs, outputs = checked_names("input_names", input_names), checked_names("output_names", output_names)
@@ -119,6 +134,10 @@ def metal_kernel(
     if not outputs:
         raise ValueError("[metal_kernel] Must specify at least one output.")
     check_argument_names(inputs, outputs, source)
+    if include_dirs:
+        header = follow_includes(header, [Path(folder) for folder in include_dirs], f"the header of {name!r}")
+    if function_constants:
+        header = with_values(header, function_constants)
     return MetalKernel(
         KernelSource(
             name,

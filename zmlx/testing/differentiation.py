@@ -32,13 +32,13 @@ def gradients_of(call: Callable[..., Any], positions: Sequence[int]) -> Callable
     def gradients(*given: Any) -> list[Any]:
         *arguments, cotangent = given
         primals = [arguments[i] for i in positions]
-        varied = of_some(lambda *values: _with_cotangents(call(*values)), arguments, positions)
+        varied = of_some(lambda *values: with_cotangents(call(*values)), arguments, positions)
         return list(_compat.import_mx().vjp(varied, primals, list(as_tuple(cotangent)))[1])
 
     return gradients
 
 
-def _with_cotangents(results: Any) -> list[Any]:
+def with_cotangents(results: Any) -> list[Any]:
     """Those of several results that are no integers; a single one is what it is."""
     mx, several = _compat.import_mx(), as_tuple(results)
     return [r for r in several if len(several) == 1 or mx.issubdtype(r.dtype, mx.inexact)]

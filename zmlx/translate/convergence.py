@@ -96,6 +96,9 @@ def _definitions(program: Program) -> Iterator[tuple[str, Iterator[str]]]:
         # What is pasted may be a call, or the name of a function that the macro declares.
         for name in (macro.name, *made - SITED_FUNCTIONS):
             yield name, iter(used)
+        for declaration in declarations(macro.body):
+            if declaration.kind == "function" and declaration.name not in _LOOPS | _HEADS:
+                yield declaration.name, _names(macro.body, *declaration.body)
     for declaration in _functions(program):
         if not declaration.name.startswith("operator"):
             yield declaration.name, _names(program.header.main, *declaration.body)

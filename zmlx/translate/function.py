@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zmlx.metal.conditions import ABSENT
 from zmlx.metal.signature import Parameter, Signature
+from zmlx.translate.library import CLOSED, OPENED
 from zmlx.translate.unit import Translation, line_marker
 
 
@@ -42,10 +43,10 @@ def cpp_function(
         macros.append("#define __FAST_MATH__ 1\n")
     return (
         f"{''.join(macros)}"
-        "namespace metal { namespace zmlx_kernel { namespace {\n"
+        f"{OPENED}\n"
         f"{''.join(f'using {name};' for name in translation.overloads)}\n"
         f"{line_marker(kernel, 'header')}{translation.header}\n"
         f"{signature.template_declaration}\nZMLX_KERNEL void {function}({', '.join(parameters)}) {{\n"
         f"{line_marker(kernel, 'source')}{translation.body}\n}}\n"
-        "}}}  // namespace metal::zmlx_kernel\n"
+        f"{CLOSED}  // namespace metal::zmlx_kernel\n"
     )

@@ -41,6 +41,7 @@ def merge_overloads(fragment: Fragment, spaces: AddressSpaces) -> None:
     """Remove what address spaces alone told apart; refuses overloads whose bodies differ."""
     found = list(declarations(fragment))
     classes = [declaration for declaration in found if declaration.kind == "class"]
+    _free_members(fragment, found)
     seen: dict[tuple[str, int, str], _Seen] = {}
     for declaration in found:
         if declaration.first in fragment.erased:
@@ -63,6 +64,21 @@ def merge_overloads(fragment: Fragment, spaces: AddressSpaces) -> None:
                 "spaces, which are one here, and does something else; give it another name",
             )
         fragment.erase(declaration.first, declaration.last)
+
+
+def _free_members(fragment: Fragment, found: list[Declaration]) -> None:
+    """Explicit specialisations of a class's function templates, which g++ takes outside of the class only: as functions
+    beside the template they are chosen in the same calls."""
+    for declaration in found:
+        first = declaration.first
+        special = fragment.text(first) == "template" and fragment.text(first + 1) == "<"
+        if (
+            declaration.kind == "function"
+            and declaration.scope
+            and special
+            and fragment.text(first + 2) == ">"
+        ):
+            fragment.erase(first, first + 2)
 
 
 def overloaded_functions(fragment: Fragment) -> Iterator[str]:

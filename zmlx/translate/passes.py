@@ -14,6 +14,9 @@ from zmlx.translate.attributes import erase_attributes
 from zmlx.translate.branches import live_texts
 from zmlx.translate.convergence import Convergence
 from zmlx.translate.conversions import rewrite_conversions
+from zmlx.translate.entries import drop_entries
+from zmlx.translate.function_constants import define_constants
+from zmlx.translate.library import add_to_library
 from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.translate.overloads import merge_overloads
@@ -41,6 +44,11 @@ class Pass:
 
 def _drop_dead_branches(unit: Unit) -> None:
     unit.read(*live_texts(unit.program))
+
+
+def _drop_entries(unit: Unit) -> None:
+    drop_entries(unit.program)
+    unit.read(unit.program.header.render(), unit.program.body.render())
 
 
 def _write_macros_out(unit: Unit) -> None:
@@ -99,10 +107,16 @@ def _take_apart(unit: Unit) -> None:
 
 #: ``#if __METAL_VERSION__ >= 400``: what Metal's compiler does not see.
 BRANCHES = Pass("branches", _drop_dead_branches, moves_brackets=True)
+#: Kernels of the header, which nobody launches.
+ENTRIES = Pass("entries", _drop_entries, moves_brackets=True)
 #: Macros in which threads meet, in the body's own text: regions see no statements within a macro.
 EXPAND_MACROS = Pass("expand-macros", _write_macros_out, moves_brackets=True)
 #: What exists only on Metal, and what Metal refuses: an error that names it.
 REFUSE = Pass("refuse", _refuse)
+#: ``namespace metal { … }``
+LIBRARY = Pass("library", lambda unit: add_to_library(unit.program), moves_brackets=True)
+#: ``[[function_constant(0)]]``
+CONSTANTS = Pass("constants", lambda unit: define_constants(unit.program), moves_brackets=True)
 #: ``[[threadgroup(0)]]``, ``coherent(device)``: what only Metal's compiler reads.
 ATTRIBUTES = Pass("attributes", lambda unit: erase_attributes(unit.program))
 #: What fuses products and sums: the launchers see to it.

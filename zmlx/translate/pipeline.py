@@ -28,10 +28,13 @@ from zmlx.translate.passes import (
     ATTRIBUTES,
     BRANCHES,
     CONDITIONALS,
+    CONSTANTS,
     CONVERGENCE,
     CONVERSIONS,
+    ENTRIES,
     EXPAND_MACROS,
     INCLUDES,
+    LIBRARY,
     LITERALS,
     OVERLOADS,
     PRAGMAS,
@@ -49,9 +52,12 @@ Pipeline = Literal["host-loop", "host-regions", "host-fibers", "checked", "cuda"
 
 HOST_LOOP = (
     BRANCHES,
+    ENTRIES,
     REFUSE,
+    LIBRARY,
     PRAGMAS,
     ATTRIBUTES,
+    CONSTANTS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -63,10 +69,13 @@ HOST_LOOP = (
 )
 HOST_REGIONS = (
     BRANCHES,
+    ENTRIES,
     EXPAND_MACROS,
     REFUSE,
+    LIBRARY,
     PRAGMAS,
     ATTRIBUTES,
+    CONSTANTS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -79,9 +88,12 @@ HOST_REGIONS = (
 )
 HOST_FIBERS = (
     BRANCHES,
+    ENTRIES,
     REFUSE,
+    LIBRARY,
     PRAGMAS,
     ATTRIBUTES,
+    CONSTANTS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -94,9 +106,12 @@ HOST_FIBERS = (
 )
 CHECKED = (
     BRANCHES,
+    ENTRIES,
     REFUSE,
+    LIBRARY,
     PRAGMAS,
     ATTRIBUTES,
+    CONSTANTS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,
@@ -109,9 +124,12 @@ CHECKED = (
 )
 CUDA = (
     BRANCHES,
+    ENTRIES,
     REFUSE,
+    LIBRARY,
     PRAGMAS,
     ATTRIBUTES,
+    CONSTANTS,
     ADDRESS_SPACES,
     SHIFTS,
     LITERALS,

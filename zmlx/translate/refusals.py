@@ -12,11 +12,17 @@ from zmlx.metal.tokens import Token, join
 from zmlx.metal.words import NOT_METAL
 from zmlx.translate.branches import uncertain_lines
 from zmlx.translate.declared import refuse_declarations
+from zmlx.translate.entries import ENTRIES
+from zmlx.translate.function_constants import needed_constants
 
 _TEXTURES = "textures exist only on Metal; pass an array instead"
 _TABLES = "function tables exist only on Metal; call the function by its name"
 _IMAGEBLOCKS = "imageblocks exist only in Metal's tile shaders"
-_ENTRIES = "a header cannot hold further kernels here; leave this one out"
+_ENTRIES = (
+    "no function begins or ends here; leave it out, or put it into the header, which may hold entry points"
+)
+
+_CONSTANTS = "function constants have no values here; give it with function_constants={{{name!r}: value}}"
 
 _NOT_METAL = {word: f"{what}; {advice}" for word, (what, advice) in NOT_METAL.items()}
 
@@ -26,7 +32,6 @@ _REFUSED = {
     "kernel": _ENTRIES,
     "vertex": _ENTRIES,
     "fragment": _ENTRIES,
-    "function_constant": "function constants exist only on Metal; pass the value as a template argument",
     "imageblock": _IMAGEBLOCKS,
     "threadgroup_imageblock": _IMAGEBLOCKS,
     "ray_data": "ray tracing exists only on Metal",
@@ -37,7 +42,6 @@ _REFUSED = {
     "visible_function_table": _TABLES,
     "intersection_function_table": _TABLES,
     "sampler": _TEXTURES,
-    "os_log": "logging from kernels exists only on Metal; write to an output instead",
     "tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
     "cooperative_tensor": "Metal's tensors exist only on Metal; use simdgroup_matrix",
     "goto": "Metal has no goto",
@@ -48,10 +52,11 @@ _REFUSED_PATTERNS = {
 }
 #: What a reader may want to know of the two tables: each construct with what to do instead.
 REFUSED_CONSTRUCTS = {
-    **_REFUSED,
+    **{word: reason for word, reason in _REFUSED.items() if word not in ENTRIES},
+    "kernel, vertex and fragment in the source": "the source is the body of one function; a header may hold them",
     "texture2d, depth2d, texture_buffer, …": _TEXTURES,
-    '#include "…"': "put what it declares into the kernel's header",
-    "namespace metal { … }": "put the functions outside of it",
+    "[[function_constant(0)]] of a constant that the kernel needs": _CONSTANTS.format(name="name"),
+    '#include "…"': "name its folder in include_dirs=",
     "overloads that differ in address spaces only": "accepted if they do the same; give the other one another name",
 }
 #: Of those, the ones that are refused only where a declaration uses them, since kernels have variables of that name.
@@ -77,17 +82,9 @@ def refuse_names(kernel: KernelSource, program: Program) -> None:
             reason = _reason(fragment, index)
             if reason is not None:
                 raise refusal(kernel, fragment.source, token, f"`{token.text}`: {reason}")
-            if (
-                token.text == "namespace"
-                and fragment.text(index + 1) == "metal"
-                and fragment.text(index + 2) == "{"
-            ):
-                raise refusal(
-                    kernel,
-                    fragment.source,
-                    token,
-                    "`namespace metal`: the library cannot be added to here; put the functions outside of it",
-                )
+    for fragment, index, name in needed_constants(program):
+        reason = _CONSTANTS.format(name=name)
+        raise refusal(kernel, fragment.source, fragment.code[index], f"`{name}`: {reason}", metal_too=True)
 
 
 def _reason(fragment: Fragment, index: int) -> str | None:
@@ -135,7 +132,10 @@ def _problem(target: str) -> str:
     if NEWER_HEADERS.fullmatch(target):
         return f"`#include {target}`: {_REFUSED['tensor']}"
     if not METAL_HEADERS.fullmatch(target):
-        return f"`#include {target}` cannot be followed here; put what it declares into the kernel's header"
+        return (
+            f"`#include {target}` cannot be followed here; name its folder in include_dirs=, or put what it declares "
+            "into the kernel's header"
+        )
     return ""
 
 

@@ -254,10 +254,10 @@ TRAITS = (
         lambda values: X,
     ),
     _traits(
-        "`is_vector_v`, `is_empty_v`, `is_class_v`, `is_trivially_copyable_v`",
-        "struct E {}; out[i] = is_vector_v<float4> + 2 * is_vector_v<float> + 4 * is_empty_v<E> + "
+        "`is_vector_v`, `is_class_v`, `is_trivially_copyable_v`",
+        "struct E {}; out[i] = is_vector_v<float4> + 2 * is_vector_v<float> + "
         "8 * is_class_v<E> + 16 * is_trivially_copyable_v<float3>;",
-        _each(29),
+        _each(25),
     ),
     _traits(
         "`is_reference_v`, `is_array_v`, `is_base_of_v`, `conjunction_v`",

@@ -1,5 +1,6 @@
 """Peers: which are loaded, what is said of the others, and that they are checked and timed like rivals."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
@@ -25,6 +26,15 @@ KERNELS = [op for op in op_db if op.kernel]
 ABSENT = Peer("Absent", ("zmlx_has_no_such_package",), lambda module: module)
 
 
+def imported_by(module):
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
+
+
 def plan(backend):
     return replace(quick(PLANS[backend]), rows=32, columns=16, rounds=2)
 
@@ -32,10 +42,38 @@ def plan(backend):
 # ---- which ----
 
 
-def test_every_kernel_has_peers_and_no_peer_is_imported_by_the_table():
-    assert [op.name for op in KERNELS if not op.rivals.peers] == []
+def test_no_peer_is_imported_by_the_table():
     names = {peer.name for op in KERNELS for peer in op.rivals.peers}
     assert names == {"torch.compile", "Liger"}
+    assert not {"torch", "liger_kernel"} & imported_by("zmlx.testing.op_db")
+
+
+#: What Liger has kernels of, by its modules: whoever adds one of these to the catalogue compares it with Liger's.
+LIGER = {
+    "rms_norm": "norms.rmsnorm",
+    "layer_norm": "norms.layernorm",
+    "softmax": "softmax.softmax_lastdim",
+    "swiglu": "transformer.swiglu",
+}
+
+
+def test_every_kernel_that_liger_has_is_timed_against_it():
+    by_name = {op.name: op for op in KERNELS}
+    for name in LIGER.values():
+        assert "Liger" in {peer.name for peer in by_name[name].rivals.peers}, name
+    asked = {op.name for op in KERNELS for peer in op.rivals.peers if peer.name == "Liger"}
+    assert asked >= set(LIGER.values())
+
+
+def test_a_kernel_without_peers_has_a_dash(monkeypatch):
+    alone = Measurement("f.alone", "float32", "cuda", Timing((1.0,)))
+    beside = replace(alone, name="f.beside", versus=(Versus(PEERS, "Liger", Timing((2.0,)), 2.0),))
+    about = {"device": "a GPU", "mlx": "1", "date": "2026-01-02"}
+    text = render_terminal(Benchmark("cuda", about, PLANS["cuda"], (alone, beside))).splitlines()
+    assert text[3].startswith("f.alone")
+    assert text[3].endswith(" -")
+    assert text[4].endswith("2.00x Liger")
+    assert peer_notes([], "cuda") == ()
 
 
 def test_a_peer_gets_its_modules_and_a_missing_one_is_told(monkeypatch):
@@ -96,10 +134,10 @@ class FakePeer:
         self.name, self.scale = peer.name, peer.call
         self.arguments, self.positions, self.asked = arguments, positions, []
 
-    def result(self, step):
+    def results(self, step):
         x = np.array(self.arguments[0]).astype(np.float64)
         gate, value = np.split(x, 2, axis=-1)
-        return (self.scale * gate / (1 + np.exp(-gate)) * value)[::step]
+        return [(self.scale * gate / (1 + np.exp(-gate)) * value)[::step]]
 
     def gradients(self, cotangent):
         return [
@@ -149,13 +187,38 @@ def test_tensors_hold_the_numbers_of_arrays(mx_device):
     square = Loaded("square", torch, lambda t: t * t)
     values = np.array(x.astype(mx.float32)).astype(np.float64)
     run = PeerRun(square, [x], device="cpu")
-    assert np.allclose(run.result(2), (values**2)[::2], rtol=1e-2)
+    assert np.allclose(run.results(2)[0], (values**2)[::2], rtol=1e-2)
     graded = PeerRun(square, [x], [0], dy, device="cpu")
     wanted = 2 * values * np.array(dy.astype(mx.float32)).astype(np.float64)
     for _ in range(2):  # again and again
         assert np.allclose(graded.gradients(dy)[0], wanted, rtol=2e-2)
     for timed in (run, graded):
         assert timed.stopwatch(2, 3)() > 0
+
+
+def test_several_results_and_labels_of_a_peer(mx_device):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed in this Python")
+    x, labels, mask = (
+        mx.random.normal((6, 4)),
+        mx.array([0, 3, 1, 2, 0, 3], mx.uint32),
+        mx.array([True, False] * 3),
+    )
+
+    def call(x, labels, mask):
+        assert (labels.dtype, mask.dtype) == (torch.int64, torch.bool)
+        return x * mask[:, None], torch.gather(x, 1, labels[:, None])[:, 0], labels + 1
+
+    made = Loaded("made", torch, call)
+    masked, taken, more = PeerRun(made, [x, labels, mask], device="cpu").results(2)
+    values = np.array(x).astype(np.float64)
+    assert np.allclose(masked, values[::2] * np.array(mask)[::2, None])
+    assert np.allclose(taken, values[np.arange(6), np.array(labels)][::2])
+    assert more.tolist() == [1, 2, 1]
+    one, other = mx.ones((6, 4)), mx.full((6,), 3.0)
+    graded = PeerRun(made, [x, labels, mask], [0], (one, other), device="cpu")
+    wanted = np.array(mask)[:, None] * np.ones((6, 4)) + 3.0 * (np.arange(4) == np.array(labels)[:, None])
+    assert np.allclose(graded.gradients((one, other))[0], wanted)
+    assert graded.stopwatch(1, 1)() > 0
 
 
 def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):

@@ -15,7 +15,8 @@ from zmlx import _compat
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 from zmlx.testing.bench import contest, measurement
 from zmlx.testing.bench import engine as bench_engine
-from zmlx.testing.bench.contest import make_arguments, measure_kernel
+from zmlx.testing.bench.arguments import make_arguments
+from zmlx.testing.bench.contest import measure_kernel
 from zmlx.testing.bench.engine import ENGINE, EngineCase, fresh_cache
 from zmlx.testing.bench.measurement import (
     PLANS,

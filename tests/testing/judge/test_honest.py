@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("mlx.core")
 
+import example_ops
 import mlx.core as mx
 
 from zmlx.testing import OpInfo, SampleInput, Tolerance
@@ -17,6 +18,8 @@ from zmlx.testing.judge import judge
 from zmlx.testing.op_db import op_db
 
 CATALOGUE = [op for op in op_db if op.kernel]
+EXAMPLES = example_ops.OPS
+EXAMPLES_FOLDER = Path(example_ops.__file__).parent
 
 ELEMENTWISE = """
 import mlx.core as mx
@@ -132,9 +135,9 @@ def small_op(name: str, arrays: int, dtype: str, oracle: Any) -> OpInfo:
     return OpInfo(f"small.{name}", op, oracle, samples, "its name", dtypes=(dtype,), tolerances=tolerances)
 
 
-def accepted(path: Path, op: OpInfo) -> None:
+def accepted(path: Path, op: OpInfo, paths: tuple[Path, ...] = ()) -> None:
     with mx.stream(mx.cpu):
-        verdict = judge(path, op)
+        verdict = judge(path, op, paths=paths)
     assert verdict.reasons == []
     assert verdict.launches >= 2 * len(op.dtypes_on("cpu"))
     assert verdict.text().endswith("ACCEPTED")
@@ -250,6 +253,52 @@ def test_two_kernels_are_accepted(tmp_path: Path) -> None:
     candidate.write_text(TWO_KERNELS)
     *_, oracle = BY_ROW["row_length"]
     accepted(candidate, small_op("two_kernels", 1, "bfloat16", oracle))
+
+
+@pytest.mark.parametrize("op", EXAMPLES, ids=str)
+def test_several_results_labels_and_keyword_arguments_are_accepted(tmp_path: Path, op: OpInfo) -> None:
+    """Two results, one of them of integers; labels in their range; a seed that must be given; a weight that a wrapper
+    has copied to the shape of x."""
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(f"from example_ops import {op.name.partition('.')[2]}\n")
+    accepted(candidate, op, (EXAMPLES_FOLDER,))
+
+
+FLAT = """
+import mlx.core as mx
+
+KERNEL = mx.fast.metal_kernel(
+    name="flat",
+    input_names=["x", "w"],
+    output_names=["y"],
+    source="uint i = thread_position_in_grid.x; y[i] = T(float(x[i]) * float(w[i]));",
+)
+
+
+def flat(x, w):
+    wide = mx.contiguous(mx.broadcast_to(w{scaled}, x.shape)).reshape(-1)
+    return KERNEL(
+        inputs=[x.reshape(-1), wide],
+        output_shapes=[(x.size,)],
+        output_dtypes=[x.dtype],
+        grid=(x.size, 1, 1),
+        threadgroup=(1, 1, 1),
+        template=[("T", x.dtype)],
+    )[0].reshape(x.shape)
+"""
+
+
+def test_a_copy_that_is_flattened_is_no_computing(tmp_path: Path) -> None:
+    def samples(rng: Any) -> Any:
+        yield SampleInput("rows", (rng("x").normal((4, 6)), rng("w").normal((6,))))
+
+    op = OpInfo("small.flat", mx.multiply, np.multiply, samples, "x w", dtypes=("float32",))
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(FLAT.format(scaled=""))
+    accepted(candidate, op)
+    candidate.write_text(FLAT.format(scaled=" * 2").replace("float(w[i])", "float(w[i]) / 2"))
+    with mx.stream(mx.cpu):
+        assert "computed-outside" in judge(candidate, op).codes
 
 
 def test_there_are_twenty() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import pytest
 pytest.importorskip("mlx.core")
 
 import mlx.core as mx
+from example_ops import PICK
 
-from zmlx.testing import OpInfo
+from zmlx.testing import OpInfo, SampleInput
 from zmlx.testing.judge.plan import Case, draw
 from zmlx.testing.op_db import op_db
 from zmlx.testing.project import load_ops
+from zmlx.testing.sample_rng import SampleRng
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +114,38 @@ def test_hidden_shapes_keep_the_bounds_of_the_entry(op: OpInfo) -> None:
     for *rows, columns in hidden:
         assert columns in (5, 6)
         assert all(n == 1 or 3 <= n <= 9 for n in rows)
+
+
+def test_labels_count_along_their_axis_in_every_case() -> None:
+    for case in drawn(PICK, "a", 4):
+        for question in case.questions:
+            x, labels, _ = question.sample.args
+            assert labels.dtype == np.int32
+            assert labels.max() < x.shape[-1]
+    assert shapes(drawn(PICK, "a", 4)) - {s.args[0].shape for s in PICK.sample_inputs()}
+
+
+def test_an_entry_with_a_strategy_keeps_its_shapes_and_draws_its_values_itself() -> None:
+    def samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
+        for name, size in (("few", 5), ("more", 9)):
+            order = np.argsort(rng(name).normal((size,))).astype(np.int32)
+            yield SampleInput(name, (rng(f"{name}/x").normal((size,)), order))
+
+    op = OpInfo(
+        "small.permuted",
+        lambda x, order: x[order],
+        lambda x, order: x[order],
+        samples,
+        "x[order]",
+        strategy=lambda dtype: None,
+        layouts=("row",),
+    )
+    cases = drawn(op, "a", 3)
+    orders = [question.sample.args[1].tolist() for case in cases for question in case.questions]
+    assert {len(order) for order in orders} <= {5, 9}
+    assert all(sorted(order) == list(range(len(order))) for order in orders)
+    assert len(set(map(tuple, orders))) > len(cases)
+    # Varied, they would be no permutations any more.
+    varied = drawn(replace(op, strategy=None), "a", 3)
+    orders = [question.sample.args[1].tolist() for case in varied for question in case.questions]
+    assert any(sorted(order) != list(range(len(order))) for order in orders)

@@ -24,6 +24,10 @@ MOVED: dict[str, Callable[[Any], Any]] = {
     "prefix": lambda x: x.reshape(-1)[:7],
     "repeated": lambda x: np.broadcast_to(x, (3, *x.shape)),
     "repeated at the end": lambda x: np.broadcast_to(x[..., None], (*x.shape, 2)),
+    "repeated and flattened": lambda x: np.broadcast_to(x, (3, *x.shape)).reshape(-1),
+    "repeated in the middle": lambda x: np.broadcast_to(x[:, None], (4, 3, 6, 5)).reshape(12, 30),
+    "repeated at two places": lambda x: np.broadcast_to(x[:, None, :, None], (4, 3, 6, 2, 5)).reshape(-1),
+    "each repeated, flattened": lambda x: np.repeat(x.reshape(-1), 3),
     "nothing of it": lambda x: x[:0],
 }
 
@@ -33,6 +37,10 @@ COMPUTED: dict[str, Callable[[Any], Any]] = {
     "max": lambda x: x.max(-1),
     "sorted": lambda x: np.sort(x, -1),
     "reversed": lambda x: x[:, ::-1],
+    "repeated and doubled": lambda x: 2 * np.tile(x.reshape(-1), 3),
+    "repeated, one element changed": lambda x: np.where(
+        np.arange(3 * x.size) == 61, 0, np.tile(x.reshape(-1), 3)
+    ),
     "one element changed": lambda x: np.where(np.arange(x.size).reshape(x.shape) == 61, 0, x),
 }
 

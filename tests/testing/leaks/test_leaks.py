@@ -10,6 +10,7 @@ from dataclasses import replace
 import mlx.core as mx
 import numpy as np
 import pytest
+from example_ops import OPS as EXAMPLES
 
 import zmlx
 from zmlx.launch.cache import CACHE_VARIABLE, cached, digest
@@ -164,6 +165,44 @@ def test_another_number_of_rows_comes_with_each_call(mx_device):
     for step in itertools.islice(leaks_run.new_shapes(op, "cpu"), 3):
         step()
     assert seen == [((1, 4), (4,)), ((2, 4), (4,)), ((3, 4), (4,))]
+
+
+def new_shapes_of(op, args, count=3, **changes):
+    """The shapes of the arguments, and the integers among them, in the first calls."""
+    seen = []
+
+    def spying(*given):
+        seen.append([a.tolist() if a.dtype == mx.int32 else a.shape for a in given])
+        return given[0]
+
+    op = replace(op, op=spying, samples=lambda rng: [SampleInput("s", args)], **changes)
+    for step in itertools.islice(leaks_run.new_shapes(op, "cpu"), count):
+        step()
+    return seen
+
+
+def test_one_number_for_each_row_grows_with_the_rows(mx_device):
+    args = (np.ones((3, 4)), np.array([2, 1, -1], np.int32), np.ones(3), np.ones(4))
+    assert new_shapes_of(make(), args) == [[(n, 4), [2] * n, (n,), (4,)] for n in (1, 2, 3)]
+
+
+def test_what_counts_rows_stays_within_them(mx_device):
+    args = (np.ones((3, 4)), np.array([2, -1], np.int32))
+    assert new_shapes_of(make(), args, 2, indices={1: (0, 0)}) == [[(n, 4), [0, -1]] for n in (1, 2)]
+
+
+def test_square_matrices_stay_square_and_extents_within_those_of_the_entry(mx_device):
+    seen = new_shapes_of(make(), (np.ones((3, 3)),), 5, extents=(2, 4))
+    assert seen == [[(n, n)] for n in (2, 3, 4, 2, 3)]
+
+
+@pytest.mark.parametrize("op", EXAMPLES, ids=str)
+def test_several_results_labels_and_keyword_arguments_can_be_measured(op, backend, mx_device, monkeypatch):
+    monkeypatch.setattr(leaks_run, "WARM", 1)
+    for direction in directions_of(op):
+        assert measure_row(op, direction, backend, 3).launches >= 3
+    assert set(directions_of(op)) >= {"forward", "new shapes"}
+    assert ("gradient" in directions_of(op)) == bool(op.grad_kernels)
 
 
 def test_what_does_not_launch_is_a_failure(backend, mx_device):

@@ -220,3 +220,8 @@ ZMLX_FN U cast_to(T val) {
 
 }  // namespace zmlx_kernel
 }  // namespace metal
+
+// Where a header's own `namespace mlx` begins, see translate/function.py.
+namespace metal { namespace zmlx_kernel { namespace { namespace mlx {
+using os_log = metal::os_log;
+}}}}  // namespace metal::zmlx_kernel::mlx

@@ -5,6 +5,14 @@
 
 namespace metal {
 
+// <metal_uniform>: a value that is the same in all threads, which only Metal's compiler makes use of.
+template <class T>
+using uniform = T;
+template <class T>
+ZMLX_FN constexpr T make_uniform(T value) {
+  return value;
+}
+
 // Address spaces are one here, so there is nothing to remove.
 template <class T>
 struct remove_addrspace {
@@ -17,8 +25,6 @@ using remove_addrspace_t = T;
 template <class T>
 inline constexpr bool is_vector_v = detail::is_vector<remove_cv_t<T>>;
 
-template <class T>
-inline constexpr bool is_empty_v = __is_empty(T);
 template <class T>
 inline constexpr bool is_class_v = __is_class(T);
 template <class T>
@@ -62,7 +68,6 @@ inline constexpr bool is_constructible_v = __is_constructible(T, A...);
   template <class T>     \
   struct name : bool_constant<name##_v<T>> {};
 ZMLX_TRAIT(is_vector)
-ZMLX_TRAIT(is_empty)
 ZMLX_TRAIT(is_class)
 ZMLX_TRAIT(is_union)
 ZMLX_TRAIT(is_final)
@@ -231,6 +236,9 @@ template <class... B>
 struct conjunction : bool_constant<conjunction_v<B...>> {};
 template <class... B>
 struct disjunction : bool_constant<disjunction_v<B...>> {};
+// The library's own name of it, which MLX's headers use.
+template <class... B>
+using _disjunction = disjunction<B...>;
 template <class B>
 struct negation : bool_constant<negation_v<B>> {};
 

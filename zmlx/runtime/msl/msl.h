@@ -17,6 +17,7 @@
 #include "msl/pack.h"
 #include "msl/builtins.h"
 #include "msl/matrix.h"
+#include "msl/logging.h"
 #include "msl/more_traits.h"
 #include "msl/simd_types.h"
 #include "msl/wide_vector.h"

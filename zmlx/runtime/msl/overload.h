@@ -28,7 +28,7 @@ struct joined_all<A, B> : joined<A, B> {};
 template <class J, class C, class = void>
 struct joined_next {};
 template <class J, class C>
-struct joined_next<J, C, void_t<typename J::type>> : joined<typename J::type, C> {};
+struct joined_next<J, C, detail::void_t<typename J::type>> : joined<typename J::type, C> {};
 template <class A, class B, class C>
 struct joined_all<A, B, C> : joined_next<joined<A, B>, C> {};
 template <class... A>

@@ -39,8 +39,11 @@ struct conditional<false, T, F> {
 template <bool B, class T, class F>
 using conditional_t = typename conditional<B, T, F>::type;
 
+// Metal has none, and headers bring their own.
+namespace detail {
 template <class...>
 using void_t = void;
+}  // namespace detail
 
 template <class T, class U>
 inline constexpr bool is_same_v = false;

@@ -6,11 +6,22 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from zmlx import _compat
+from zmlx.testing.bench.arguments import (
+    another,
+    arguments_of,
+    bench_sample,
+    make_arguments,
+    picked,
+    some_rows,
+    step_of,
+)
 from zmlx.testing.bench.bandwidth import WAYS
 from zmlx.testing.bench.measurement import (
     Measurement,
@@ -22,15 +33,13 @@ from zmlx.testing.bench.measurement import (
 )
 from zmlx.testing.bench.peers import BACKEND as PEERS_BACKEND
 from zmlx.testing.bench.peers import PEERS, Loaded, PeerRun, load_peers
-from zmlx.testing.bench.rivals import Rival, bench_sample, list_rivals
+from zmlx.testing.bench.rivals import Rival, list_rivals
 from zmlx.testing.bench.timing import race
-from zmlx.testing.differentiation import gradients_of
+from zmlx.testing.differentiation import gradients_of, with_cotangents
 from zmlx.testing.launches import not_launched
-from zmlx.testing.opinfo import OpInfo, SampleInput
+from zmlx.testing.opinfo import OpInfo, SampleInput, as_tuple, part_name
+from zmlx.testing.rivals import Argument
 from zmlx.testing.tolerance import Tolerance, as_float64, compare
-
-#: Rows of a result that are compared with the oracle, spread over all of it.
-CHECKED_ROWS = 16
 
 #: How far a rival's results may be from the oracle's, root mean square over root mean square. MLX may round more
 #: often than the kernels do, down to sums in bfloat16: this is enough to tell that it computes the same thing.
@@ -51,24 +60,35 @@ def measure_kernel(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurem
     assert op.bytes_moved is not None
     mx = _compat.import_mx()
     name = f"{op.name}/{dtype}"
-    arguments = make_arguments(op.rivals.shapes(plan.rows, plan.columns), dtype)
+    specs = arguments_of(op.rivals, plan.rows, plan.columns)
+    arguments = make_arguments(specs, dtype)
     moved = op.bytes_moved(bench_sample(op.rivals, plan.rows, plan.columns), dtype)
-    rivals = list_rivals(op.rivals, mx, dtype)
-    path = launched_path(lambda: op.op(*arguments), backend, name)
-    rows = arguments[0].shape[0]
-    (truth,) = op.expected(SampleInput("bench", _picked(arguments, rows)))
+    ours = partial(op.op, **op.rivals.kwargs)
+    path = launched_path(lambda: ours(*arguments), backend, name)
+    step = step_of(op.rivals, arguments[0].shape[0])
+    truths = op.expected(SampleInput("bench", picked(specs, arguments, step), op.rivals.kwargs))
+    outs = op.out_dtypes(dtype, len(truths))
+    rivals = list_rivals(op.rivals, mx, dtype, outs)
     peers = [PeerRun(peer, arguments) for peer in _peers(op, backend)]
-    calls = {which: call(*arguments) for which, call in _calls(op.op, rivals).items()}
-    results = {which: some_rows(result, rows) for which, result in calls.items()}
-    for which, result in {**results, **{peer.name: peer.result(_step(rows)) for peer in peers}}.items():
-        _check(op, dtype, which, result, truth, op.out_dtype(dtype), op.tolerance(dtype), name)
-    timed = _race(op.op, rivals, peers, arguments, moved, backend, plan)
+    results = {
+        which: [some_rows(result, step) for result in as_tuple(call(*arguments))]
+        for which, call in _calls(ours, rivals).items()
+    }
+    for which, found in {**results, **{peer.name: peer.results(step) for peer in peers}}.items():
+        if len(found) != len(truths):
+            raise WrongResultError(
+                f"{name}: {which} gives {len(found)} results, the oracle has {len(truths)}."
+            )
+        for place, (result, truth, out) in enumerate(zip(found, truths, outs, strict=True)):
+            what = f"{name}{part_name(place, len(truths))}"
+            _check(op, dtype, which, result, truth, out, op.tolerance(dtype, result=place), what)
+    timed = _race(ours, rivals, peers, arguments, moved, backend, plan)
     shapes = tuple(tuple(a.shape) for a in arguments)
     return Measurement(op.name, dtype, path, direction=FORWARD, shapes=shapes, **timed)
 
 
 def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurement:
-    """The same for the gradients, by `mx.vjp`. Bytes count as if each argument and the cotangent were read once and
+    """The same for the gradients, by `mx.vjp`. Bytes count as if each argument and each cotangent were read once and
     each gradient written once.
 
     Raises
@@ -81,12 +101,15 @@ def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measur
 
     mx = _compat.import_mx()
     name = f"{op.name}/{dtype}, gradient"
-    arguments = make_arguments(op.rivals.shapes(plan.rows, plan.columns), dtype)
-    ours = gradients_of(op.op, op.differentiable)
-    rivals = list_rivals(op.rivals, mx, dtype, op.differentiable)
-    result = op.op(*arguments)
-    cotangent = mx.random.normal(result.shape, result.dtype)
-    mx.eval(cotangent)
+    specs = arguments_of(op.rivals, plan.rows, plan.columns)
+    arguments = make_arguments(specs, dtype)
+    call = partial(op.op, **op.rivals.kwargs)
+    ours = gradients_of(call, op.differentiable)
+    results = as_tuple(call(*arguments))
+    rivals = list_rivals(op.rivals, mx, dtype, op.out_dtypes(dtype, len(results)), op.differentiable)
+    cotangents = tuple(mx.random.normal(r.shape, r.dtype) for r in with_cotangents(results))
+    cotangent = cotangents[0] if len(cotangents) == 1 else cotangents
+    mx.eval(cotangents)
     with watch() as launches:
         gradients = ours(*arguments, cotangent)
         mx.eval(gradients)
@@ -96,15 +119,17 @@ def measure_gradient(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measur
             f"{name}: expected {', '.join(absent)} to run on {backend}, as the entry's `grad_kernels` says; it did not."
         )
     path = launched_path(lambda: ours(*arguments, cotangent), backend, name)
-    moved = sum(a.nbytes for a in (*arguments, cotangent, *gradients))
+    moved = sum(a.nbytes for a in (*arguments, *cotangents, *gradients))
     peers = [PeerRun(peer, arguments, op.differentiable, cotangent) for peer in _peers(op, backend)]
     calls: dict[str, Callable[..., Any]] = {
         which: (lambda alone, call=call: call(*arguments, alone))
         for which, call in _calls(ours, rivals).items()
     }
     calls.update({peer.name: peer.gradients for peer in peers})
-    _check_gradients(op, dtype, arguments, cotangent, calls, name)
-    timed = _race(ours, rivals, peers, [*arguments, cotangent], moved, backend, plan)
+    _check_gradients(op, dtype, specs, arguments, cotangent, calls, name)
+    flat = [replace(rival, call=_flat(rival.call, len(arguments))) for rival in rivals]
+    given = [*arguments, *cotangents]
+    timed = _race(_flat(ours, len(arguments)), flat, peers, given, moved, backend, plan)
     shapes = tuple(tuple(a.shape) for a in arguments)
     return Measurement(op.name, dtype, path, direction=BACKWARD, shapes=shapes, **timed)
 
@@ -120,29 +145,14 @@ def _peers(op: OpInfo, backend: str) -> list[Loaded]:
     return load_peers(op.rivals.peers)[0] if backend == PEERS_BACKEND else []
 
 
-def make_arguments(shapes: Iterable[tuple[int, ...]], dtype: str) -> list[Any]:
-    """Random arrays, made on the device: the masters of a `SampleInput` would take gigabytes here."""
-    mx = _compat.import_mx()
-    mx.random.seed(0)
-    arrays = [mx.random.normal(shape, getattr(mx, dtype)) for shape in shapes]
-    mx.eval(arrays)
-    return arrays
+def _flat(gradients: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """The gradients as a function of `count` arguments and then of each cotangent."""
 
+    def call(*given: Any) -> Any:
+        arguments, cotangents = given[:count], given[count:]
+        return gradients(*arguments, cotangents[0] if len(cotangents) == 1 else cotangents)
 
-def some_rows(array: Any, rows: int) -> Any:
-    """`CHECKED_ROWS` of the rows of an array, from all over it, as an array of its own."""
-    if isinstance(array, np.ndarray):
-        return array[:: _step(rows)]
-    return _compat.import_mx().contiguous(array[:: _step(rows)])
-
-
-def _step(rows: int) -> int:
-    return max(1, rows // CHECKED_ROWS)
-
-
-def _picked(arguments: Sequence[Any], rows: int) -> tuple[Any, ...]:
-    """What makes the rows that are checked: those rows of arrays that have rows, and weights whole."""
-    return tuple(as_float64(some_rows(a, rows)) if a.ndim > 1 else as_float64(a) for a in arguments)
+    return call
 
 
 def _in_turn(call: Callable[..., Any], inputs: list[list[Any]]) -> Callable[[], Any]:
@@ -162,7 +172,7 @@ def _race(
 ) -> dict[str, Any]:
     """Time all of them in turn: a measurement's timing, work, unit, share of the copy, and rivals."""
     batch, read = plan.batch(moved), sum(a.nbytes for a in arguments)
-    inputs = [arguments, *([a + 0 for a in arguments] for _ in range(plan.copies(read) - 1))]
+    inputs = [arguments, *(list(map(another, arguments)) for _ in range(plan.copies(read) - 1))]
     _compat.import_mx().eval(inputs)
     stopwatches = {
         which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy)
@@ -197,6 +207,7 @@ def _race(
 def _check_gradients(
     op: OpInfo,
     dtype: str,
+    specs: Sequence[Argument],
     arguments: list[Any],
     cotangent: Any,
     calls: Mapping[str, Callable[..., Any]],
@@ -204,18 +215,25 @@ def _check_gradients(
 ) -> None:
     """WrongResultError unless gradients are the oracle's, of a cotangent that is zero but in the rows that are checked:
     then weights, whose gradients are sums over all rows, can be checked too."""
-    mx = _compat.import_mx()
-    rows = arguments[0].shape[0]
-    checked = (mx.arange(rows) % _step(rows) == 0).reshape(rows, *[1] * (cotangent.ndim - 1))
-    alone = mx.where(checked, cotangent, mx.zeros_like(cotangent))
-    picked = SampleInput("bench", _picked(arguments, rows))
-    truths = op.expected_vjp(picked, as_float64(some_rows(cotangent, rows)))
+    assert op.rivals is not None
+    step = step_of(op.rivals, arguments[0].shape[0])
+    alone = tuple(_zero_between(c, step) for c in as_tuple(cotangent))
+    some = tuple(as_float64(some_rows(c, step)) for c in as_tuple(cotangent))
+    sample = SampleInput("bench", picked(specs, arguments, step), op.rivals.kwargs)
+    truths = op.expected_vjp(sample, some if len(some) > 1 else some[0])
     for which, call in calls.items():
-        gradients = call(alone)
+        gradients = call(alone if len(alone) > 1 else alone[0])
         for position, gradient, truth in zip(op.differentiable, gradients, truths, strict=True):
-            result = some_rows(gradient, rows) if gradient.ndim > 1 else gradient
+            result = some_rows(gradient, step) if specs[position].has_rows else gradient
             what = f"{name} of argument {position}"
             _check(op, dtype, which, result, truth, dtype, op.tolerance(dtype, grad=True), what)
+
+
+def _zero_between(cotangent: Any, step: int) -> Any:
+    """A cotangent that is what it is in every `step`-th row, and zero in the others."""
+    mx, rows = _compat.import_mx(), cotangent.shape[0]
+    checked = (mx.arange(rows) % step == 0).reshape(rows, *[1] * (cotangent.ndim - 1))
+    return mx.where(checked, cotangent, mx.zeros_like(cotangent))
 
 
 def _check(

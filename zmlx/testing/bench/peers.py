@@ -16,6 +16,7 @@ import numpy as np
 
 from zmlx import _compat
 from zmlx.testing.bench.timing import Stopwatch
+from zmlx.testing.opinfo import as_tuple
 from zmlx.testing.rivals import Peer
 
 #: The column of the table.
@@ -67,11 +68,11 @@ class PeerRun:
     peer : Loaded
         From `load_peers`.
     arguments : sequence of mlx.core.array
-        What it is called with, of one floating dtype.
+        What it is called with.
     positions : sequence of int
         Of those that gradients are taken of; none: the function itself is timed.
-    cotangent : mlx.core.array, optional
-        Of the result, for gradients.
+    cotangent : mlx.core.array, or tuple of them, optional
+        Of the results that are floats, for gradients.
     device : str
         PyTorch's name of where to run.
     """
@@ -88,7 +89,7 @@ class PeerRun:
         self._torch, self._call, self._device = peer.torch, peer.call, device
         self._positions = tuple(positions)
         self._tensors = [self._tensor(a) for a in arguments]
-        self._cotangent = None if cotangent is None else self._tensor(cotangent)
+        self._cotangents = [] if cotangent is None else self._tensors_of(cotangent)
         # Backward passes run again and again here: compiled ones must keep what they need.
         if positions:
             functorch: Any = importlib.import_module("torch._functorch.config")
@@ -96,18 +97,24 @@ class PeerRun:
 
     def _tensor(self, array: Any) -> Any:
         mx = _compat.import_mx()
+        if not mx.issubdtype(array.dtype, mx.floating):
+            wide = np.asarray(array) if array.dtype == mx.bool_ else np.asarray(array).astype(np.int64)
+            return self._torch.from_numpy(wide).to(self._device)  # PyTorch's labels and indices have 64 bits
         dtype = getattr(self._torch, str(array.dtype).rpartition(".")[2])
         # By float32, which NumPy has and which holds every 16-bit number.
         return self._torch.from_numpy(np.array(array.astype(mx.float32))).to(self._device, dtype)
 
-    def result(self, step: int) -> Any:
-        """Every `step`-th row of the function's result, as float64."""
+    def _tensors_of(self, cotangent: Any) -> list[Any]:
+        return [self._tensor(c) for c in as_tuple(cotangent)]
+
+    def results(self, step: int) -> list[Any]:
+        """Every `step`-th row of the function's results, as float64."""
         with self._torch.no_grad():
-            return _numbers(self._call(*self._tensors)[::step])
+            return [_numbers(r[::step]) for r in as_tuple(self._call(*self._tensors))]
 
     def gradients(self, cotangent: Any) -> list[Any]:
-        """The gradients for another cotangent, an MLX array, as float64."""
-        return [_numbers(g) for g in self._backward(*self._forward(), self._tensor(cotangent))]
+        """The gradients for another cotangent, an MLX array or a tuple of them, as float64."""
+        return [_numbers(g) for g in self._backward(*self._forward(), self._tensors_of(cotangent))]
 
     def _forward(self) -> tuple[Any, list[Any]]:
         """The result, with what its gradients need, and the tensors that they are taken of."""
@@ -115,8 +122,11 @@ class PeerRun:
         varied = [tensors[i].requires_grad_() for i in self._positions]
         return self._call(*tensors), varied
 
-    def _backward(self, result: Any, varied: list[Any], cotangent: Any) -> tuple[Any, ...]:
-        gradients: tuple[Any, ...] = self._torch.autograd.grad(result, varied, cotangent, retain_graph=True)
+    def _backward(self, result: Any, varied: list[Any], cotangent: list[Any]) -> tuple[Any, ...]:
+        several = as_tuple(result)
+        followed = [r for r in several if len(several) == 1 or r.is_floating_point()]
+        gradients: tuple[Any, ...]
+        gradients = self._torch.autograd.grad(followed, varied, cotangent, retain_graph=True)
         return gradients
 
     def stopwatch(self, copies: int, batch: int) -> Stopwatch:
@@ -130,7 +140,7 @@ class PeerRun:
             ring = itertools.cycle([self._forward() for _ in range(copies)])
 
             def once() -> None:
-                self._backward(*next(ring), self._cotangent)
+                self._backward(*next(ring), self._cotangents)
 
         else:
             sets = itertools.cycle([[t.clone() for t in self._tensors] for _ in range(copies)])

@@ -7,21 +7,13 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from zmlx.testing.differentiation import gradients_of
-from zmlx.testing.opinfo import SampleInput
+from zmlx.testing.opinfo import as_tuple
 from zmlx.testing.rivals import Rivals
 
 #: The two columns of the table: what MLX computes without being asked to fuse, and with `mx.compile`.
 MLX = "MLX"
 COMPILED = "mx.compile"
-
-
-def bench_sample(rivals: Rivals, rows: int, columns: int) -> SampleInput:
-    """A sample with the shapes of the benchmark, for an entry's `bytes_moved`; its arrays take no memory."""
-    zero = np.float64(0)
-    return SampleInput("bench", tuple(np.broadcast_to(zero, s) for s in rivals.shapes(rows, columns)))
 
 
 @dataclass(frozen=True)
@@ -34,18 +26,17 @@ class Rival:
 
 
 def list_rivals(
-    rivals: Rivals, mx: ModuleType, dtype: str, differentiable: Sequence[int] = ()
+    rivals: Rivals, mx: ModuleType, dtype: str, results: Sequence[str], differentiable: Sequence[int] = ()
 ) -> tuple[Rival, ...]:
-    """All that a kernel is timed against in one dtype; with ``differentiable``, the gradients of all that.
+    """All that a kernel is timed against in one dtype; with ``differentiable``, the gradients of all that. ``results``
+    are the dtypes of what the kernel gives.
 
     A formula in a 16-bit dtype can be computed in that dtype, as it stands, or in float32 between two
     conversions, as the kernels do. Which is faster differs with device and formula, so both run.
     """
     forms: dict[str, Callable[..., Any]] = {"": lambda *a: rivals.formula(mx, *a)}
     if dtype != "float32":
-        forms[" in float32"] = lambda *a: rivals.formula(mx, *(x.astype(mx.float32) for x in a)).astype(
-            a[0].dtype
-        )
+        forms[" in float32"] = lambda *a: _in_float32(rivals, mx, dtype, results, a)
     own = rivals.own
     owns: dict[str, Callable[..., Any]] = {}
     if own is not None:
@@ -59,3 +50,13 @@ def list_rivals(
         plain = [Rival(MLX, f"operations{suffix}", form) for suffix, form in forms.items()]
     compiled = [Rival(COMPILED, f"mx.compile{suffix}", mx.compile(form)) for suffix, form in forms.items()]
     return (*plain, *compiled)
+
+
+def _in_float32(
+    rivals: Rivals, mx: ModuleType, dtype: str, results: Sequence[str], arguments: Sequence[Any]
+) -> Any:
+    """The formula with arguments of `dtype` as float32, and its results as the kernel gives them."""
+    own = getattr(mx, dtype)
+    found = rivals.formula(mx, *(a.astype(mx.float32) if a.dtype == own else a for a in arguments))
+    cast = [r.astype(getattr(mx, name)) for r, name in zip(as_tuple(found), results, strict=True)]
+    return cast[0] if len(cast) == 1 else tuple(cast)

@@ -105,7 +105,10 @@ def select(
 
 def _kernel_cases(op: OpInfo, dtype: str) -> list[_Case]:
     """Forward, and backward where the entry names kernels for it: a gradient without is MLX's."""
-    directions = {FORWARD: measure_kernel, **({BACKWARD: measure_gradient} if op.grad_kernels else {})}
+    directions = {
+        FORWARD: measure_kernel,
+        **({BACKWARD: measure_gradient} if op.grad_kernels and op.differentiable else {}),
+    }
 
     def case(direction: str, measure: Callable[[OpInfo, str, str, Plan], Measurement]) -> _Case:
         return _Case(

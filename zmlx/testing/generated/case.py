@@ -96,6 +96,13 @@ class Case(NamedTuple):
         if not verdict:
             pytest.fail(verdict.message, pytrace=False)
 
+    def check_all(self, made: Sequence[Any], record: Record) -> None:
+        """Compare what `results` makes: all results, then all gradients."""
+        __tracebackhide__ = True
+        count = len(made) - len(self.op.differentiable)
+        self.check_results(made[:count], record)
+        self.check_gradients(made[count:], record)
+
     def check_gradients(self, gradients: Iterable[Any], record: Record) -> None:
         """Compare the gradients with the oracle's."""
         __tracebackhide__ = True

@@ -20,7 +20,7 @@ from zmlx.testing.judge.launches import Replay
 from zmlx.testing.judge.plan import Case, Question
 from zmlx.testing.judge.provenance import come_alike, comes_from
 from zmlx.testing.judge.verdict import Verdict
-from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.opinfo import OpInfo, part_name
 from zmlx.testing.tolerance import compare
 
 #: A result, and what was expected.
@@ -76,8 +76,10 @@ def _weigh_values(
     if dtypes != question.dtypes:
         verdict.refuse("wrong-dtype", case.name, f"expected {question.dtypes}, got {dtypes}")
         return
-    for result, expected in zip(answer.results, question.expected, strict=True):
-        agreement = compare(result.values, expected, result.dtype, op.tolerance(case.dtype), name=op.name)
+    for place, (result, expected) in enumerate(zip(answer.results, question.expected, strict=True)):
+        tolerance = op.tolerance(case.dtype, result=place)
+        name = f"{op.name}{part_name(place, len(wanted))}"
+        agreement = compare(result.values, expected, result.dtype, tolerance, name=name)
         if agreement:
             continue
         unwritten = _unwritten(result, expected, answer.launches)

@@ -1,8 +1,9 @@
 """What a candidate is asked: shapes, values, dtypes and layouts drawn for this run, with the oracle's answers.
 
 Everything is drawn from a secret of this run, so that nobody can know it before. An OpInfo has samples of fixed shapes;
-here their extents are replaced, equal ones by equal ones, until the table's own operation takes them. A case that the
-table's own operation does not get right is not asked.
+here their extents are replaced, equal ones by equal ones, until the table's own operation takes them. An OpInfo with a
+`strategy` says that this breaks its arguments: its samples keep their shapes, with values drawn for this run. A case
+that the table's own operation does not get right is not asked.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _hidden(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Rand
     # Samples of several rows show more than a single number.
     having = [s for s in having if any(a.size > 1 for a in arrays_of(s))] or having
     bounds = Bounds(op.extents, op.axis_extents)
-    for attempt in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS if op.strategy is None else 0):
         sample = rng.choice(having)
         new = draw_extents(
             bounds.of(sample),
@@ -168,7 +169,8 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     having = full(samples) or samples
     sample = rng.choice(having)
     least = {old: low for old, (low, _) in Bounds(op.extents, op.axis_extents).of(sample).items()}
-    for extents in (least, {old: low + (low + old) % 2 for old, low in least.items()}):
+    even = {old: low + (low + old) % 2 for old, low in least.items()}
+    for extents in (least, even) if op.strategy is None else ():
         made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
         if _answers(op, made, dtype, "row") is not None:
             return made
@@ -177,7 +179,7 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
 
 def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput | None:
     """A sample with an array of more elements than 16 bits count to, if the operation takes one."""
-    having = full(samples)
+    having = full(samples) if op.strategy is None else []
     for sample in rng.sample(having, len(having)):
         extents = many_elements(sample, Bounds(op.extents, op.axis_extents).of(sample), rng)
         if extents is not None:
@@ -274,6 +276,16 @@ def _swapped(sample: SampleInput, rng: random.Random) -> SampleInput | None:
     return None
 
 
+def _with_other_values(op: OpInfo, sample: SampleInput, rng: random.Random) -> SampleInput:
+    """The sample with values like its own. Where an entry's `strategy` says that values belong together, only the
+    entry itself can draw others: its sample of that name, from another secret."""
+    secret = rng.getrandbits(64)
+    if op.strategy is None:
+        return resized(sample, {}, secret)
+    drawn = op.samples(lambda name: SampleRng(f"{secret}/{name}"))
+    return next(made for made in drawn if made.name == sample.name)
+
+
 def _answers(
     op: OpInfo, sample: SampleInput, dtype: str, layout: Layout
 ) -> tuple[tuple[NDArray[Any], ...], tuple[str, ...]] | None:
@@ -288,8 +300,8 @@ def _answers(
     if len(truths) != len(results):
         return None
     dtypes = tuple(str(dtype_name(result)) for result in results)
-    for result, truth in zip(results, truths, strict=True):
-        if not compare(result, truth, None, op.tolerance(dtype)):
+    for place, (result, truth) in enumerate(zip(results, truths, strict=True)):
+        if not compare(result, truth, None, op.tolerance(dtype, result=place)):
             return None
     return tuple(np.asarray(truth) for truth in truths), dtypes
 
@@ -310,7 +322,7 @@ def _case(
     name = f"{name}, {dtype} {shapes}"
     asked: list[tuple[SampleInput, bool]] = []
     for _ in range(2):
-        made = resized(sample, {}, rng.getrandbits(64))
+        made = _with_other_values(op, sample, rng)
         if special:
             made = _special(made, special, rng)
         if power:

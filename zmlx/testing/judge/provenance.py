@@ -7,7 +7,7 @@ what a kernel is given and in what is returned.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, permutations
+from itertools import combinations_with_replacement, islice, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,10 +103,22 @@ def _cuts(source: NDArray[np.generic], size: int) -> Iterator[NDArray[np.generic
 
 
 def _repeated(source: NDArray[np.generic], shape: Sequence[int]) -> Iterator[NDArray[np.generic]]:
-    """`source` broadcast to `shape`, with its axes last or first."""
+    """`source` broadcast to `shape`, with its axes last or first, or to one of as many elements, with a new axis or
+    two."""
     for axes in range(len(shape) - source.ndim + 1):
         padded = source.reshape(*source.shape, *[1] * axes)
         try:
             yield np.broadcast_to(padded, tuple(shape))
         except ValueError:
             continue  # it does not fit so
+    times, remainder = divmod(int(np.prod(shape)), source.size)
+    if remainder or source.size == 1:
+        return
+    # Where rows are flattened afterwards, only the order of the elements is left to see.
+    for before, after in combinations_with_replacement(range(source.ndim + 1), 2):
+        parts = (source.shape[:before], source.shape[before:after], source.shape[after:])
+        outer, middle, inner = (int(np.prod(part)) for part in parts)
+        for first in range(1, times + 1) if before < after else (times,):
+            if times % first == 0:
+                placed = source.reshape(outer, 1, middle, 1, inner)
+                yield np.broadcast_to(placed, (outer, first, middle, times // first, inner))

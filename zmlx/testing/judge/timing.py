@@ -133,8 +133,9 @@ def _first(child: Child, case: Case, op: OpInfo) -> str:
     """Take the answer to the first call, which compiles; what is wrong with it, or nothing."""
     message = _expect(child, "result")
     question = case.questions[0]
-    for result, expected in zip(message.arrays, question.expected, strict=False):
-        agreement = compare(result.values, expected, result.dtype, op.tolerance(case.dtype), name=op.name)
+    for place, (result, expected) in enumerate(zip(message.arrays, question.expected, strict=False)):
+        tolerance = op.tolerance(case.dtype, result=place)
+        agreement = compare(result.values, expected, result.dtype, tolerance, name=op.name)
         if not agreement:
             return f"run without the judge's launches: {agreement.message}"
     return ""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from zmlx import _compat
-from zmlx.testing.differentiation import of_some
+from zmlx.testing.differentiation import gradients_of, with_cotangents
 from zmlx.testing.environment import describe_environment
 from zmlx.testing.golden.catalogue import working_on
 from zmlx.testing.golden.comparison import Progress
@@ -20,6 +22,7 @@ from zmlx.testing.leak_figures import Leaks, Row
 from zmlx.testing.leaks.figures import take_figures
 from zmlx.testing.opinfo import OpInfo, SampleInput, to_mx
 from zmlx.testing.selection import matches, resolve
+from zmlx.testing.variations import Bounds
 
 #: Calls of each row.
 LAUNCHES = 10_000
@@ -87,42 +90,52 @@ def gradient(op: OpInfo, backend: str) -> Iterator[Step]:
     for dtype in op.dtypes_on(backend):
         for sample in _samples(op):
             arguments = to_mx(sample, dtype)
-            call = of_some(partial(op.op, **sample.kwargs), arguments, op.differentiable)
-            primals = [arguments[i] for i in op.differentiable]
-            outputs = call(*primals)
-            many = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-            cotangents = [mx.ones_like(output) for output in many]
+            call = partial(op.op, **sample.kwargs)
+            cotangents = tuple(mx.ones_like(r) for r in with_cotangents(call(*arguments)))
             mx.eval(cotangents)
-            cases.append((call, primals, cotangents))
-    for case in itertools.cycle(cases):
-        yield lambda case=case: mx.eval(mx.vjp(*case)[1])  # type: ignore[misc]
+            cases.append((gradients_of(call, op.differentiable), (*arguments, cotangents)))
+    for gradients, given in itertools.cycle(cases):
+        yield lambda gradients=gradients, given=given: mx.eval(gradients(*given))  # type: ignore[misc]
 
 
 def new_shapes(op: OpInfo, backend: str) -> Iterator[Step]:
-    """Calls with one more row each time: of every array that has as many rows as the first argument."""
+    """Calls with one more row each time, as far as the entry's extents go and then from the least on. As in variations
+    of samples, equal extents stay equal: labels have one more number too, and so has a matrix that is square."""
     mx = _compat.import_mx()
     dtype = op.dtypes_on(backend)[0]
-    sample = min(
-        (s for s in _samples(op) if _has_rows(s)), key=lambda s: s.args[0].size // s.args[0].shape[0]
-    )
+    sample = min((s for s in _samples(op) if _has_rows(s)), key=_row_cost)
     rows = sample.args[0].shape[0]
-    arguments = to_mx(sample, dtype)
+    low, high = Bounds(op.extents, op.axis_extents).of(sample)[rows]
+    arguments = list(to_mx(sample, dtype))
+    for position, (counted, axis) in op.indices.items():
+        if sample.args[counted].shape[axis] == rows:  # of which there may be one only
+            arguments[position] = mx.minimum(arguments[position], 0)
 
     def make(count: int) -> None:
-        given = [
-            mx.broadcast_to(a[:1], (count, *a.shape[1:]))
-            if isinstance(a, mx.array) and a.ndim > 1 and a.shape[0] == rows
-            else a
-            for a in arguments
-        ]
+        given = [_with_rows(a, rows, count) if isinstance(a, mx.array) else a for a in arguments]
         mx.eval(op.op(*given, **sample.kwargs))
 
-    for count in itertools.count(1):
+    for count in itertools.cycle(range(low, high + 1)):
         yield lambda count=count: make(count)  # type: ignore[misc]
 
 
+def _with_rows(array: Any, rows: int, count: int) -> Any:
+    """The first entry of each axis of `rows` in the place of `count`."""
+    mx = _compat.import_mx()
+    axes = [axis for axis, extent in enumerate(array.shape) if extent == rows]
+    first = array[tuple(slice(1) if axis in axes else slice(None) for axis in range(array.ndim))]
+    return mx.broadcast_to(first, tuple(count if n == rows else n for n in array.shape))
+
+
+def _row_cost(sample: SampleInput) -> tuple[bool, int]:
+    """Of those samples whose rows are told from their columns, the one with the shortest."""
+    rows, *others = sample.args[0].shape
+    return rows in others, math.prod(others)
+
+
 def _has_rows(sample: SampleInput) -> bool:
-    return isinstance(sample.args[0], np.ndarray) and sample.args[0].ndim > 1
+    first = sample.args[0]
+    return isinstance(first, np.ndarray) and first.ndim > 1 and first.shape[0] > 1
 
 
 #: Each direction: its calls, and the entry's names of what they must launch.
