@@ -29,22 +29,25 @@ _CROSS_ENTROPY = """
     loss = log_total - (1 - label_smoothing) * picked - even + far
     y = 0.0 if label == ignore_index else loss if label >= 0 and label < length else nan
 """
+_GRADIENT = """
+    share = e / total * (1 + 2 * z_loss * lse if z_loss > 0 else 1.0)
+    target = label_smoothing / length + (1 - label_smoothing if column == label else 0.0)
+"""
 _SCALARS = {"ignore_index": -100, "label_smoothing": 0.0, "z_loss": 0.0}
 _SOFTMAX_CROSS_ENTROPY = row_kernel(
     _CROSS_ENTROPY,
     inputs=("logits",),
     per_row=("label",),
     scalars=_SCALARS,
+    grad=f"{_GRADIENT}; d_logits = 0.0 if label == ignore_index else g * (share - target)",
     differentiable=("logits",),
     name="softmax_cross_entropy",
 )
 # The loss, and its gradient by the logits: what a chunk of `fused_linear_cross_entropy` needs.
 _LOSS_AND_GRADIENT = row_kernel(
     f"""{_CROSS_ENTROPY}
-    share = e / total * (1 + 2 * z_loss * lse if z_loss > 0 else 1.0)
-    target = label_smoothing / length + (1 - label_smoothing if column == label else 0.0)
-    d = 0.0 if label == ignore_index else share - target
-    """,
+    {_GRADIENT}
+    d = 0.0 if label == ignore_index else share - target""",
     inputs=("logits",),
     per_row=("label",),
     scalars=_SCALARS,
@@ -123,12 +126,12 @@ def _numbers(
     }
 
 
-# Where a probability is zero its term is, whatever the other distribution has there.
+# Where a probability is zero its term is, and its gradient, whatever the other distribution has there.
 _KL = row_kernel(
     """a = detach(max(x)); b = detach(max(target))
        w = exp(target - b)
        of_x = sum(exp(x - a)); of_target = sum(w)
-       y = sum(w * (target - b - (x - a)) if w > 0 or w != w else 0.0) / of_target + log(of_x) - log(of_target)""",
+       y = sum(w * (target - b - (x - a) if w > 0 else 0.0)) / of_target + log(of_x) - log(of_target)""",
     inputs=("x", "target"),
     name="kl_div",
 )
@@ -137,8 +140,8 @@ _JS = row_kernel(
        log_p = x - a - log(sum(exp(x - a))); log_q = target - b - log(sum(exp(target - b)))
        p = exp(log_p); q = exp(log_q)
        log_m = log(max(p + q, 1e-38)) - log_2
-       of_p = p * (log_p - log_m) if p > 0 or p != p else 0.0
-       of_q = q * (log_q - log_m) if q > 0 or q != q else 0.0
+       of_p = p * (log_p - log_m if p > 0 else 0.0)
+       of_q = q * (log_q - log_m if q > 0 else 0.0)
        y = 0.5 * sum(of_p + of_q)""",
     inputs=("x", "target"),
     scalars={"log_2": math.log(2)},
