@@ -249,6 +249,22 @@ def check_share(function: str, value: float, name: str) -> float:
     return float(value)
 
 
+def check_probability(function: str, value: float, name: str) -> float:
+    """A number from 0 to less than 1.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        Out of that range.
+    """
+    check_positive(function, value, name)
+    if value >= 1:
+        raise ValueError(f"[{function}] Expected `{name}` to be from 0 to less than 1, got {value!r}.")
+    return float(value)
+
+
 def check_positive(function: str, value: float, name: str) -> float:
     """A finite number, zero or more, as a float.
 
