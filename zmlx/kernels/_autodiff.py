@@ -119,6 +119,12 @@ def mapped_rows(forward: Callable[[mx.array], mx.array]) -> Callable[[mx.array],
     return cast("Callable[[mx.array], mx.array]", function)
 
 
+def per_entry(function: Any, reference: Callable[..., Any]) -> None:
+    """Give a custom function, whose arguments are no rows, the rules for ``mx.jvp`` and ``mx.vmap``."""
+    function.jvp(_forward_mode(reference))
+    function.vmap(_vmap(function, 0, entries=True))
+
+
 def _stopped(launch: Callable[..., Any]) -> Callable[..., Any]:
     """``launch`` on inputs that no transformation follows: mx.jvp looks inside of a custom function too."""
     return lambda *inputs: launch(*map(mx.stop_gradient, inputs))

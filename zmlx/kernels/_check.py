@@ -167,13 +167,121 @@ def check_count(function: str, value: int, name: str) -> int:
     ValueError
         Zero or less.
     """
+    check_integer(function, value, name)
+    if value < 1:
+        raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
+    return value
+
+
+def check_labels(function: str, labels: mx.array, x: mx.array, of: str) -> None:
+    """One integer for each row of ``x``, which is called ``of``.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array of integers.
+    ValueError
+        Of another shape.
+    """
+    if not (isinstance(labels, mx.array) and mx.issubdtype(labels.dtype, mx.integer)):
+        came = _name(labels.dtype) if isinstance(labels, mx.array) else type(labels).__name__
+        raise TypeError(
+            f"[{function}] Expected `labels` to be an mlx.core.array of integers, got {came}. "
+            "Convert it first: labels.astype(mx.int32)."
+        )
+    if tuple(labels.shape) != tuple(x.shape[:-1]):
+        raise ValueError(
+            f"[{function}] Expected `labels` to have shape {tuple(x.shape[:-1])}, one class for each row of `{of}` "
+            f"(shape {tuple(x.shape)}), got {tuple(labels.shape)}."
+        )
+
+
+def check_matrix_of(function: str, weight: mx.array, x: mx.array, name: str, of: str) -> None:
+    """A matrix whose rows are as long as those of ``x``, which is called ``of``, and of its dtype.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    ValueError
+        Of another shape.
+    """
+    check_array(function, weight, name)
+    if weight.dtype != x.dtype:
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be {_name(x.dtype)} as `{of}` is, got {_name(weight.dtype)}. "
+            f"Convert it first: {name}.astype({of}.dtype)."
+        )
+    if weight.ndim != 2 or weight.shape[-1] != x.shape[-1]:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to have shape (V, {x.shape[-1]}), a row as long as those of `{of}` for "
+            f"each class, got {tuple(weight.shape)}."
+        )
+
+
+def check_integer(function: str, value: int, name: str) -> None:
+    """A whole number.
+
+    Raises
+    ------
+    TypeError
+        Not a Python int.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(
             f"[{function}] Expected `{name}` to be a whole number, got {type(value).__name__}. Pass an int."
         )
-    if value < 1:
-        raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
-    return value
+
+
+def check_share(function: str, value: float, name: str) -> float:
+    """A number from 0 to 1.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        Out of that range.
+    """
+    check_positive(function, value, name)
+    if value > 1:
+        raise ValueError(f"[{function}] Expected `{name}` to be from 0 to 1, got {value!r}.")
+    return float(value)
+
+
+def check_probability(function: str, value: float, name: str) -> float:
+    """A number from 0 to less than 1.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        Out of that range.
+    """
+    check_positive(function, value, name)
+    if value >= 1:
+        raise ValueError(f"[{function}] Expected `{name}` to be from 0 to less than 1, got {value!r}.")
+    return float(value)
+
+
+def check_positive(function: str, value: float, name: str) -> float:
+    """A finite number, zero or more, as a float.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        Negative or not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
+        )
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"[{function}] Expected `{name}` to be finite and not negative, got {value!r}.")
+    return float(value)
 
 
 def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> float:
@@ -200,13 +308,7 @@ def check_eps(function: str, eps: float) -> float:
     ValueError
         Negative or not finite.
     """
-    if isinstance(eps, bool) or not isinstance(eps, (int, float)):
-        raise TypeError(
-            f"[{function}] Expected `eps` to be a number, got {type(eps).__name__}. Pass a float."
-        )
-    if not (math.isfinite(eps) and eps >= 0):
-        raise ValueError(f"[{function}] Expected `eps` to be finite and not negative, got {eps!r}.")
-    return float(eps)
+    return check_positive(function, eps, "eps")
 
 
 def check_shape(function: str, value: mx.array, name: str, shape: tuple[int, ...], meaning: str) -> None:

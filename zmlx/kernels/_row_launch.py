@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels import _msl, _rows
+from zmlx.kernels import _maths, _msl, _rows
 from zmlx.kernels._columns import column_sum
 from zmlx.kernels._formula.functions import OF_NOTHING, column_index, variable_length
 from zmlx.kernels._formula.metal import HELPERS
@@ -21,18 +21,7 @@ from zmlx.kernels._formula.reference import evaluate
 from zmlx.kernels._row_source import PASSES, Arguments, each_row, run_of_rows
 from zmlx.launch import MetalKernel, metal_kernel
 
-_MORE_MATHS = """
-template <typename T>
-METAL_FUNC float zmlx_log(float x) {
-  return log(x);
-}
-template <typename T>
-METAL_FUNC float zmlx_sigmoid(float x) {
-  return zmlx_ratio<T>(1.0f, 1.0f + zmlx_exp<T>(-x));
-}
-"""
-
-HEADER = _msl.CHUNKS + _msl.ROWS + _msl.MATHS + _MORE_MATHS + HELPERS + PASSES
+HEADER = _msl.CHUNKS + _msl.ROWS + _maths.MATHS + _maths.FUNCTIONS + _maths.NORMAL + HELPERS + PASSES
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,8 @@ class _Writer:
             node: text for name, node in self.used.items() if (text := self._variable(name))
         }
         self.reciprocals: dict[Node, str] = {}
+        # A kernel's text, by which it is found in the cache, is the same in every process: nodes' own numbers are not.
+        self.numbers = {node: number for number, node in enumerate(ordered(self.roots))}
 
     def _variable(self, name: str) -> str:
         if name == "length":
@@ -280,7 +282,7 @@ class _Writer:
 
     def row(self, before_results: str) -> str:
         """What is done with one row."""
-        parts = [f"    float keep_{node.number}[ZMLX_KEPT * N];\n" for node in self.plan.kept]
+        parts = [f"    float keep_{self.numbers[node]}[ZMLX_KEPT * N];\n" for node in self.plan.kept]
         stored: set[Node] = set()
         for reductions in self.plan.passes:
             parts.append(self._shared(reduced(reductions)))
@@ -311,12 +313,12 @@ class _Writer:
         for node in wanted:
             if node in needed:
                 self._define(node, lines, "    ")
-        for node in sorted(varying(roots), key=lambda node: node.number):
+        for node in sorted(varying(roots), key=self.numbers.__getitem__):
             divisor = node.arguments[1] if node.function == "divide" else None
             if divisor and self._is_shared(divisor) and divisor not in self.reciprocals:
-                self.reciprocals[divisor] = f"inverse_{divisor.number}"
+                self.reciprocals[divisor] = f"inverse_{self.numbers[divisor]}"
                 lines.append(
-                    f"    const float inverse_{divisor.number} = zmlx_ratio<T>(1.0f, {self.names[divisor]});\n"
+                    f"    const float inverse_{self.numbers[divisor]} = zmlx_ratio<T>(1.0f, {self.names[divisor]});\n"
                 )
         return "".join(lines)
 
@@ -335,13 +337,13 @@ class _Writer:
         else:
             text = FUNCTIONS[node.function].metal.format(*arguments)
         kind = "bool" if FUNCTIONS[node.function].truth else "float"
-        self.names[node] = f"z{node.number}"
+        self.names[node] = f"z{self.numbers[node]}"
         value = f"kept ? {kept} : {text}" if kept else text
-        lines.append(f"{indent}const {kind} z{node.number} = {value};\n")
+        lines.append(f"{indent}const {kind} z{self.numbers[node]} = {value};\n")
 
     def _elements(self, roots: Sequence[Node], stored: set[Node]) -> tuple[str, str]:
         """What a pass reads of a chunk, and the statements of its loop over the chunk's values."""
-        nodes = sorted(varying(roots), key=lambda node: node.number)
+        nodes = sorted(varying(roots), key=self.numbers.__getitem__)
         reads, lines = [], []
         for node in nodes:
             if node.function == "variable" and node.value != "column":
@@ -349,16 +351,16 @@ class _Writer:
             elif node.function in CHUNK_FUNCTIONS:
                 seed = node.arguments[0].value
                 reads.append(
-                    f"      float chunk_{node.number}[N];\n"
+                    f"      float chunk_{self.numbers[node]}[N];\n"
                     f"      {CHUNK_FUNCTIONS[node.function]}<N>"
-                    f"(chunk_{node.number}, uint2(arg_{seed}[0], arg_{seed}[1]), row, i);\n"
+                    f"(chunk_{self.numbers[node]}, uint2(arg_{seed}[0], arg_{seed}[1]), row, i);\n"
                 )
-                self.names[node] = f"chunk_{node.number}[j]"
+                self.names[node] = f"chunk_{self.numbers[node]}[j]"
             elif node.function not in ("variable", "constant"):
-                place = f"keep_{node.number}[k * N + j]" if node in self.plan.kept else ""
+                place = f"keep_{self.numbers[node]}[k * N + j]" if node in self.plan.kept else ""
                 self._define(node, lines, "        ", place if node in stored else "")
                 if place and node not in stored:
-                    lines.append(f"        if (kept) {place} = z{node.number};\n")
+                    lines.append(f"        if (kept) {place} = z{self.numbers[node]};\n")
         stored.update(node for node in nodes if node in self.plan.kept)
         return "".join(reads), "".join(lines)
 
@@ -374,7 +376,7 @@ class _Writer:
         reads, statements = self._elements(reduced(reductions), stored)
         declared, added = "", ""
         for node in reductions:
-            kind, part = _REDUCED[node.function], f"part_{node.number}"
+            kind, part = _REDUCED[node.function], f"part_{self.numbers[node]}"
             declared += f"    float {part}[N];\n    zmlx_fill<N>({part}, {kind.start});\n"
             value = self._value(node.arguments[0])
             added += "        " + kind.collect.format(part=f"{part}[j]", value=value) + "\n"
@@ -382,17 +384,17 @@ class _Writer:
         met = ""
         for first in range(0, len(sums), _SUMS_AT_ONCE):
             some = sums[first : first + _SUMS_AT_ONCE]
-            place = f"met_{some[0].number}"
-            values = ", ".join(f"zmlx_sum<N>(part_{node.number})" for node in some)
+            place = f"met_{self.numbers[some[0]]}"
+            values = ", ".join(f"zmlx_sum<N>(part_{self.numbers[node]})" for node in some)
             met += f"    float {place}[{len(some)}] = {{{values}}};\n"
             met += f"    team.template sums<{len(some)}>({place});\n"
             for index, node in enumerate(some):
                 self.names[node] = f"{place}[{index}]"
         for node in reductions:
             if node.function != "row_sum":
-                self.names[node] = f"z{node.number}"
-                met += f"    const float z{node.number} = "
-                met += _REDUCED[node.function].meet.format(part=f"part_{node.number}") + ";\n"
+                self.names[node] = f"z{self.numbers[node]}"
+                met += f"    const float z{self.numbers[node]} = "
+                met += _REDUCED[node.function].meet.format(part=f"part_{self.numbers[node]}") + ";\n"
         return (
             f"{declared}    ZMLX_PASS({{\n{reads}      for (int j = 0; j < N; ++j) {{\n"
             "        const bool there = uint(j) < count;\n"
@@ -418,7 +420,8 @@ class _Writer:
             line = f"line + size_t({index}) * length + i"
             declared += (
                 f"      float sum_{name}[N];\n      zmlx_fill<N>(sum_{name}, 0.0f);\n"
-                f"      if (!kept && row > begin) zmlx_chunk<float, N, PACKED>::load(sum_{name}, {line}, count, 0.0f);\n"
+                "      if (!kept && row > begin)\n"
+                f"        zmlx_chunk<float, N, PACKED>::load(sum_{name}, {line}, count, 0.0f);\n"
             )
             statements += (
                 f"        if (kept) total_{name}[k * N + j] += {self._value(node)};\n"

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, value_reference
 from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._row_kernel import row_kernel
 from zmlx.launch import metal_kernel
 
-__all__ = ["sum_lastdim"]
+__all__ = [
+    "argmax_lastdim",
+    "argmin_lastdim",
+    "max_lastdim",
+    "mean_lastdim",
+    "min_lastdim",
+    "std_lastdim",
+    "sum_lastdim",
+    "var_lastdim",
+]
 
 # Sums of 16 chunks, or of the K that are read at once, are added to the total at a time: so many times fewer
 # roundings of the size of the total, and what is rounded more often is smaller.
@@ -90,3 +102,245 @@ def _backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
 
 
 _sum = differentiable(_forward, _backward, _reference)
+
+_MEAN = row_kernel("y = mean(x)", name="mean_lastdim")
+
+
+def mean_lastdim(x: mx.array) -> mx.array:
+    """The mean over the last axis.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of ``x``'s dtype; added up in float32. NaN where D is 0.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes.
+    ValueError
+        ``x`` is 0-d.
+
+    Notes
+    -----
+    The gradient is the cotangent divided by D, along the row.
+    """
+    return cast("mx.array", _MEAN(x))
+
+
+_MAX = row_kernel("y = max(x)", name="max_lastdim")
+_MIN = row_kernel("y = min(x)", name="min_lastdim")
+
+
+def max_lastdim(x: mx.array) -> mx.array:
+    """The greatest element of the last axis; NaN if one is.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of ``x``'s dtype. Minus infinity where D is 0.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes.
+    ValueError
+        ``x`` is 0-d.
+
+    Notes
+    -----
+    The gradient is divided among the elements that are equal to the greatest, as `mx.max` has it.
+    """
+    return cast("mx.array", _MAX(x))
+
+
+def min_lastdim(x: mx.array) -> mx.array:
+    """The least element of the last axis; NaN if one is.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of ``x``'s dtype. Infinity where D is 0.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes.
+    ValueError
+        ``x`` is 0-d.
+
+    Notes
+    -----
+    The gradient is divided among the elements that are equal to the least, as `mx.min` has it.
+    """
+    return cast("mx.array", _MIN(x))
+
+
+# The rounded mean of a row far from zero is off; the mean of what is left after subtracting it is what it lacks (Chan,
+# Golub and LeVeque 1983, corrected two-pass algorithm).
+_DEVIATIONS = """c = x - mean(x)
+                 off = mean(c)
+                 v = max(sum(c * c) - off * off * length, 0.0) / (length - ddof)"""
+_VAR = row_kernel(
+    f"{_DEVIATIONS}; y = v * 1.0",
+    scalars={"ddof": 0},
+    grad="d_x = 2.0 * g / (length - ddof) * (c - off if abs(off) < inf else c)",
+    name="var_lastdim",
+)
+_STD = row_kernel(
+    f"{_DEVIATIONS}; y = sqrt(v)",
+    scalars={"ddof": 0},
+    grad="d_x = g / ((length - ddof) * y) * (c - off)",
+    name="std_lastdim",
+)
+
+
+def var_lastdim(x: mx.array, ddof: int = 0) -> mx.array:
+    """``sum((x - mean(x))**2) / (D - ddof)`` over the last axis.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+    ddof
+        The number of elements minus this is the divisor: 0 for the variance of a population, 1 for that of a sample.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of ``x``'s dtype; computed in float32. NaN where D is 0.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes, or ``ddof`` is not a number.
+    ValueError
+        ``x`` is 0-d.
+
+    Notes
+    -----
+    The definition of the variance, computed after the mean: it does not cancel for rows far from zero. Squares overflow
+    beyond 1.8e19.
+    """
+    return cast("mx.array", _VAR(x, ddof=ddof))
+
+
+def std_lastdim(x: mx.array, ddof: int = 0) -> mx.array:
+    """``sqrt(sum((x - mean(x))**2) / (D - ddof))`` over the last axis.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+    ddof
+        The number of elements minus this is the divisor: 0 for the variance of a population, 1 for that of a sample.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of ``x``'s dtype; computed in float32. NaN where D is 0.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes, or ``ddof`` is not a number.
+    ValueError
+        ``x`` is 0-d.
+
+    Notes
+    -----
+    The square root of `var_lastdim`. Of equal elements it is zero, and the gradient NaN: there is none.
+    """
+    return cast("mx.array", _STD(x, ddof=ddof))
+
+
+# The first of those that are equal; a NaN counts as the greatest, and as the least.
+_ARGMAX, _ARGMIN = (
+    row_kernel(
+        f"top = {extreme}(x); y = min(column if x == top or x != x else inf)",
+        differentiable=(),
+        dtypes={"y": mx.uint32},
+        name=f"arg{extreme}_lastdim",
+    )
+    for extreme in ("max", "min")
+)
+
+
+def argmax_lastdim(x: mx.array) -> mx.array:
+    """Where in the last axis the greatest element is: the first of equal ones.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of uint32.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes.
+    ValueError
+        ``x`` is 0-d, or D is 0.
+
+    Notes
+    -----
+    As `numpy.argmax`: the first NaN, if there is one. D is at most 2**24. There is no gradient.
+    """
+    _some_columns("argmax_lastdim", x)
+    return cast("mx.array", _ARGMAX(x))
+
+
+def argmin_lastdim(x: mx.array) -> mx.array:
+    """Where in the last axis the least element is: the first of equal ones.
+
+    Parameters
+    ----------
+    x
+        Shape (..., D), float32, float16 or bfloat16, in any memory layout.
+
+    Returns
+    -------
+    mx.array
+        Shape (...), of uint32.
+
+    Raises
+    ------
+    TypeError
+        ``x`` is not an MLX array of one of these dtypes.
+    ValueError
+        ``x`` is 0-d, or D is 0.
+
+    Notes
+    -----
+    As `numpy.argmin`: the first NaN, if there is one. D is at most 2**24. There is no gradient.
+    """
+    _some_columns("argmin_lastdim", x)
+    return cast("mx.array", _ARGMIN(x))
+
+
+def _some_columns(function: str, x: mx.array) -> None:
+    _check.check_rows(function, x)
+    if x.shape[-1] == 0:
+        raise ValueError(
+            f"[{function}] Expected rows of one element at least, in which there is a place to name; got shape "
+            f"{tuple(x.shape)}."
+        )

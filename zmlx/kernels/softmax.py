@@ -382,8 +382,8 @@ def sink_softmax(x: mx.array, sink: mx.array) -> mx.array:
 
     Notes
     -----
-    Xiao et al., Efficient Streaming Language Models with Attention Sinks (arXiv:2309.17453), section 3.3, with a learned
-    logit for each head as in gpt-oss (arXiv:2508.10925), section 2.3. The maximum that is subtracted is that of ``x``
-    and ``sink``.
+    Xiao et al., Efficient Streaming Language Models with Attention Sinks (arXiv:2309.17453), section 3.3, with a
+    learned logit for each head as in gpt-oss (arXiv:2508.10925), section 2.3. The maximum that is subtracted is that of
+    ``x`` and ``sink``.
     """
     return cast("mx.array", _SINK_SOFTMAX(x, sink))

@@ -172,7 +172,7 @@ def _extremum(a: tuple[Node, ...], y: Node, dy: Node) -> tuple[Node, ...]:
     return (where(here, divide(dy, count), ZERO),)
 
 
-def uniform_of(seed: Any, row: Any, column: Any) -> Any:
+def _uniform_of(seed: Any, row: Any, column: Any) -> Any:
     from zmlx.kernels._random import uniforms
 
     return uniforms(seed, row, column)
@@ -330,7 +330,7 @@ FUNCTIONS: dict[str, Function] = {
     "row_sum": Function("", lambda mx, a: mx.sum(a, axis=-1, keepdims=True), lambda a, y, dy: (dy,)),
     "row_max": Function("", lambda mx, a: mx.max(a, axis=-1, keepdims=True), _extremum),
     "row_min": Function("", lambda mx, a: mx.min(a, axis=-1, keepdims=True), _extremum),
-    "uniform": Function("", lambda mx, seed, row, column: uniform_of(seed, row, column), _none(3), 3),
+    "uniform": Function("", lambda mx, seed, row, column: _uniform_of(seed, row, column), _none(3), 3),
 }
 
 #: What an empty row is reduced to.

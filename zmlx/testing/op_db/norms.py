@@ -8,6 +8,16 @@ from typing import Any
 import numpy as np
 
 from zmlx.testing.op_db._peers import liger, torch_compiled
+from zmlx.testing.op_db._row_ops import (
+    alike,
+    mean,
+    moved,
+    operations,
+    over_rows,
+    row_samples,
+    special_rows,
+    vector,
+)
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -25,46 +35,37 @@ from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 from zmlx.testing.rivals import Rivals
 
 
-def _mean(x: Float64Array) -> Float64Array:
-    return np.asarray(np.sum(x, axis=-1, keepdims=True) / x.shape[-1])
-
-
-def _over_rows(x: Float64Array) -> Float64Array:
-    """The sum over all axes but the last."""
-    return np.asarray(np.sum(x, axis=tuple(range(x.ndim - 1))))
-
-
 def _rmsnorm(x: Float64Array, weight: Float64Array, eps: float = 1e-6) -> Float64Array:
     with quiet():
-        return x / np.sqrt(_mean(x * x) + eps) * weight
+        return x / np.sqrt(mean(x * x) + eps) * weight
 
 
 def _rmsnorm_vjp(
     x: Float64Array, weight: Float64Array, cotangent: Float64Array, eps: float = 1e-6
 ) -> tuple[Float64Array, Float64Array]:
     with quiet():
-        scale = 1 / np.sqrt(_mean(x * x) + eps)
+        scale = 1 / np.sqrt(mean(x * x) + eps)
         normal = x * scale
         weighted = cotangent * weight
-        return scale * (weighted - normal * _mean(weighted * normal)), _over_rows(cotangent * normal)
+        return scale * (weighted - normal * mean(weighted * normal)), over_rows(cotangent * normal)
 
 
 def _layernorm(x: Float64Array, gamma: Float64Array, beta: Float64Array, eps: float = 1e-5) -> Float64Array:
     with quiet():
-        centred = x - _mean(x)
-        return centred / np.sqrt(_mean(centred * centred) + eps) * gamma + beta
+        centred = x - mean(x)
+        return centred / np.sqrt(mean(centred * centred) + eps) * gamma + beta
 
 
 def _layernorm_vjp(
     x: Float64Array, gamma: Float64Array, beta: Float64Array, cotangent: Float64Array, eps: float = 1e-5
 ) -> tuple[Float64Array, Float64Array, Float64Array]:
     with quiet():
-        centred = x - _mean(x)
-        scale = 1 / np.sqrt(_mean(centred * centred) + eps)
+        centred = x - mean(x)
+        scale = 1 / np.sqrt(mean(centred * centred) + eps)
         normal = centred * scale
         weighted = cotangent * gamma
-        dx = scale * (weighted - _mean(weighted) - normal * _mean(weighted * normal))
-        return dx, _over_rows(cotangent * normal), _over_rows(cotangent)
+        dx = scale * (weighted - mean(weighted) - normal * mean(weighted * normal))
+        return dx, over_rows(cotangent * normal), over_rows(cotangent)
 
 
 def _special(rng: SampleRng) -> Float64Array:
@@ -112,6 +113,118 @@ def _rmsnorm_formula(mx: Any, x: Any, weight: Any) -> Any:
 def _layernorm_formula(mx: Any, x: Any, gamma: Any, beta: Any) -> Any:
     centred = x - mx.mean(x, axis=-1, keepdims=True)
     return centred * mx.rsqrt(mx.mean(mx.square(centred), axis=-1, keepdims=True) + 1e-5) * gamma + beta
+
+
+def _no_weight(vjp: Callable[..., tuple[Float64Array, ...]], count: int) -> Callable[..., Any]:
+    """The gradient of x where the weights are ones and zeros."""
+
+    def call(x: Float64Array, cotangent: Float64Array, eps: float) -> tuple[Float64Array]:
+        return (vjp(x, *_weights(x, count), cotangent, eps)[0],)
+
+    return call
+
+
+def _weights(x: Float64Array, count: int) -> tuple[Float64Array, ...]:
+    return (np.ones(x.shape[-1]), np.zeros(x.shape[-1]))[:count]
+
+
+def _residual(norm: Callable[..., Float64Array]) -> Callable[..., tuple[Float64Array, Float64Array]]:
+    def call(x: Float64Array, residual: Float64Array, *weights: Any, **eps: float) -> Any:
+        with quiet():
+            return x + residual, norm(x + residual, *weights, **eps)
+
+    return call
+
+
+def _residual_vjp(vjp: Callable[..., tuple[Float64Array, ...]]) -> Callable[..., tuple[Float64Array, ...]]:
+    """Of the sum's cotangent and that of the norm."""
+
+    def call(x: Float64Array, residual: Float64Array, *rest: Any, **eps: float) -> tuple[Float64Array, ...]:
+        *weights, (of_sum, of_norm) = rest
+        with quiet():
+            d, *others = vjp(x + residual, *weights, of_norm, **eps)
+            return d + of_sum, d + of_sum, *others
+
+    return call
+
+
+def _silu(a: Float64Array) -> Float64Array:
+    with quiet():
+        return a / (1 + np.exp(-a))
+
+
+def _gated(x: Float64Array, gate: Float64Array, weight: Float64Array, eps: float = 1e-6) -> Float64Array:
+    with quiet():
+        return _rmsnorm(x, weight, eps) * _silu(gate)
+
+
+def _gated_vjp(
+    x: Float64Array, gate: Float64Array, weight: Float64Array, cotangent: Float64Array, eps: float = 1e-6
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    with quiet():
+        dx, dweight = _rmsnorm_vjp(x, weight, cotangent * _silu(gate), eps)
+        s = 1 / (1 + np.exp(-gate))
+        return dx, cotangent * _rmsnorm(x, weight, eps) * (s + gate * s * (1 - s)), dweight
+
+
+def _advantage(x: Float64Array, eps: float = 1e-4, *, ddof: int = 0) -> Float64Array:
+    with quiet():
+        centred = x - mean(x)
+        spread = np.sum(centred**2, axis=-1, keepdims=True) / (x.shape[-1] - np.float64(ddof))
+        return centred / (np.sqrt(spread) + eps)
+
+
+def _moderate(rng: SampleRng) -> Float64Array:
+    return special_rows(rng, moderate=True)
+
+
+def _residual_special(rng: SampleRng) -> Float64Array:
+    """Without infinities: those of a sum, and of what makes up its gradient, may cancel."""
+    rows = _moderate(rng)
+    return rows[np.all(np.isfinite(rows), axis=-1)]
+
+
+#: As for the sample "single" of rmsnorm: eps shows.
+_EPS = {"": {"eps": 1e-3}, "single": {"eps": 0.25}}
+
+_RMSNORM = (
+    "Zhang and Sennrich 2019, Root Mean Square Layer Normalization (arXiv:1910.07467), equation 4, with "
+    "eps added to the mean square as in LLaMA"
+)
+_LAYERNORM = "Ba, Kiros and Hinton 2016, Layer Normalization (arXiv:1607.06450), equation 4"
+
+
+def _norm(
+    name: str, weights: int, weight_names: tuple[str, ...] = (), beside: int = 0, **fields: Any
+) -> OpInfo:
+    """An entry of a norm made of a formula, with what is common to all of them."""
+    vectors = tuple(vector(1.0 - i) for i in range(weights))
+    arrays = beside + weights
+    common: dict[str, Any] = {
+        "name": f"norms.{name}",
+        "op": kernel("norms", name),
+        "kernels": (f"zmlx_{name}",),
+        "gpu_shape": as_on_a_gpu,
+        "grad_kernels": (f"zmlx_{name}_vjp", *(("zmlx_column_sum",) if weights else ())),
+        "differentiable": tuple(range(1 + arrays)),
+        "samples": row_samples(*(alike() for _ in range(beside)), *vectors, special=_moderate, kwargs=_EPS),
+        "axis_extents": {(0, -1): (2, 4200)},
+        "golden_samples": ("small", "single", "odd"),
+        "tolerances": CANCELLING,
+        "grad_tolerances": CANCELLING,
+        "error_inputs": (
+            *rejected_arrays(name, weights=arrays),
+            *(
+                error
+                for position, weight in enumerate(weight_names)
+                for error in rejected_weight(name, weight, 1 + beside + position, weights=arrays)
+            ),
+            *rejected_eps(name, weights=arrays),
+        ),
+        "bytes_moved": moved(),
+        "flops": operations(6),
+    }
+    return OpInfo(**{**common, **fields})
 
 
 OPS = (
@@ -180,5 +293,93 @@ OPS = (
                 liger("layer_norm", "LigerLayerNormFunction", 1e-5),
             ),
         ),
+    ),
+    _norm(
+        "rms_norm_no_weight",
+        0,
+        oracle=lambda x, eps=1e-6: _rmsnorm(x, *_weights(x, 1), eps),
+        oracle_vjp=lambda x, cotangent, eps=1e-6: _no_weight(_rmsnorm_vjp, 1)(x, cotangent, eps),
+        source=_RMSNORM,
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),),
+            formula=lambda mx, x: x * mx.rsqrt(mx.mean(mx.square(x), axis=-1, keepdims=True) + 1e-6),
+            own_name="mx.fast.rms_norm",
+            own=lambda mx, x: mx.fast.rms_norm(x, None, 1e-6),
+            peers=(
+                torch_compiled(lambda torch, x: torch.nn.functional.rms_norm(x, x.shape[-1:], None, 1e-6)),
+            ),
+        ),
+    ),
+    _norm(
+        "layer_norm_no_weight",
+        0,
+        oracle=lambda x, eps=1e-5: _layernorm(x, *_weights(x, 2), eps),
+        oracle_vjp=lambda x, cotangent, eps=1e-5: _no_weight(_layernorm_vjp, 2)(x, cotangent, eps),
+        source=_LAYERNORM,
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),),
+            formula=lambda mx, x: _layernorm_formula(mx, x, 1.0, 0.0),
+            own_name="mx.fast.layer_norm",
+            own=lambda mx, x: mx.fast.layer_norm(x, None, None, 1e-5),
+            peers=(torch_compiled(lambda torch, x: torch.nn.functional.layer_norm(x, x.shape[-1:])),),
+        ),
+    ),
+    _norm(
+        "rmsnorm_residual",
+        1,
+        ("weight",),
+        1,
+        oracle=_residual(_rmsnorm),
+        oracle_vjp=_residual_vjp(_rmsnorm_vjp),
+        samples=row_samples(alike(), vector(1.0), special=_residual_special, kwargs=_EPS),
+        source=_RMSNORM,
+        bytes_moved=moved(2),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (rows, columns), (columns,)),
+            formula=lambda mx, x, residual, weight: (
+                x + residual,
+                _rmsnorm_formula(mx, x + residual, weight),
+            ),
+        ),
+    ),
+    _norm(
+        "layernorm_residual",
+        2,
+        ("gamma", "beta"),
+        1,
+        oracle=_residual(_layernorm),
+        oracle_vjp=_residual_vjp(_layernorm_vjp),
+        samples=row_samples(alike(), vector(1.0), vector(), special=_residual_special, kwargs=_EPS),
+        source=_LAYERNORM,
+        bytes_moved=moved(2),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (rows, columns), (columns,), (columns,)),
+            formula=lambda mx, x, residual, gamma, beta: (
+                x + residual,
+                _layernorm_formula(mx, x + residual, gamma, beta),
+            ),
+        ),
+    ),
+    _norm(
+        "gated_rmsnorm",
+        1,
+        ("weight",),
+        1,
+        oracle=_gated,
+        oracle_vjp=_gated_vjp,
+        source="Yang, Kautz and Hatamizadeh 2024, Gated Delta Networks (arXiv:2412.06464), section 3.4",
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (rows, columns), (columns,)),
+            formula=lambda mx, x, gate, weight: _rmsnorm_formula(mx, x, weight) * gate * mx.sigmoid(gate),
+        ),
+    ),
+    _norm(
+        "grpo_advantage_norm",
+        0,
+        oracle=_advantage,
+        grad_kernels=(),
+        differentiable=(),
+        samples=row_samples(special=_moderate, kwargs={"odd": {"ddof": 1}}),
+        source="Shao et al. 2024, DeepSeekMath (arXiv:2402.03300), section 4.1.2, with eps as in TRL",
     ),
 )
