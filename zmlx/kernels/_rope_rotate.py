@@ -109,7 +109,9 @@ def launch_rotation(
     sequences, _, tokens, length = heads[0].shape
     pairs = int(words.shape[1])
     rows = sequences * tokens * sum(map(groups, heads))
-    launch = _rows.span_launch(rows, max(pairs, length - 2 * pairs), heads[0].dtype.size, host_chunk=HOST_CHUNK)
+    launch = _rows.span_launch(
+        rows, max(pairs, length - 2 * pairs), heads[0].dtype.size, host_chunk=HOST_CHUNK
+    )
     dtype = heads[0].dtype
     template = (*launch.template, ("INTERLEAVED", interleaved))
     outputs = _rows.Launch(template, launch.grid, launch.threadgroup).run(
