@@ -32,13 +32,13 @@ __all__ = ["mrope", "qk_norm_rope", "rope", "rope_cache_update", "rope_paged_cac
 def rope(
     x: mx.array,
     positions: mx.array | None = None,
+    freqs: mx.array | None = None,
     *,
     offset: int | mx.array = 0,
     dims: int | None = None,
     interleaved: bool = False,
     base: float | None = None,
     scale: float = 1.0,
-    freqs: mx.array | None = None,
 ) -> mx.array:
     """Rotate pairs ``(a, b)`` of each row to ``(a cos - b sin, b cos + a sin)`` of ``position * frequency``.
 
@@ -48,6 +48,9 @@ def rope(
         Shape (B, ..., T, D) or (T, D), float32, float16 or bfloat16, in any memory layout; B sequences of T tokens.
     positions
         Integers of shape (T,) or (B, T), instead of ``offset``.
+    freqs
+        Shape (dims / 2,), instead of ``base``: the frequency of pair i is ``1 / freqs[i]``, as `mx.fast.rope` has it;
+        infinity leaves a pair as it is. Zero and NaN have no meaning here. No gradient.
     offset
         The position of the first token: an integer, or integers of shape () or (B,).
     dims
@@ -59,9 +62,6 @@ def rope(
         The frequency of pair i is ``base ** (-2 * i / dims)``; 10000 by default.
     scale
         Positions are multiplied by it.
-    freqs
-        Shape (dims / 2,), instead of ``base``: the frequency of pair i is ``1 / freqs[i]``, as `mx.fast.rope` has it;
-        infinity leaves a pair as it is. Zero and NaN have no meaning here. No gradient.
 
     Returns
     -------

@@ -184,6 +184,19 @@ ROPE_ERRORS = (
         TypeError,
         "[rope] Expected `positions` to be integers, got float32. Convert it first: positions.astype(mx.int32).",
     ),
+    ErrorInput(
+        "freqs_shape",
+        lambda: (*tokens(), None, ones(3)),
+        ValueError,
+        "[rope] Expected `freqs` to have shape (4,), one number for each pair that is rotated, got (3,).",
+    ),
+    ErrorInput(
+        "base_and_freqs",
+        lambda: (*tokens(), None, ones(4)),
+        ValueError,
+        "[rope] Expected one of `base` and `freqs`, got both. Leave `base` out: `freqs` tells all frequencies.",
+        kwargs={"base": 100.0},
+    ),
     *rejected_angles("rope", tokens),
     *rejected_places("rope", tokens),
 )

@@ -12,9 +12,11 @@ from zmlx.testing.op_db._shared import Float64Array, quiet
 Integers = NDArray[np.int32]
 
 
-def _angles(positions: Any, dims: int, base: float, scale: float) -> Float64Array:
+def _angles(
+    positions: Any, dims: int, base: float, scale: float, freqs: Float64Array | None = None
+) -> Float64Array:
     """Positions of any shape times the frequencies, which are a further axis."""
-    frequencies = base ** (-2 * np.arange(dims // 2) / dims)
+    frequencies = base ** (-2 * np.arange(dims // 2) / dims) if freqs is None else 1 / freqs
     return np.asarray(np.asarray(positions, np.float64)[..., None] * scale * frequencies)
 
 
@@ -46,6 +48,7 @@ def _of_tokens(x: Float64Array, positions: Integers | None, offset: int) -> Inte
 def rope(
     x: Float64Array,
     positions: Integers | None = None,
+    freqs: Float64Array | None = None,
     *,
     offset: int = 0,
     dims: int | None = None,
@@ -55,7 +58,7 @@ def rope(
     sign: int = 1,
 ) -> Float64Array:
     places = _of_tokens(x, positions, offset)
-    angles = sign * _angles(places, x.shape[-1] if dims is None else dims, base, scale)
+    angles = sign * _angles(places, x.shape[-1] if dims is None else dims, base, scale, freqs)
     return _turned(x, angles, interleaved)
 
 

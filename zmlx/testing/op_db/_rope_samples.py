@@ -41,6 +41,9 @@ def rope_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
     # What a product in float32 gets wrong in the second digit.
     far = _integers([2**20, 0, 2**20 - 1, 12345, -(2**20)], [2**22 + 1, 5, -(2**22), 777777, 1])
     yield SampleInput("far", (x("far", 2, 4, 5, 32), far))
+    # The last pair does not turn.
+    freqs = np.array([1.0, 7.25, 3.5, 90.0, 400.0, np.inf])
+    yield SampleInput("freqs", (x("freqs", 2, 3, 12), _integers([0, 5, 2**20], [1, 2, 3]), freqs))
     yield SampleInput("far_interleaved", (x("far_interleaved", 4, 5, 12), far[0]), {"interleaved": True})
     yield SampleInput("special", (_special(rng("special")),))
     yield SampleInput("no_tokens", (np.zeros((2, 0, 8)),))

@@ -103,7 +103,7 @@ OPS = (
     OpInfo(
         name="rope.rope",
         op=kernel("rope", "rope"),
-        kernels=("zmlx_rope",),
+        kernels=("zmlx_rope", "zmlx_rope*"),  # with `freqs`, one that makes frequencies of them runs before
         grad_kernels=("zmlx_rope",),
         gpu_shape=as_on_a_gpu,
         oracle=oracles.rope,
