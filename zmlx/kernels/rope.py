@@ -96,8 +96,8 @@ def rope(
 def mrope(
     x: mx.array,
     positions: mx.array,
-    *,
     sections: Sequence[int] = (16, 24, 24),
+    *,
     dims: int | None = None,
     interleaved: bool = False,
     base: float | None = None,
