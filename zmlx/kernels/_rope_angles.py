@@ -89,10 +89,11 @@ def frequencies(
         return _of_base(dims, base, scale)
     if base is not None:
         raise ValueError(
-            f"[{function}] Expected one of `base` and `freqs`, got both. Leave `base` out: `freqs` tells all frequencies."
+            f"[{function}] Expected one of `base` and `freqs`, got both. "
+            "Leave `base` out: `freqs` tells all frequencies."
         )
     if not isinstance(freqs, mx.array) or freqs.dtype not in (mx.float32, mx.float16, mx.bfloat16):
-        kind = _dtype_name(freqs) if isinstance(freqs, mx.array) else type(freqs).__name__
+        kind = dtype_name(freqs) if isinstance(freqs, mx.array) else type(freqs).__name__
         raise TypeError(
             f"[{function}] Expected `freqs` to be an mlx.core.array of float32, float16 or bfloat16, got {kind}. "
             "Convert it first: mx.array(freqs, mx.float32)."
@@ -161,7 +162,7 @@ def placed(function: str, places: Places, sequences: int, tokens: int) -> mx.arr
             )
         return _sequence_positions(function, positions, sequences, tokens)
     if isinstance(offset, mx.array):
-        _check_integers(function, "offset", offset)
+        check_integers(function, "offset", offset)
         if tuple(offset.shape) not in {(), (1,), (sequences,)}:
             raise ValueError(
                 f"[{function}] Expected `offset` to have shape () or ({sequences},), one for each sequence, "
@@ -181,19 +182,19 @@ def placed(function: str, places: Places, sequences: int, tokens: int) -> mx.arr
 
 
 def _sequence_positions(function: str, positions: mx.array, sequences: int, tokens: int) -> mx.array:
-    _check_integers(function, "positions", positions)
+    check_integers(function, "positions", positions)
     shapes = {(tokens,), (1, tokens), (sequences, tokens)}
     if tuple(positions.shape) not in shapes:
         raise ValueError(
-            f"[{function}] Expected `positions` to have shape ({tokens},) or ({sequences}, {tokens}), one for each token, "
-            f"got {tuple(positions.shape)}. For the first position of each sequence give `offset`."
+            f"[{function}] Expected `positions` to have shape ({tokens},) or ({sequences}, {tokens}), "
+            f"one for each token, got {tuple(positions.shape)}. For the first position of each sequence give `offset`."
         )
     return positions.astype(mx.int32).reshape(1, -1, tokens)
 
 
 def section_positions(function: str, positions: mx.array, sequences: int, tokens: int) -> mx.array:
     """Positions as `Angles` has them, from three for each token."""
-    _check_integers(function, "positions", positions)
+    check_integers(function, "positions", positions)
     if tuple(positions.shape) not in {(3, tokens), (3, 1, tokens), (3, sequences, tokens)}:
         raise ValueError(
             f"[{function}] Expected `positions` to have shape (3, {tokens}) or (3, {sequences}, {tokens}): temporal, "
@@ -208,13 +209,14 @@ def check_sections(function: str, sections: Sequence[int], pairs: int) -> tuple[
     whole = len(sizes) == 3 and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in sizes)
     if not whole or sum(sizes) != pairs:
         raise ValueError(
-            f"[{function}] Expected `sections` to be three numbers of pairs, {pairs} together (half of what is rotated), "
-            f"got {sections!r}."
+            f"[{function}] Expected `sections` to be three numbers of pairs, {pairs} together "
+            f"(half of what is rotated), got {sections!r}."
         )
     return sizes[0], sizes[0] + sizes[1]
 
 
-def _check_integers(function: str, name: str, value: object) -> None:
+def check_integers(function: str, name: str, value: object) -> None:
+    """An MLX array of integers."""
     if not isinstance(value, mx.array):
         raise TypeError(
             f"[{function}] Expected `{name}` to be an mlx.core.array of integers, got {type(value).__name__}. "
@@ -222,10 +224,11 @@ def _check_integers(function: str, name: str, value: object) -> None:
         )
     if value.dtype not in INTEGERS:
         raise TypeError(
-            f"[{function}] Expected `{name}` to be integers, got {_dtype_name(value)}. "
+            f"[{function}] Expected `{name}` to be integers, got {dtype_name(value)}. "
             f"Convert it first: {name}.astype(mx.int32)."
         )
 
 
-def _dtype_name(array: mx.array) -> str:
+def dtype_name(array: mx.array) -> str:
+    """Such as "float32"."""
     return str(array.dtype).rpartition(".")[2]

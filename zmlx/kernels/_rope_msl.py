@@ -119,32 +119,36 @@ struct zmlx_pairs {
 """
 
 _ROTATE = """
-// Rotates N pairs of some heads, which are `stride` apart.
+// Rotates N pairs of some heads, which are a stride apart.
 template <typename T, int N, bool PACKED, bool INTERLEAVED, typename P>
 METAL_FUNC void zmlx_rotate(
-    P in, device T* out, size_t stride, uint heads, const thread float* c, const thread float* s, uint i, uint half_,
-    uint count, bool sure) {
+    P in, size_t in_stride, device T* out, size_t out_stride, uint heads, const thread float* c, const thread float* s,
+    uint i, uint half_, uint count, bool sure) {
   using pairs = zmlx_pairs<T, N, PACKED, INTERLEAVED>;
   for (uint h = 0; h < heads; ++h) {
     float a[N], b[N];
-    pairs::load(a, b, in + h * stride, i, half_, count, sure);
+    pairs::load(a, b, in + h * in_stride, i, half_, count, sure);
     for (int j = 0; j < N; ++j) {
       const float first = a[j];
       a[j] = fma(first, c[j], -(b[j] * s[j]));
       b[j] = fma(b[j], c[j], first * s[j]);
     }
-    pairs::store(out + h * stride, a, b, i, half_, count, sure);
+    pairs::store(out + h * out_stride, a, b, i, half_, count, sure);
   }
 }
 
+// Copies some heads from `begin` on, up to `end`.
 template <typename T, int N, bool PACKED, typename P>
-METAL_FUNC void zmlx_copy(P in, device T* out, size_t stride, uint heads, uint i, uint count, bool sure) {
+METAL_FUNC void zmlx_copy(
+    P in, size_t in_stride, device T* out, size_t out_stride, uint heads, uint begin, uint end) {
   using chunk = zmlx_chunk<T, N, PACKED>;
-  for (uint h = 0; h < heads; ++h) {
-    float v[N];
-    chunk::load(v, in + h * stride + i, count, 0.0f, sure);
-    chunk::store(out + h * stride + i, v, count, sure);
-  }
+  ZMLX_CHUNKS(begin, end, N, {
+    for (uint h = 0; h < heads; ++h) {
+      float v[N];
+      chunk::load(v, in + h * in_stride + i, count, 0.0f);
+      chunk::store(out + h * out_stride + i, v, count);
+    }
+  })
 }
 """
 
@@ -166,7 +170,7 @@ _ROPE = """
       zmlx_angles<N>(c, s, place, words, half_, sign, i, count);
       ROTATE
     })
-    ZMLX_CHUNKS(begin, rest_end, N, { COPY })
+    COPY
   }
 """
 
@@ -205,11 +209,11 @@ def rope(arrays: Sequence[str]) -> str:
     """The body of a kernel that rotates all of ``arrays``; the results are called ``<array>_out``."""
     rotate = (
         "zmlx_rotate<T, N, PACKED, INTERLEAVED>("
-        "ARRAY + at, ARRAY_out + at, stride, heads, c, s, i, half_, count, sure);"
+        "ARRAY + at, stride, ARRAY_out + at, stride, heads, c, s, i, half_, count, sure);"
     )
     copy = (
         "zmlx_copy<T, N, PACKED>("
-        "ARRAY + at + 2 * half_, ARRAY_out + at + 2 * half_, stride, heads, i, count, false);"
+        "ARRAY + at + 2 * half_, stride, ARRAY_out + at + 2 * half_, stride, heads, begin, rest_end);"
     )
     aligned = " && ".join(f"chunk::aligned({a}) && chunk::aligned({a}_out)" for a in arrays)
     return (
@@ -221,6 +225,46 @@ def rope(arrays: Sequence[str]) -> str:
         .replace("COPY", on_heads(arrays, copy))
     )
 
+
+# A row is a group of heads at a place of the cache. `owner` tells whose it is: that of a token, counted over all
+# sequences, or (negative) still what it was.
+CACHE = f"""
+  using chunk = zmlx_chunk<T, N, PACKED>;
+  const uint slots = k_cache_shape[2], length = k_cache_shape[3], value_length = v_cache_shape[3];
+  const uint tokens = k_shape[2], half_ = words_shape[1], rest = length - 2 * half_;
+  const uint all_heads = k_cache_shape[1], groups = {groups_of(("k_cache",))};
+  const uint rows = uint(k_cache_shape[0]) * groups * slots;
+  const uint begin = thread_position_in_grid.x * (N * S), end = begin + N * S;
+  const bool whole = PACKED && half_ % N == 0 && length % N == 0 && chunk::aligned(k) && chunk::aligned(k_out);
+  const size_t stride = size_t(slots) * length, value_stride = size_t(slots) * value_length;
+  const size_t from_stride = size_t(tokens) * length, value_from_stride = size_t(tokens) * value_length;
+  for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {{
+    const uint slot = row % slots, group = row / slots % groups, page = row / slots / groups;
+    const uint head = group * ZMLX_HEADS, heads = min(ZMLX_HEADS, all_heads - head);
+    const size_t at = (size_t(page) * all_heads + head) * slots + slot;
+    const int own = owner[size_t(page) * slots + slot];
+    if (own < 0) {{
+      zmlx_copy<T, N, PACKED>(
+          k_cache + at * length, stride, k_out + at * length, stride, heads, begin, min(end, length));
+      zmlx_copy<T, N, PACKED>(v_cache + at * value_length, value_stride, v_out + at * value_length, value_stride, heads,
+                              begin, min(end, value_length));
+      continue;
+    }}
+    const uint token = uint(own) % tokens, sequence = uint(own) / tokens;
+    const size_t from = (size_t(sequence) * all_heads + head) * tokens + token;
+    {PLACE}
+    ZMLX_SPAN(begin, min(end, half_), whole, {{
+      float c[N], s[N];
+      zmlx_angles<N>(c, s, place, words, half_, 1.0f, i, count);
+      zmlx_rotate<T, N, PACKED, INTERLEAVED>(
+          k + from * length, from_stride, k_out + at * length, stride, heads, c, s, i, half_, count, sure);
+    }})
+    zmlx_copy<T, N, PACKED>(k + from * length + 2 * half_, from_stride, k_out + at * length + 2 * half_, stride, heads,
+                            begin, min(end, rest));
+    zmlx_copy<T, N, PACKED>(v + from * value_length, value_from_stride, v_out + at * value_length, value_stride, heads,
+                            begin, min(end, value_length));
+  }}
+"""
 
 # freqs are wavelengths, a position's share of a turn over 2 pi; TURN is scale / (2 pi), in two float32 numbers.
 FREQUENCIES = """

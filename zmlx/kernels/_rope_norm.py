@@ -12,7 +12,7 @@ from zmlx.kernels import _rope_msl, _rope_norm_msl, _rows
 from zmlx.kernels._autodiff import Outputs, differentiable
 from zmlx.kernels._columns import column_sum
 from zmlx.kernels._msl import CHUNKS, ROWS
-from zmlx.kernels._rope_rotate import ONE_SECTION, as_heads, groups, rotated
+from zmlx.kernels._rope_rotate import HOST_CHUNK, ONE_SECTION, as_heads, groups, rotated
 from zmlx.launch import metal_kernel
 
 #: Lines of partial sums of the weights' gradients, about: enough threads to fill a GPU, few enough to add up quickly.
@@ -88,11 +88,11 @@ def _launch(heads: Sequence[mx.array], words: mx.array, lines: int | None = None
     pairs = int(words.shape[1])
     rows = sequences * tokens * sum(map(groups, heads))
     size = (max(pairs, length - 2 * pairs), heads[0].dtype.size)
-    launch = _rows.simd_launch(rows, *size)
+    launch = _rows.simd_launch(rows, *size, host_chunk=HOST_CHUNK)
     if lines is None:
         return launch
     together = _lines(launch) // (launch.grid[0] // launch.threadgroup[0])
-    return _rows.simd_launch(rows, *size, groups=max(lines // together, 1))
+    return _rows.simd_launch(rows, *size, groups=max(lines // together, 1), host_chunk=HOST_CHUNK)
 
 
 def _lines(launch: _rows.Launch) -> int:

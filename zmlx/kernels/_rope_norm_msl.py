@@ -208,7 +208,8 @@ FORWARD = _each_group(
         _each(
             "zmlx_norm_scale",
             "T, U, N, PACKED",
-            "ARRAY + at + 2 * half_, ARRAY_out + at + 2 * half_, ARRAY_weight + 2 * half_, scales, stride, heads, i, count",
+            "ARRAY + at + 2 * half_, ARRAY_out + at + 2 * half_, ARRAY_weight + 2 * half_, "
+            "scales, stride, heads, i, count",
         )
     }
     }})
@@ -255,7 +256,8 @@ BACKWARD = _each_group(
         _each(
             "zmlx_norm_back",
             "T, U, N, PACKED, INTERLEAVED",
-            "ARRAY + at, ARRAY_g + at, ARRAY_out + at, ARRAY_weight, ARRAY_part, sums, stride, heads, c, s, i, half_, count",
+            "ARRAY + at, ARRAY_g + at, ARRAY_out + at, ARRAY_weight, ARRAY_part, "
+            "sums, stride, heads, c, s, i, half_, count",
         )
     }
     }})

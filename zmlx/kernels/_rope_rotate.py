@@ -15,6 +15,8 @@ from zmlx.launch import MetalKernel, metal_kernel
 
 #: The first pairs of the second and the third section; beyond all pairs where there is one section.
 Bounds = tuple[int, int]
+#: Pairs that a thread of the CPU has at a time: half a head, mostly. One number, for fewer variants to compile.
+HOST_CHUNK = 32
 ONE_SECTION: Bounds = (2**31 - 1, 2**31 - 1)
 
 
@@ -107,7 +109,9 @@ def launch_rotation(
     sequences, _, tokens, length = heads[0].shape
     pairs = int(words.shape[1])
     rows = sequences * tokens * sum(map(groups, heads))
-    launch = _rows.span_launch(rows, max(pairs, length - 2 * pairs), heads[0].dtype.size)
+    launch = _rows.span_launch(
+        rows, max(pairs, length - 2 * pairs), heads[0].dtype.size, host_chunk=HOST_CHUNK
+    )
     dtype = heads[0].dtype
     template = (*launch.template, ("INTERLEAVED", interleaved))
     outputs = _rows.Launch(template, launch.grid, launch.threadgroup).run(

@@ -17,7 +17,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -278,12 +278,14 @@ def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
-def simd_launch(rows: int, length: int, itemsize: int, groups: int = MAX_GROUPS) -> Launch:
+def simd_launch(
+    rows: int, length: int, itemsize: int, *, groups: int = MAX_GROUPS, host_chunk: int = 0
+) -> Launch:
     """For kernels in which no more threads share a row than have a chunk of ``length`` values, up to a simdgroup.
 
-    ``groups``: the most threadgroups, which then loop over rows.
+    ``groups``: the most threadgroups, which then loop over rows. ``host_chunk``: as for `span_launch`.
     """
-    target, forced = _target()
+    target, forced = _target(host_chunk)
     chunk = target.chunk(length, itemsize)
     if forced:
         width = forced.width
@@ -313,9 +315,12 @@ def column_launch(columns: int) -> Launch:
     return Launch(template, (_ceil(_ceil(columns, chunk), across) * across, down, 1), (across, down, 1))
 
 
-def span_launch(rows: int, length: int, itemsize: int) -> Launch:
-    """For elementwise kernels on rows: threads along x share a row, threads along y take rows."""
-    target, forced = _target()
+def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -> Launch:
+    """For elementwise kernels on rows: threads along x share a row, threads along y take rows.
+
+    ``host_chunk``: the values of a chunk where threads do not share rows, whatever the length.
+    """
+    target, forced = _target(host_chunk)
     chunk = target.chunk(length, itemsize)
     threads = _ceil(length, chunk * target.span)
     across = min(forced.width if forced else SPAN_THREADS, _power_of_two(threads))
@@ -325,9 +330,11 @@ def span_launch(rows: int, length: int, itemsize: int) -> Launch:
     return Launch(template, (threads, min(rows, most * down), 1), (across, down, 1))
 
 
-def _target() -> tuple[Target, _Forced | None]:
+def _target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
     """The entry for this launch's back end, and what `override` asks for."""
     target, forced = TARGETS[current_backend()], _forced.get()
+    if host_chunk and target.chunks:
+        target = replace(target, chunks=(host_chunk,))
     if forced is not None:
         target = Target(cooperates=True, packed=target.packed or forced.packed)
     return target, forced

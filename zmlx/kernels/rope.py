@@ -15,29 +15,30 @@ exact as float32 can hold it, on all back ends alike. (A float32 product is off 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import mlx.core as mx
 
 from zmlx.kernels import _check
 from zmlx.kernels import _rope_angles as _angles
+from zmlx.kernels import _rope_check as _tokens
 from zmlx.kernels._rope_angles import Places
+from zmlx.kernels._rope_cache import cache_update, contiguous_owners, paged_owners
 from zmlx.kernels._rope_norm import norm_rotation
 from zmlx.kernels._rope_rotate import ONE_SECTION, rotation
 
-__all__ = ["mrope", "qk_norm_rope", "rope", "rope_qk"]
+__all__ = ["mrope", "qk_norm_rope", "rope", "rope_cache_update", "rope_paged_cache_update", "rope_qk"]
 
 
 def rope(
     x: mx.array,
     positions: mx.array | None = None,
+    freqs: mx.array | None = None,
     *,
     offset: int | mx.array = 0,
     dims: int | None = None,
     interleaved: bool = False,
     base: float | None = None,
     scale: float = 1.0,
-    freqs: mx.array | None = None,
 ) -> mx.array:
     """Rotate pairs ``(a, b)`` of each row to ``(a cos - b sin, b cos + a sin)`` of ``position * frequency``.
 
@@ -47,6 +48,9 @@ def rope(
         Shape (B, ..., T, D) or (T, D), float32, float16 or bfloat16, in any memory layout; B sequences of T tokens.
     positions
         Integers of shape (T,) or (B, T), instead of ``offset``.
+    freqs
+        Shape (dims / 2,), instead of ``base``: the frequency of pair i is ``1 / freqs[i]``, as `mx.fast.rope` has it;
+        infinity leaves a pair as it is. Zero and NaN have no meaning here. No gradient.
     offset
         The position of the first token: an integer, or integers of shape () or (B,).
     dims
@@ -58,9 +62,6 @@ def rope(
         The frequency of pair i is ``base ** (-2 * i / dims)``; 10000 by default.
     scale
         Positions are multiplied by it.
-    freqs
-        Shape (dims / 2,), instead of ``base``: the frequency of pair i is ``1 / freqs[i]``, as `mx.fast.rope` has it;
-        infinity leaves a pair as it is. Zero and NaN have no meaning here. No gradient.
 
     Returns
     -------
@@ -83,7 +84,7 @@ def rope(
     positions.
     """
     function = "rope"
-    _check_tokens(function, x, "x")
+    _tokens.check_tokens(function, x, "x")
     dims = _angles.check_dims(function, x, dims)
     words = _angles.frequencies(function, dims, base, scale, freqs)
     where = _angles.placed(function, Places(offset, positions), *_sequences(x))
@@ -95,8 +96,8 @@ def rope(
 def mrope(
     x: mx.array,
     positions: mx.array,
-    *,
     sections: Sequence[int] = (16, 24, 24),
+    *,
     dims: int | None = None,
     interleaved: bool = False,
     base: float | None = None,
@@ -134,7 +135,7 @@ def mrope(
     Wang et al., Qwen2-VL (arXiv:2409.12191), section 2.1. Where the three positions are the same it is `rope`.
     """
     function = "mrope"
-    _check_tokens(function, x, "x")
+    _tokens.check_tokens(function, x, "x")
     dims = _angles.check_dims(function, x, dims)
     bounds = _angles.check_sections(function, sections, dims // 2)
     words = _angles.frequencies(function, dims, base, scale, freqs)
@@ -182,8 +183,8 @@ def rope_qk(
     Su et al., RoFormer (arXiv:2104.09864), equation 34; Ainslie et al., GQA (arXiv:2305.13245).
     """
     function = "rope_qk"
-    _check_heads(function, q, "q")
-    _check_beside(function, q, k, "q", "k")
+    _tokens.check_heads(function, q, "q")
+    _tokens.check_beside(function, q, k, "q", "k")
     dims = _angles.check_dims(function, q, dims, "q")
     words = _angles.frequencies(function, dims, base, scale, freqs)
     where = _angles.placed(function, Places(offset, positions), q.shape[0], q.shape[2])
@@ -245,10 +246,10 @@ def qk_norm_rope(
     (arXiv:1910.07467), equation 4; Su et al., RoFormer (arXiv:2104.09864), equation 34. Squares overflow beyond 1.8e19.
     """
     function = "qk_norm_rope"
-    _check_heads(function, q, "q")
-    _check_beside(function, q, k, "q", "k")
+    _tokens.check_heads(function, q, "q")
+    _tokens.check_beside(function, q, k, "q", "k")
     for name, weight in (("q_weight", q_weight), ("k_weight", k_weight)):
-        _check_head_weight(function, weight, name, q.shape[-1])
+        _tokens.check_head_weight(function, weight, name, q.shape[-1])
     eps = _check.check_eps(function, eps)
     dims = _angles.check_dims(function, q, dims, "q")
     words = _angles.frequencies(function, dims, base, scale, freqs)
@@ -264,6 +265,129 @@ def qk_norm_rope(
     return alone[0], alone[1]
 
 
+def rope_cache_update(
+    k: mx.array,
+    v: mx.array,
+    k_cache: mx.array,
+    v_cache: mx.array,
+    *,
+    offset: int | mx.array = 0,
+    dims: int | None = None,
+    interleaved: bool = False,
+    base: float | None = None,
+    scale: float = 1.0,
+    freqs: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """Caches with new tokens from ``offset`` on: keys after `rope` at these positions, and values, in one launch.
+
+    Parameters
+    ----------
+    k, v
+        Shape (B, H, T, D) and (B, H, T, E), of one dtype: float32, float16 or bfloat16, in any memory layout.
+    k_cache, v_cache
+        Shape (B, H, S, D) and (B, H, S, E), of the same dtype.
+    offset
+        The position of the first token, and its place in the cache: an integer from 0 to S - T, or integers of shape ()
+        or (B,). Of an array the values are not looked at; tokens that fall outside of the cache are left out.
+    dims, interleaved, base, scale, freqs
+        As for `rope`.
+
+    Returns
+    -------
+    tuple of mx.array
+        New arrays: copies of ``k_cache`` and ``v_cache`` in which the tokens have their places. MLX arrays do not
+        change, so the whole cache is read and written.
+
+    Raises
+    ------
+    TypeError
+        As for `rope`, or dtypes differ.
+    ValueError
+        As for `rope`, shapes do not fit together, or an integer ``offset`` leaves the cache.
+
+    Notes
+    -----
+    Su et al., RoFormer (arXiv:2104.09864), equation 34. Gradients reach new tokens and what is left of the caches.
+    """
+    function = "rope_cache_update"
+    _tokens.check_cache(function, (k, v), (k_cache, v_cache), ("k_cache", "v_cache"), sequences=k.shape[0])
+    dims = _angles.check_dims(function, k, dims, "k")
+    words = _angles.frequencies(function, dims, base, scale, freqs)
+    sequences, _, tokens, _ = k.shape
+    where = _angles.placed(function, Places(offset), sequences, tokens)
+    slots = k_cache.shape[2]
+    if not isinstance(offset, mx.array) and not 0 <= offset <= slots - tokens:
+        raise ValueError(
+            f"[{function}] Expected `offset` to be from 0 to {slots - tokens}, so that {tokens} tokens fit into a "
+            f"cache of {slots}, got {offset}."
+        )
+    if k.size == 0 and v.size == 0:
+        return k_cache, v_cache
+    owner = contiguous_owners(where, slots, sequences, tokens)
+    return cache_update(bool(interleaved))(k, v, k_cache, v_cache, owner, where, words)
+
+
+def rope_paged_cache_update(
+    k: mx.array,
+    v: mx.array,
+    k_pages: mx.array,
+    v_pages: mx.array,
+    block_table: mx.array,
+    *,
+    offset: int | mx.array = 0,
+    dims: int | None = None,
+    interleaved: bool = False,
+    base: float | None = None,
+    scale: float = 1.0,
+    freqs: mx.array | None = None,
+) -> tuple[mx.array, mx.array]:
+    """`rope_cache_update` for a cache in pages, which sequences have by a block table.
+
+    Parameters
+    ----------
+    k, v
+        Shape (B, H, T, D) and (B, H, T, E), of one dtype: float32, float16 or bfloat16, in any memory layout.
+    k_pages, v_pages
+        Shape (P, H, S, D) and (P, H, S, E), of the same dtype: P pages of S tokens.
+    block_table
+        Integers of shape (B, M): the token at position p of sequence b is in page ``block_table[b, p // S]``, at place
+        ``p % S``. The values are not looked at: tokens beyond the table, or of pages that are not there (such as -1),
+        are left out; of two with one place the later has it.
+    offset
+        The position of the first token: an integer, or integers of shape () or (B,).
+    dims, interleaved, base, scale, freqs
+        As for `rope`.
+
+    Returns
+    -------
+    tuple of mx.array
+        New arrays, as `rope_cache_update` has them.
+
+    Raises
+    ------
+    TypeError
+        As for `rope_cache_update`, or ``block_table`` is not an array of integers.
+    ValueError
+        As for `rope_cache_update`, or ``block_table`` does not have B rows.
+
+    Notes
+    -----
+    Kwon et al., PagedAttention (arXiv:2309.06180), section 4.2, for the block table; Su et al., RoFormer
+    (arXiv:2104.09864), equation 34.
+    """
+    function = "rope_paged_cache_update"
+    _tokens.check_cache(function, (k, v), (k_pages, v_pages), ("k_pages", "v_pages"))
+    _tokens.check_block_table(function, block_table, k.shape[0])
+    dims = _angles.check_dims(function, k, dims, "k")
+    words = _angles.frequencies(function, dims, base, scale, freqs)
+    where = _angles.placed(function, Places(offset), k.shape[0], k.shape[2])
+    pages, _, slots, _ = k_pages.shape
+    if (k.size == 0 and v.size == 0) or 0 in (pages, slots, block_table.size):
+        return k_pages, v_pages
+    owner = paged_owners(where, block_table, pages, slots, k.shape[2])
+    return cache_update(bool(interleaved))(k, v, k_pages, v_pages, owner, where, words)
+
+
 def _one(
     x: mx.array, where: mx.array, words: mx.array, bounds: tuple[int, int], interleaved: bool
 ) -> mx.array:
@@ -276,50 +400,3 @@ def _one(
 def _sequences(x: mx.array) -> tuple[int, int]:
     """How many sequences, and of how many tokens."""
     return (x.shape[0] if x.ndim > 2 else 1), x.shape[-2]
-
-
-def _check_tokens(function: str, x: mx.array, name: str) -> None:
-    _check.check_rows(function, x, name)
-    if x.ndim < 2:
-        raise ValueError(
-            f"[{function}] Expected `{name}` to have shape (B, ..., T, D) or (T, D), got {tuple(x.shape)}. "
-            f"For a single token pass {name}[None]."
-        )
-
-
-def _check_heads(function: str, x: mx.array, name: str) -> None:
-    _check.check_rows(function, x, name)
-    if x.ndim != 4:
-        raise ValueError(
-            f"[{function}] Expected `{name}` to have shape (B, H, T, D), got {tuple(x.shape)}. "
-            "Reshape it: sequences, heads, tokens, elements of a head."
-        )
-
-
-def _check_beside(function: str, first: mx.array, x: mx.array, first_name: str, name: str) -> None:
-    """``x`` has heads as ``first`` has, but for their number."""
-    _check_heads(function, x, name)
-    if x.dtype != first.dtype:
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be of `{first_name}`'s dtype, {_dtype(first)}, got {_dtype(x)}. "
-            f"Convert it first: {name}.astype({first_name}.dtype)."
-        )
-    expected = (first.shape[0], x.shape[1], *first.shape[2:])
-    if tuple(x.shape) != expected:
-        raise ValueError(
-            f"[{function}] Expected `{name}` to have shape {expected} beside `{first_name}` of shape "
-            f"{tuple(first.shape)}, got {tuple(x.shape)}. Only the number of heads may differ."
-        )
-
-
-def _check_head_weight(function: str, weight: mx.array, name: str, length: int) -> None:
-    _check.check_rows(function, weight, name)
-    if tuple(weight.shape) != (length,):
-        raise ValueError(
-            f"[{function}] Expected `{name}` to have shape ({length},), one number for each element of a head, "
-            f"got {tuple(weight.shape)}."
-        )
-
-
-def _dtype(array: Any) -> str:
-    return str(array.dtype).rpartition(".")[2]
