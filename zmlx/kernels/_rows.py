@@ -273,6 +273,20 @@ def partials(rows: int, length: int, itemsize: int) -> int:
     return _ceil(rows, run)
 
 
+def group_launch(shape: Sequence[int], groups: int, itemsize: int) -> Launch:
+    """For reductions of groups of neighbouring channels over all places, of (batch, places, channels); ``W`` threads
+    share a group, and chunks lie within its channels."""
+    target, forced = _target()
+    batch, places, channels = shape
+    chunk = target.chunk(channels // groups, itemsize)
+    chunks = places * _ceil(channels // groups, chunk)
+    width = forced.width if forced else _row_width(chunks) if target.cooperates else 1
+    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
+    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
+    most = (forced and forced.groups) or MAX_GROUPS
+    return _of_teams(min(_ceil(batch * groups, together), most), width * together, template)
+
+
 def column_launch(columns: int) -> Launch:
     """For the sum of float32 columns; ``W`` threads share a column and meet in threadgroup memory."""
     target, _ = _target()
