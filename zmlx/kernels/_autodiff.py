@@ -30,6 +30,8 @@ def differentiable(
     forward: Callable[..., mx.array],
     backward: Callable[..., Outputs],
     reference: Callable[..., mx.array],
+    *,
+    row_arguments: int = 1,
 ) -> Callable[..., mx.array]:
     """A function of ``(x, *weights)`` with all the rules above.
 
@@ -41,6 +43,8 @@ def differentiable(
         ``backward(cotangent, x, *weights)`` returns the gradients of ``x`` and of every weight.
     reference
         The same as ``forward``, in MLX operations.
+    row_arguments
+        How many arguments, ``x`` among them, have a row for each row of the result.
     """
     function = mx.custom_function(_stopped(forward))
     gradient = mx.custom_function(_stopped(backward))
@@ -59,9 +63,9 @@ def differentiable(
 
     function.jvp(_forward_mode(reference))
     gradient.jvp(_forward_mode(reference_gradient))
-    function.vmap(_vmap(function, row_arguments=1))
+    function.vmap(_vmap(function, row_arguments))
     # A weight's gradient is a sum over rows, which must not run over the mapped axis too.
-    gradient.vmap(_vmap(gradient, row_arguments=2, weights_split=True))
+    gradient.vmap(_vmap(gradient, row_arguments + 1, weights_split=True))
     return cast("Callable[..., mx.array]", function)  # MLX types the call of a custom_function as object
 
 

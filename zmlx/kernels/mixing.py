@@ -9,8 +9,9 @@ import mlx.core as mx
 from zmlx.kernels import _check
 from zmlx.kernels._causal_conv import causal_conv, causal_conv_step
 from zmlx.kernels._conv import MAX_TAPS
+from zmlx.kernels._hyper import MAX_STREAMS, mix, sinkhorn_with
 
-__all__ = ["causal_conv1d", "causal_conv1d_step"]
+__all__ = ["causal_conv1d", "causal_conv1d_step", "hyper_connection_mix", "sinkhorn"]
 
 Activation = Literal["silu"]
 _ACTIVATIONS = (None, "silu")
@@ -110,6 +111,97 @@ def causal_conv1d_step(
     if weight.shape[1] == 1:  # no row is kept, and an empty array is nothing to launch for
         return causal_conv1d(x[..., None, :], weight, bias, activation).reshape(x.shape), state
     return causal_conv_step(activation is not None)(x, state, weight, bias)
+
+
+def sinkhorn(logits: mx.array, iterations: int = 20) -> mx.array:
+    """Nearly doubly stochastic matrices: ``exp(logits)``, its columns, then its rows divided by their sums, repeatedly.
+
+    Parameters
+    ----------
+    logits
+        Shape (..., n, n), n up to 8, float32, float16 or bfloat16, in any memory layout.
+    iterations
+        From 1 to 1000.
+
+    Returns
+    -------
+    mx.array
+        Of ``logits``' shape and dtype; computed in float32. Rows sum to 1, columns the more nearly the more iterations
+        there are. The gradient goes through all of them.
+
+    Raises
+    ------
+    TypeError
+        ``logits`` is not an MLX array of one of these dtypes, or ``iterations`` is no integer.
+    ValueError
+        ``logits`` are not square matrices of up to 8 rows, or ``iterations`` is beyond its bounds.
+
+    Notes
+    -----
+    Sinkhorn and Knopp, Concerning nonnegative matrices and doubly stochastic matrices (1967); Xie et al., mHC:
+    Manifold-Constrained Hyper-Connections (arXiv:2512.24880), whose ``T_r(T_c(M))`` is one iteration. A
+    row whose logits are all more than 87 below their columns' largest is NaN.
+    """
+    function = "sinkhorn"
+    _check.check_dimensions(function, logits, "logits", 2, "square matrices")
+    rows, columns = logits.shape[-2:]
+    if rows != columns or not 1 <= rows <= MAX_STREAMS:
+        raise ValueError(
+            f"[{function}] Expected `logits` to have shape (..., n, n) with n from 1 to {MAX_STREAMS}, got "
+            f"{tuple(logits.shape)}."
+        )
+    iterations = _check.check_integer(function, iterations, "iterations", 1, 1000)
+    if logits.size == 0:
+        return mx.zeros(logits.shape, logits.dtype)
+    return sinkhorn_with(iterations)(logits)
+
+
+def hyper_connection_mix(streams: mx.array, weights: mx.array) -> mx.array:
+    """``y[i] = sum over j of weights[i, j] * streams[j]``: parallel residual streams, mixed at each position.
+
+    Parameters
+    ----------
+    streams
+        Shape (..., n, D), n up to 8, float32, float16 or bfloat16, in any memory layout.
+    weights
+        Shape (..., m, n), m up to 8, of any of these dtypes: with m = n a mixing such as `sinkhorn` gives, with m = 1
+        the input of a layer.
+
+    Returns
+    -------
+    mx.array
+        Shape (..., m, D), of ``streams``' dtype; computed in float32. Both gradients are kernels.
+
+    Raises
+    ------
+    TypeError
+        An array is not an MLX array of one of these dtypes.
+    ValueError
+        ``streams`` has fewer than two dimensions or more than 8 streams, or ``weights`` has another shape.
+
+    Notes
+    -----
+    Zhu et al., Hyper-Connections (arXiv:2409.19606); Xie et al., mHC (arXiv:2512.24880).
+    """
+    function = "hyper_connection_mix"
+    _check.check_dimensions(function, streams, "streams", 2, "streams and their elements at the end")
+    _check.check_dimensions(function, weights, "weights", 2, "a matrix for each position")
+    leading, count = tuple(streams.shape[:-2]), streams.shape[-2]
+    if not 1 <= count <= MAX_STREAMS:
+        raise ValueError(
+            f"[{function}] Expected `streams` to have shape (..., n, D) with n from 1 to {MAX_STREAMS}, got "
+            f"{tuple(streams.shape)}."
+        )
+    shape = tuple(weights.shape)
+    if (shape[:-2], shape[-1]) != (leading, count) or not 1 <= shape[-2] <= MAX_STREAMS:
+        wanted = ", ".join(map(str, (*leading, "m", count)))
+        raise ValueError(
+            f"[{function}] Expected `weights` to have shape ({wanted}) with m from 1 to {MAX_STREAMS}, for `streams` "
+            f"of shape {tuple(streams.shape)}, got {shape}. Repeat one matrix with mx.broadcast_to."
+        )
+    if streams.size == 0:
+        return mx.zeros((*leading, shape[-2], streams.shape[-1]), streams.dtype)
+    return mix(streams, weights)
 
 
 def _check_filter(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._hyper import MIX, SINKHORN
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -238,4 +239,6 @@ OPS = (
         ),
         flops=lambda sample, dtype: 2 * int(sample.args[1].size),
     ),
+    SINKHORN,
+    MIX,
 )
