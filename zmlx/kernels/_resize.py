@@ -28,7 +28,7 @@ struct zmlx_between {
   float share;
 };
 template <typename P>
-METAL_FUNC zmlx_between zmlx_place(P plan, uint output, uint inputs) {
+METAL_FUNC zmlx_between zmlx_along(P plan, uint output, uint inputs) {
   const int ratio = max(plan[0] * int(output) + plan[1], 0), whole = ratio / plan[2];
   zmlx_between place;
   place.before = min(uint(whole), inputs - 1);
@@ -58,8 +58,8 @@ _FORWARD = """
   const uint height = x_shape[1], width = x_shape[2], channels = x_shape[3];
   const uint rows = plan[6], columns = plan[7], all = x_shape[0] * rows * columns;
   for (uint pixel = thread_position_in_grid.y; pixel < all; pixel += threads_per_grid.y) {
-    const zmlx_between down = zmlx_place(plan, pixel / columns % rows, height);
-    const zmlx_between across = zmlx_place(plan + 3, pixel % columns, width);
+    const zmlx_between down = zmlx_along(plan, pixel / columns % rows, height);
+    const zmlx_between across = zmlx_along(plan + 3, pixel % columns, width);
     auto image = x + size_t(pixel / columns / rows) * height * width * channels;
     auto above = image + size_t(down.before) * width * channels, below = image + size_t(down.after) * width * channels;
     const size_t left = size_t(across.before) * channels, right = size_t(across.after) * channels;
@@ -98,9 +98,9 @@ _BACKWARD = """
       float total[N], v[N];
       for (int j = 0; j < N; ++j) total[j] = 0.0f;
       for (uint r = top; r < bottom; ++r) {
-        const float down = zmlx_share(zmlx_place(plan, r, height), row);
+        const float down = zmlx_share(zmlx_along(plan, r, height), row);
         for (uint c = first; c < last; ++c) {
-          const float share = down * zmlx_share(zmlx_place(plan + 3, c, width), column);
+          const float share = down * zmlx_share(zmlx_along(plan + 3, c, width), column);
           if (share == 0.0f) continue;
           chunk::load(v, image + (size_t(r) * columns + c) * channels + i, count, 0.0f);
           for (int j = 0; j < N; ++j) total[j] = fma(share, v[j], total[j]);

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from zmlx.testing.op_db._grid_sample import GRID_SAMPLE
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
@@ -233,4 +234,5 @@ OPS = (
         bytes_moved=lambda sample, dtype: (values(sample) + _pixels(sample)) * ITEMSIZE[dtype],
         flops=lambda sample, dtype: 9 * _pixels(sample),
     ),
+    GRID_SAMPLE,
 )
