@@ -1,0 +1,61 @@
+"""The rules of a function that chooses values of a row: it returns what becomes of them, and where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import mlx.core as mx
+
+from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap
+
+Chosen = tuple[mx.array, mx.array]
+
+
+def choosing(
+    forward: Callable[..., Chosen],
+    backward: Callable[[mx.array, mx.array, mx.array], mx.array],
+    at: Callable[[mx.array, mx.array], mx.array],
+) -> Callable[..., Chosen]:
+    """A function of ``(x, *others)`` that MLX can transform as `zmlx.kernels._autodiff` says.
+
+    Parameters
+    ----------
+    forward
+        ``forward(x, *others)`` returns values and their places in the rows of ``x``. The others have no gradient.
+    backward
+        ``backward(cotangent, x, places)`` is the gradient of ``x``: the choice is taken as it was.
+    at
+        ``at(x, places)``: the values, in MLX operations.
+    """
+    function = mx.custom_function(_stopped(forward))
+    gradient = mx.custom_function(_stopped(backward))
+
+    def reference(cotangent: mx.array, x: mx.array, places: mx.array) -> mx.array:
+        return mx.vjp(lambda x: at(x, places), [x], [cotangent])[1][0]
+
+    @function.vjp
+    def function_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        x, *others = _tuple(primals)
+        values, places = outputs
+        found = gradient(cotangents[0].astype(values.dtype), x, places)
+        return (found, *map(mx.zeros_like, others)) if isinstance(primals, tuple) else found
+
+    @gradient.vjp
+    def gradient_vjp(primals: Any, cotangent: Any, output: Any) -> Any:
+        again, x, places = primals
+        found = mx.vjp(lambda c, x: reference(c, x, places), [again, x], [cotangent])[1]
+        return (*found, mx.zeros_like(places))
+
+    @function.jvp
+    def function_jvp(primals: Any, tangents: Any) -> Any:
+        x, *others = _tuple(primals)
+        places = mx.stop_gradient(_tuple(function(x, *others))[1])
+        direction = _tuple(tangents)[0]
+        direction = mx.zeros_like(x) if direction is None else direction
+        return (*mx.jvp(lambda x: at(x, places), [x], [direction])[1], mx.zeros_like(places))
+
+    gradient.jvp(_forward_mode(reference))
+    function.vmap(_vmap(function, row_arguments=1))
+    gradient.vmap(_vmap(gradient, row_arguments=3))
+    return cast("Callable[..., Chosen]", function)
