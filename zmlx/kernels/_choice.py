@@ -1,4 +1,4 @@
-"""The rules of a function that chooses values of a row: it returns what becomes of them, and where they were."""
+"""The rules of functions that choose values of a row, or put rows in their places: integers come out, or go in."""
 
 from __future__ import annotations
 
@@ -59,3 +59,54 @@ def choosing(
     function.vmap(_vmap(function, row_arguments=1))
     gradient.vmap(_vmap(gradient, row_arguments=3))
     return cast("Callable[..., Chosen]", function)
+
+
+def placing(
+    forward: Callable[..., mx.array],
+    backward: Callable[..., tuple[mx.array, ...]],
+    reference: Callable[..., mx.array],
+    integers: int,
+) -> Callable[..., mx.array]:
+    """A function of ``(*floats, *places)`` that MLX can transform; `mx.vmap` launches one entry after the other.
+
+    Parameters
+    ----------
+    forward
+        Returns an array.
+    backward
+        ``backward(cotangent, *floats, *places)`` returns the gradients of the floats.
+    reference
+        The same as ``forward``, in MLX operations.
+    integers
+        How many arguments are places, which have no gradient.
+    """
+    function = mx.custom_function(_stopped(forward))
+    gradient = mx.custom_function(_stopped(backward))
+
+    def of_floats(places: tuple[mx.array, ...]) -> Callable[..., mx.array]:
+        return lambda *floats: reference(*floats, *places)
+
+    @function.vjp
+    def function_vjp(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
+        found = _tuple(gradient(cotangent.astype(output.dtype), *primals))
+        return (*found, *map(mx.zeros_like, primals[-integers:]))
+
+    @gradient.vjp
+    def gradient_vjp(primals: Any, cotangents: Any, outputs: Any) -> Any:
+        floats, places = list(primals[:-integers]), tuple(primals[-integers:])
+
+        def again(cotangent: mx.array, *floats: mx.array) -> tuple[mx.array, ...]:
+            return tuple(mx.vjp(of_floats(places), list(floats), [cotangent])[1])
+
+        found = mx.vjp(again, floats, list(_tuple(cotangents)))[1]
+        return (*found, *map(mx.zeros_like, places))
+
+    @function.jvp
+    def function_jvp(primals: Any, tangents: Any) -> Any:
+        floats, places = list(primals[:-integers]), tuple(primals[-integers:])
+        directions = [mx.zeros_like(p) if t is None else t for p, t in zip(floats, tangents, strict=False)]
+        return mx.jvp(of_floats(places), floats, directions)[1][0]
+
+    function.vmap(_vmap(function, row_arguments=0))
+    gradient.vmap(_vmap(gradient, row_arguments=0))
+    return cast("Callable[..., mx.array]", function)

@@ -20,7 +20,9 @@ _HEADER = CHUNKS + ROWS + RANKING
 _SCORES = f"#define ZMLX_MOST_GROUPS {MOST_GROUPS}\n" + _router.SCORES
 
 
-def _run(kernel: MetalKernel, x: mx.array, others: list[mx.array | float], k: int, **dtypes: mx.Dtype) -> Chosen:
+def _run(
+    kernel: MetalKernel, x: mx.array, others: list[mx.array | float], k: int, **dtypes: mx.Dtype
+) -> Chosen:
     rows = _rows.as_rows(x)
     shape, result = (rows.shape[0], k), (*x.shape[:-1], k)
     launch = _rows.row_launch(*rows.shape, x.dtype.size)
