@@ -115,13 +115,21 @@ _WEIGHTED_BACKWARD = each_row(
     auto cotangent = g + size_t(there ? part_number / parts : 0u) * length;
     ZMLX_HOLD(held, in, start, full, 0.0f)
     ZMLX_HOLD(cotangents, cotangent, start, full, 0.0f)
-    float part[N];
+    // Added to the total a few at a time: so many times fewer roundings of its size.
+    float part[N], total[N];
+    uint added = 0;
     zmlx_fill<N>(part, 0.0f);
+    zmlx_fill<N>(total, 0.0f);
     ZMLX_VALUES(0.0f, false, {
       ZMLX_BESIDE(c, cotangents, cotangent, 0.0f)
       for (int j = 0; j < N; ++j) part[j] = fma(v[j], c[j], part[j]);
+      if (++added % 16 == 0) {
+        for (int j = 0; j < N; ++j) total[j] += part[j];
+        zmlx_fill<N>(part, 0.0f);
+      }
     })
-    const float product = team.sum(zmlx_sum<N>(part));
+    for (int j = 0; j < N; ++j) total[j] += part[j];
+    const float product = team.sum(zmlx_sum<N>(total));
     if (!inside) continue;
     if (start == 0 && there) dweights[part_number] = static_cast<U>(product);
     auto out = dx + size_t(row) * length;

@@ -222,7 +222,7 @@ def _moving(*wanted: str) -> Callable[[Rng], Iterator[SampleInput]]:
 
 def _dispatch(x: Float64Array, order: Places, positions: Places) -> Float64Array:
     k = positions.shape[-1]
-    return x.reshape(-1, x.shape[-1])[order.astype(np.intp) // k]
+    return x.reshape(order.size // k, x.shape[-1])[order.astype(np.intp) // k]
 
 
 def _dispatch_vjp(x: Float64Array, order: Places, positions: Places, g: Float64Array) -> tuple[Float64Array]:
@@ -325,8 +325,8 @@ def _moving_errors(function: str, *middle: tuple[int, ...]) -> tuple[ErrorInput,
 
     of = "the tokens of `weights`" if middle else "the tokens of `x`"
     text = (
-        f"[{function}] Expected `positions` to have shape (2, 'k'), k for each of {of}, and `order` as many values in one "
-        "dimension, got shapes {} and {}. Pass what expert_order returns."
+        f"[{function}] Expected `positions` to have shape (2, 'k'), k for each of {of}, and `order` as many values "
+        "in one dimension, got shapes {} and {}. Pass what expert_order returns."
     )
     return (
         ErrorInput("order_short", call([0], [[0], [1]]), ValueError, text.format("(2, 1)", "(1,)")),
@@ -345,7 +345,10 @@ def _adding_errors(function: str, two: str) -> tuple[ErrorInput, ...]:
     def call(x: Any, y: Any, count: int, dtype: str = "int32") -> Callable[[], tuple[Any, ...]]:
         return lambda: (ones(*x), ones(*y), ones(count, dtype=dtype))
 
-    shapes = f"[{function}] Expected `{two}` to have two dimensions, and `x` and `y` rows of one length, got shapes {{}} and {{}}."
+    shapes = (
+        f"[{function}] Expected `{two}` to have two dimensions, and `x` and `y` rows of one length, "
+        "got shapes {} and {}."
+    )
     return (
         ErrorInput("lengths", call((2, 8), (2, 7), 2), ValueError, shapes.format("(2, 8)", "(2, 7)")),
         ErrorInput("vectors", call((8,), (8,), 1), ValueError, shapes.format("(8,)", "(8,)")),
