@@ -94,8 +94,8 @@ def check_picks(function: str, x: mx.array, k: int, *, name: str = "x") -> None:
     most = min(MAX_PICKS, x.shape[-1])
     if not 1 <= k <= most:
         raise ValueError(
-            f"[{function}] Expected `k` to be from 1 to {most} (at most {MAX_PICKS}, and no more than the last dimension "
-            f"of `{name}`, which has shape {tuple(x.shape)}), got {k}."
+            f"[{function}] Expected `k` to be from 1 to {most} (at most {MAX_PICKS}, and no more than the last "
+            f"dimension of `{name}`, which has shape {tuple(x.shape)}), got {k}."
         )
 
 

@@ -243,8 +243,8 @@ def combine(x: mx.array, weights: mx.array, order: mx.array, positions: mx.array
     places = _check_order("combine", order, positions, tuple(weights.shape[:-1]), "the tokens of `weights`")
     if tuple(positions.shape) != tuple(weights.shape) or x.shape[0] != order.size:
         raise ValueError(
-            f"[combine] Expected `weights` to have the shape of `positions`, {tuple(positions.shape)}, and `x` a row for "
-            f"each of {order.size} slots, got shapes {tuple(weights.shape)} and {tuple(x.shape)}."
+            f"[combine] Expected `weights` to have the shape of `positions`, {tuple(positions.shape)}, and `x` a row "
+            f"for each of {order.size} slots, got shapes {tuple(weights.shape)} and {tuple(x.shape)}."
         )
     shape = (*weights.shape[:-1], x.shape[1])
     if x.size == 0:
@@ -423,8 +423,8 @@ def _check_order(
     fits = order.ndim == 1 and order.size == positions.size and tuple(positions.shape[:-1]) == tokens
     if not fits or positions.ndim == 0:
         raise ValueError(
-            f"[{function}] Expected `positions` to have shape {(*tokens, 'k')}, k for each of {of}, and `order` as many "
-            f"values in one dimension, got shapes {tuple(positions.shape)} and {tuple(order.shape)}. Pass what "
+            f"[{function}] Expected `positions` to have shape {(*tokens, 'k')}, k for each of {of}, and `order` as "
+            f"many values in one dimension, got shapes {tuple(positions.shape)} and {tuple(order.shape)}. Pass what "
             "expert_order returns."
         )
     return places
@@ -441,8 +441,8 @@ def _check_rows_of(function: str, x: mx.array, y: mx.array, name: str, two: str)
     matrix = x if two == "x" else y
     if matrix.ndim != 2 or x.shape[-1] != y.shape[-1]:
         raise ValueError(
-            f"[{function}] Expected `{two}` to have two dimensions, and `x` and `{name}` rows of one length, got shapes "
-            f"{tuple(x.shape)} and {tuple(y.shape)}."
+            f"[{function}] Expected `{two}` to have two dimensions, and `x` and `{name}` rows of one length, "
+            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}."
         )
 
 

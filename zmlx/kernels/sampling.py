@@ -116,8 +116,8 @@ def apply_token_bitmask(logits: mx.array, mask: mx.array) -> mx.array:
     ):
         words = -(-logits.shape[-1] // 32)
         raise ValueError(
-            f"[apply_token_bitmask] Expected `mask` to have shape {(*logits.shape[:-1], words)} or {(words,)}, a bit for "
-            f"each token of `logits` (shape {tuple(logits.shape)}), or more words, got {tuple(mask.shape)}."
+            f"[apply_token_bitmask] Expected `mask` to have shape {(*logits.shape[:-1], words)} or {(words,)}, a bit "
+            f"for each token of `logits` (shape {tuple(logits.shape)}), or more words, got {tuple(mask.shape)}."
         )
     if logits.size == 0:
         return mx.array(logits)
@@ -156,8 +156,8 @@ def categorical(
     Notes
     -----
     The largest of ``logits / temperature - log(-log(u))``: Gumbel, Statistical Theory of Extreme Values (1954), as
-    Maddison, Tarlow and Minka (arXiv:1411.0030), section 2, have it. u comes from Philox4x32-10 (Salmon et al., SC 2011)
-    with the seed as key and a counter of (token // 4, row, offset): the same bits on every back end, whatever the
+    Maddison, Tarlow and Minka (arXiv:1411.0030), section 2, have it. u comes from Philox4x32-10 (Salmon et al., SC
+    2011) with the seed as key and a counter of (token // 4, row, offset): the same bits on every back end, whatever the
     threads. It has 23 of them, so the rarest token that can be drawn has a probability of about 1e-7. Under `mx.vmap`
     every entry draws with the same numbers. NaN counts as the largest.
     """
@@ -171,8 +171,8 @@ def categorical(
     _check_number("categorical", "temperature", temperature)
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(
-            f"[categorical] Expected `temperature` to be above 0 and finite, got {temperature!r}. For the largest logit "
-            "use mx.argmax."
+            f"[categorical] Expected `temperature` to be above 0 and finite, got {temperature!r}. For the largest "
+            "logit use mx.argmax."
         )
     stream = mx.concatenate([_key(seed), _words(offset)])
     if logits.size == 0:

@@ -85,7 +85,7 @@ def _special(rng: SampleRng) -> Float64Array:
 
 def _bits(mask: NDArray[np.int32], length: int) -> NDArray[np.bool_]:
     words = mask.astype(np.int64)[..., None] >> np.arange(32) & 1
-    return words.reshape(*mask.shape[:-1], -1)[..., :length] != 0
+    return words.reshape(*mask.shape[:-1], 32 * mask.shape[-1])[..., :length] != 0
 
 
 def _bitmask(x: Float64Array, mask: NDArray[np.int32]) -> Float64Array:
@@ -116,10 +116,12 @@ def _bitmask_samples(rng: Rng) -> Iterator[SampleInput]:
 
 
 def _categorical(x: Float64Array, seed: int, offset: int = 0, temperature: float = 1.0) -> NDArray[np.uint32]:
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
     place, row = np.arange(-(-rows.shape[1] // 4))[None, :], np.arange(rows.shape[0])[:, None]
     counter = (place, row, offset % 2**32, offset // 2**32)
-    words = philox(counter, (seed % 2**32, seed // 2**32)).reshape(rows.shape[0], -1)[:, : rows.shape[1]]
+    words = philox(counter, (seed % 2**32, seed // 2**32)).reshape(len(rows), 4 * place.size)[
+        :, : rows.shape[1]
+    ]
     noisy = rows / temperature - np.log(-np.log(uniform(words)))
     return stable_order(noisy)[:, 0].astype(np.uint32).reshape(x.shape[:-1])
 
@@ -264,8 +266,8 @@ OPS = (
                 "seed_shape",
                 lambda: (ones(2, 8), ones(3, dtype="uint32")),
                 ValueError,
-                "[categorical] Expected `seed` to be an integer or a key of shape (2,) and dtype uint32, got shape (3,) and "
-                "uint32. Make one: mx.random.key(seed).",
+                "[categorical] Expected `seed` to be an integer or a key of shape (2,) and dtype uint32, got "
+                "shape (3,) and uint32. Make one: mx.random.key(seed).",
             ),
             ErrorInput(
                 "nothing_to_draw",
