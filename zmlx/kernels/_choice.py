@@ -66,6 +66,8 @@ def placing(
     backward: Callable[..., tuple[mx.array, ...]],
     reference: Callable[..., mx.array],
     integers: int,
+    *,
+    linear: bool = False,
 ) -> Callable[..., mx.array]:
     """A function of ``(*floats, *places)`` that MLX can transform; `mx.vmap` launches one entry after the other.
 
@@ -79,6 +81,8 @@ def placing(
         The same as ``forward``, in MLX operations.
     integers
         How many arguments are places, which have no gradient.
+    linear
+        Whether the result is linear in all floats together: it is its own derivative, also where MLX has none.
     """
     function = mx.custom_function(_stopped(forward))
     gradient = mx.custom_function(_stopped(backward))
@@ -105,6 +109,8 @@ def placing(
     def function_jvp(primals: Any, tangents: Any) -> Any:
         floats, places = list(primals[:-integers]), tuple(primals[-integers:])
         directions = [mx.zeros_like(p) if t is None else t for p, t in zip(floats, tangents, strict=False)]
+        if linear:
+            return reference(*directions, *places)
         return mx.jvp(of_floats(places), floats, directions)[1][0]
 
     function.vmap(_vmap(function, row_arguments=0))

@@ -368,6 +368,7 @@ _dispatch = placing(
     _dispatch_gradient,
     _dispatched,
     integers=2,
+    linear=True,
 )
 _combine = placing(
     lambda x, weights, order, positions: _segments.combine_rows(x, positions, weights),
@@ -375,8 +376,10 @@ _combine = placing(
     lambda x, weights, order, positions: _segments.weighted_sum(x, positions, weights),
     integers=2,
 )
-_gather_add = placing(_segments.gather_rows, _gather_add_gradient, _segments.gathered, integers=1)
-_scatter_add = placing(_segments.scatter_rows, _scatter_add_gradient, _scattered, integers=1)
+_gather_add = placing(
+    _segments.gather_rows, _gather_add_gradient, _segments.gathered, integers=1, linear=True
+)
+_scatter_add = placing(_segments.scatter_rows, _scatter_add_gradient, _scattered, integers=1, linear=True)
 
 
 def _none(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
