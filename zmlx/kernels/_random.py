@@ -29,6 +29,9 @@ METAL_FUNC uint4 zmlx_philox(uint4 counter, uint2 key) {
   }
   return uint4(a, b, c, d);
 }
+
+// In the middle of one of 2**23 equal parts of (0, 1): exact in float32, and neither 0 nor 1.
+METAL_FUNC float zmlx_uniform(uint word) { return (static_cast<float>(word >> 9) + 0.5f) * 1.1920928955078125e-7f; }
 """
 
 #: The numbers of a chunk: four columns of a row have one counter.

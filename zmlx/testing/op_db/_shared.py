@@ -59,11 +59,11 @@ def ones(*shape: int, dtype: str = "float32") -> Any:
     return mx.ones(shape, getattr(mx, dtype))
 
 
-def rejected_arrays(function: str, weights: int = 0) -> tuple[ErrorInput, ...]:
-    """Calls with an ``x`` that no kernel takes, followed by ``weights`` vectors of 8 float32 numbers."""
+def rejected_arrays(function: str, weights: int = 0, name: str = "x") -> tuple[ErrorInput, ...]:
+    """Calls with a first argument that no kernel takes, followed by ``weights`` vectors of 8 float32 numbers."""
     rest = (8,) * weights
-    needs = f"[{function}] Expected `x` to be"
-    advice = "Convert it first: x.astype(mx.float32)."
+    needs = f"[{function}] Expected `{name}` to be"
+    advice = f"Convert it first: {name}.astype(mx.float32)."
 
     def call(x: Callable[[], Any]) -> Callable[[], tuple[Any, ...]]:
         return lambda: (x(), *map(ones, rest))
@@ -82,14 +82,14 @@ def rejected_arrays(function: str, weights: int = 0) -> tuple[ErrorInput, ...]:
             "zero_d",
             call(ones),
             ValueError,
-            f"[{function}] Expected `x` to have at least one dimension, got a 0-d array. "
-            "For a single element pass x.reshape(1).",
+            f"[{function}] Expected `{name}` to have at least one dimension, got a 0-d array. "
+            f"For a single element pass {name}.reshape(1).",
         ),
         ErrorInput(
             "not_mlx",
             call(lambda: np.ones((2, 8), np.float32)),
             TypeError,
-            f"{needs} an mlx.core.array, got ndarray. Convert it first: mx.array(x).",
+            f"{needs} an mlx.core.array, got ndarray. Convert it first: mx.array({name}).",
         ),
     )
 
