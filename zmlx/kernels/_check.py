@@ -167,7 +167,7 @@ def check_count(function: str, value: int, name: str) -> int:
     ValueError
         Zero or less.
     """
-    check_integer(function, value, name)
+    check_whole(function, value, name)
     if value < 1:
         raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
     return value
@@ -219,7 +219,7 @@ def check_matrix_of(function: str, weight: mx.array, x: mx.array, name: str, of:
         )
 
 
-def check_integer(function: str, value: int, name: str) -> None:
+def check_whole(function: str, value: int, name: str) -> None:
     """A whole number.
 
     Raises

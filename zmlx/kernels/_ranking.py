@@ -90,7 +90,7 @@ def check_picks(function: str, x: mx.array, k: int, *, name: str = "x") -> None:
         ``x`` is 0-d or has rows of more than 2**24 values, or ``k`` is not from 1 to 64, or more than a row has.
     """
     check_length(function, x, name)
-    check_integer(function, "k", k)
+    check_whole(function, "k", k)
     most = min(MAX_PICKS, x.shape[-1])
     if not 1 <= k <= most:
         raise ValueError(
@@ -117,7 +117,7 @@ def check_length(function: str, x: mx.array, name: str) -> None:
         )
 
 
-def check_integer(function: str, name: str, value: int) -> None:
+def check_whole(function: str, name: str, value: int) -> None:
     """A Python integer.
 
     Raises

@@ -306,18 +306,6 @@ def partials(rows: int, length: int, itemsize: int) -> int:
     return _ceil(rows, run)
 
 
-def simd_launch(rows: int, length: int, itemsize: int) -> Launch:
-    """For reductions of rows with many results each: no more threads share a row than a simdgroup has."""
-    target, forced = _target()
-    chunk = target.chunk(length, itemsize)
-    width = forced.width if forced else _row_width(_ceil(length, chunk)) if target.cooperates else 1
-    width = min(width, SIMD_WIDTH)
-    together = GROUP_THREADS // width if width > 1 else 1
-    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
-    most = (forced and forced.groups) or MAX_GROUPS
-    return _of_teams(min(_ceil(rows, together), most), width * together, template)
-
-
 def group_launch(shape: Sequence[int], groups: int, itemsize: int) -> Launch:
     """For reductions of groups of neighbouring channels over all places, of (batch, places, channels); ``W`` threads
     share a group, and chunks lie within its channels."""

@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _experts, _routers, _segments
 from zmlx.kernels._choice import placing
-from zmlx.kernels._ranking import check_integer, check_picks
+from zmlx.kernels._ranking import check_picks, check_whole
 
 __all__ = [
     "combine",
@@ -160,7 +160,7 @@ def expert_order(indices: mx.array, experts: int) -> tuple[mx.array, mx.array, m
     (arXiv:2211.15841), section 5.1, use it. Stable and without atomics: the same in every run and on every back end.
     """
     places = _check_indices("expert_order", indices)
-    check_integer("expert_order", "experts", experts)
+    check_whole("expert_order", "experts", experts)
     if not 1 <= experts <= MOST_EXPERTS:
         raise ValueError(
             f"[expert_order] Expected `experts` to be from 1 to {MOST_EXPERTS}, got {experts}. Pass their number."
@@ -460,8 +460,8 @@ def _check_bias(logits: mx.array, bias: mx.array) -> None:
 
 
 def _check_groups(experts: int, k: int, groups: int, best_groups: int) -> None:
-    check_integer("sigmoid_router", "groups", groups)
-    check_integer("sigmoid_router", "best_groups", best_groups)
+    check_whole("sigmoid_router", "groups", groups)
+    check_whole("sigmoid_router", "best_groups", best_groups)
     if not 1 <= groups <= _routers.MOST_GROUPS or experts % groups:
         raise ValueError(
             f"[sigmoid_router] Expected `groups` to be from 1 to {_routers.MOST_GROUPS}, and {experts} experts to be a "
