@@ -51,6 +51,12 @@ def _gated_with_biases(activation: _Activation) -> Slopes:
     return slopes
 
 
+def _relu2_glu(gate: Float64Array, up: Float64Array) -> tuple[Float64Array, ...]:
+    """Below zero the gate passes nothing on, not even NaN from an infinite ``up``."""
+    value, _ = relu2(gate)
+    return value * up, np.where(gate > 0, 2 * gate * up, 0), value
+
+
 def _clamped(
     gate: Float64Array, up: Float64Array, limit: float = 7.0, alpha: float = 1.702
 ) -> tuple[Float64Array, ...]:
@@ -198,7 +204,7 @@ OPS = (
         "fused",
         "relu2_glu",
         "gate up",
-        _gated(relu2),
+        _relu2_glu,
         f"{_GLU.format(6)}, with the activation of So et al. 2021, Primer (arXiv:2109.08668), section 3",
         lambda mx, gate, up: mx.square(mx.maximum(gate, 0)) * up,
         flops=3,
