@@ -125,7 +125,7 @@ METAL_FUNC void zmlx_rotate(
     P in, size_t in_stride, device T* out, size_t out_stride, uint heads, const thread float* c, const thread float* s,
     uint i, uint half_, uint count, bool sure) {
   using pairs = zmlx_pairs<T, N, PACKED, INTERLEAVED>;
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     float a[N], b[N];
     pairs::load(a, b, in + h * in_stride, i, half_, count, sure);
     for (int j = 0; j < N; ++j) {
@@ -143,7 +143,7 @@ METAL_FUNC void zmlx_copy(
     P in, size_t in_stride, device T* out, size_t out_stride, uint heads, uint begin, uint end) {
   using chunk = zmlx_chunk<T, N, PACKED>;
   ZMLX_CHUNKS(begin, end, N, {
-    for (uint h = 0; h < heads; ++h) {
+    _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
       float v[N];
       chunk::load(v, in + h * in_stride + i, count, 0.0f);
       chunk::store(out + h * out_stride + i, v, count);

@@ -9,14 +9,25 @@ from __future__ import annotations
 from zmlx.kernels._rope_msl import PLACE, groups_of, on_heads
 
 HEADER = """
+// ZMLX_CHUNKS, but with the body once where every access looks at its address anyway: these bodies are long to compile.
+#define ZMLX_COLUMNS(start, length, stride, ...)                   \\
+  if (PACKED) {                                                    \\
+    for (uint i = start; i < length; i += stride) {                \\
+      const uint count = length - i < N ? length - i : N;          \\
+      __VA_ARGS__                                                  \\
+    }                                                              \\
+  } else {                                                         \\
+    ZMLX_CHUNKS(start, length, stride, __VA_ARGS__)                \\
+  }
+
 // Adds the squares of the thread's chunks of some heads to `sums`, one for each head.
 template <typename T, int N, int W, bool PACKED, typename P>
 METAL_FUNC void zmlx_head_squares(thread float* sums, P in, size_t stride, uint heads, uint start, uint length) {
   using chunk = zmlx_chunk<T, N, PACKED>;
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     float part[N], v[N];
     zmlx_fill<N>(part, 0.0f);
-    ZMLX_CHUNKS(start, length, W * N, {
+    ZMLX_COLUMNS(start, length, W * N, {
       chunk::load(v, in + h * stride + i, count, 0.0f);
       for (int j = 0; j < N; ++j) part[j] = fma(v[j], v[j], part[j]);
     })
@@ -32,7 +43,7 @@ METAL_FUNC void zmlx_norm_rotate(
   using pairs = zmlx_pairs<T, N, PACKED, INTERLEAVED>;
   float wa[N], wb[N];
   zmlx_pairs<U, N, PACKED, INTERLEAVED>::load(wa, wb, weight, i, half_, count, false);
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     float a[N], b[N];
     pairs::load(a, b, in + h * stride, i, half_, count, false);
     for (int j = 0; j < N; ++j) {
@@ -50,7 +61,7 @@ METAL_FUNC void zmlx_norm_scale(
   using chunk = zmlx_chunk<T, N, PACKED>;
   float w[N], v[N];
   zmlx_chunk<U, N, PACKED>::load(w, weight + i, count, 0.0f);
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     chunk::load(v, in + h * stride + i, count, 0.0f);
     for (int j = 0; j < N; ++j) v[j] = v[j] * scales[h] * w[j];
     chunk::store(out + h * stride + i, v, count);
@@ -68,7 +79,7 @@ METAL_FUNC void zmlx_norm_meet(
   using pairs = zmlx_pairs<T, N, PACKED, INTERLEAVED>;
   float wa[N], wb[N];
   zmlx_pairs<U, N, PACKED, INTERLEAVED>::load(wa, wb, weight, i, half_, count, false);
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     float a[N], b[N], u[N], v[N];
     pairs::load(a, b, in + h * stride, i, half_, count, false);
     pairs::load(u, v, cotangent + h * stride, i, half_, count, false);
@@ -87,7 +98,7 @@ METAL_FUNC void zmlx_norm_meet_rest(
   using chunk = zmlx_chunk<T, N, PACKED>;
   float w[N], u[N], v[N];
   zmlx_chunk<U, N, PACKED>::load(w, weight + i, count, 0.0f);
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     chunk::load(v, in + h * stride + i, count, 0.0f);
     chunk::load(u, cotangent + h * stride + i, count, 0.0f);
     for (int j = 0; j < N; ++j) {
@@ -109,7 +120,7 @@ METAL_FUNC void zmlx_norm_back(
   float wa[N], wb[N], ta[N], tb[N];
   zmlx_pairs<U, N, PACKED, INTERLEAVED>::load(wa, wb, weight, i, half_, count, false);
   totals::load(ta, tb, part, i, half_, count, false);
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     const float scale = sums[h], back = sums[ZMLX_HEADS + h];
     float a[N], b[N], u[N], v[N];
     pairs::load(a, b, in + h * stride, i, half_, count, false);
@@ -134,7 +145,7 @@ METAL_FUNC void zmlx_norm_back_rest(
   float w[N], t[N], u[N], v[N];
   zmlx_chunk<U, N, PACKED>::load(w, weight + i, count, 0.0f);
   totals::load(t, part + i, count, 0.0f);
-  for (uint h = 0; h < heads; ++h) {
+  _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     const float scale = sums[h], back = sums[ZMLX_HEADS + h];
     chunk::load(v, in + h * stride + i, count, 0.0f);
     chunk::load(u, cotangent + h * stride + i, count, 0.0f);
@@ -192,7 +203,7 @@ FORWARD = _each_group(
     if (!inside) continue;
     for (uint h = 0; h < ZMLX_HEADS; ++h) scales[h] = rsqrt(scales[h] / length + added);
 
-    ZMLX_CHUNKS(start, half_, W * N, {{
+    ZMLX_COLUMNS(start, half_, W * N, {{
       float c[N], s[N];
       zmlx_angles<N>(c, s, place, words, half_, 1.0f, i, count);
       {
@@ -203,7 +214,7 @@ FORWARD = _each_group(
         )
     }
     }})
-    ZMLX_CHUNKS(start, rest, W * N, {{
+    ZMLX_COLUMNS(start, rest, W * N, {{
       {
         _each(
             "zmlx_norm_scale",
@@ -222,7 +233,7 @@ BACKWARD = _each_group(
     f"""
     float sums[2 * ZMLX_HEADS];
     zmlx_fill<int(2 * ZMLX_HEADS)>(sums, 0.0f);
-    ZMLX_CHUNKS(start, half_, W * N, {{
+    ZMLX_COLUMNS(start, half_, W * N, {{
       float c[N], s[N];
       zmlx_angles<N>(c, s, place, words, half_, 1.0f, i, count);
       {
@@ -233,7 +244,7 @@ BACKWARD = _each_group(
         )
     }
     }})
-    ZMLX_CHUNKS(start, rest, W * N, {{
+    ZMLX_COLUMNS(start, rest, W * N, {{
       {
         _each(
             "zmlx_norm_meet_rest",
@@ -249,7 +260,7 @@ BACKWARD = _each_group(
       sums[ZMLX_HEADS + h] = sums[h] * sums[h] * (sums[ZMLX_HEADS + h] / length);
     }}
 
-    ZMLX_CHUNKS(start, half_, W * N, {{
+    ZMLX_COLUMNS(start, half_, W * N, {{
       float c[N], s[N];
       zmlx_angles<N>(c, s, place, words, half_, 1.0f, i, count);
       {
@@ -261,7 +272,7 @@ BACKWARD = _each_group(
         )
     }
     }})
-    ZMLX_CHUNKS(start, rest, W * N, {{
+    ZMLX_COLUMNS(start, rest, W * N, {{
       {
         _each(
             "zmlx_norm_back_rest",
@@ -278,12 +289,12 @@ BACKWARD = _each_group(
   device float* k_part = q_part + length;
   float zeros[N];
   zmlx_fill<N>(zeros, 0.0f);
-  ZMLX_CHUNKS(start, half_, W * N, {
+  ZMLX_COLUMNS(start, half_, W * N, {
     using totals = zmlx_pairs<float, N, PACKED, INTERLEAVED>;
     totals::store(q_part, zeros, zeros, i, half_, count, false);
     totals::store(k_part, zeros, zeros, i, half_, count, false);
   })
-  ZMLX_CHUNKS(start, rest, W * N, {
+  ZMLX_COLUMNS(start, rest, W * N, {
     using totals = zmlx_chunk<float, N, PACKED>;
     totals::store(q_part + 2 * half_ + i, zeros, count);
     totals::store(k_part + 2 * half_ + i, zeros, count);
