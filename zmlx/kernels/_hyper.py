@@ -215,7 +215,7 @@ def sinkhorn_with(iterations: int) -> Callable[[mx.array], mx.array]:
 
     def forward(x: mx.array) -> mx.array:
         rows = _matrices(x)
-        inputs = [rows, iterations]
+        inputs: list[mx.array | float] = [rows, iterations]
         outputs = [(rows.shape, x.dtype)]
         return launch(rows)[0].run(forward_kernel, inputs, outputs, T=x.dtype)[0].reshape(x.shape)
 
@@ -223,7 +223,7 @@ def sinkhorn_with(iterations: int) -> Callable[[mx.array], mx.array]:
         rows = _matrices(x)
         shape, threads = launch(rows)
         outputs = [(rows.shape, x.dtype), ((iterations, 2 * x.shape[-1], threads), mx.float32)]
-        inputs = [rows, _matrices(cotangent), iterations]
+        inputs: list[mx.array | float] = [rows, _matrices(cotangent), iterations]
         return (shape.run(backward_kernel, inputs, outputs, T=x.dtype)[0].reshape(x.shape),)
 
     return differentiable(forward, backward, reference)

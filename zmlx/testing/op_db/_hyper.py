@@ -61,7 +61,7 @@ def _sinkhorn_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
 
 def _mix(streams: Float64Array, weights: Float64Array) -> Float64Array:
     with quiet():
-        return np.einsum("...ij,...jd->...id", weights, streams)
+        return np.asarray(np.einsum("...ij,...jd->...id", weights, streams))
 
 
 def _mix_vjp(
