@@ -189,6 +189,13 @@ OPS = (
                 f"[adamw_step] Expected `step` to be from 1 to {2**63}, got 0.",
             ),
             ErrorInput(
+                "eps_negative",
+                _arguments(2, _ADAMW_SETTINGS),
+                ValueError,
+                "[adamw_step] Expected `eps` to be at least 0, got -1e-08.",
+                kwargs={"eps": -1e-8},
+            ),
+            ErrorInput(
                 "two_dtypes",
                 _arguments(2, _ADAMW_SETTINGS, v=lambda: ones(2, 8, dtype="float16")),
                 TypeError,
