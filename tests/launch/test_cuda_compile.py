@@ -5,22 +5,24 @@ Without NVRTC the tests are skipped; with ``ZMLX_REQUIRE_NVRTC=1`` its absence i
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
 import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 from kernel_cases import CASES, Case
 
 import zmlx
 from zmlx.launch import KernelCompileError, MetalKernel, NvrtcNotFoundError, cubin, cuda, nvrtc, recording
-from zmlx.launch.cuda import compile_cubin, cuda_text, make_plan
+from zmlx.launch.cuda import Plan, compile_cubin, cuda_text, make_plan
 from zmlx.launch.nvrtc import Nvrtc, find_nvrtc
 from zmlx.launch.records import LaunchRecord
-from zmlx.testing.cuda_compile import ARCHS
+from zmlx.metal.signature import Signature
+from zmlx.testing.cuda_compile import ARCHS, BRANCHES_AT, spread
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
 from zmlx.testing.opinfo import OpInfo
@@ -70,11 +72,26 @@ def known(archs: Iterable[str], compiler: Nvrtc) -> list[str]:
     return found
 
 
-def compile_all(records: Iterable[LaunchRecord], archs: Iterable[str]) -> None:
+def texts_of(records: Iterable[LaunchRecord]) -> dict[str, tuple[Signature, Plan]]:
     launches = [(r.signature, make_plan(r.grid, r.threadgroup)) for r in records]
-    for signature, plan in {cuda_text(*launch): launch for launch in launches}.values():
+    return {cuda_text(*launch): launch for launch in launches}
+
+
+def compile_all(records: Iterable[LaunchRecord], archs: Sequence[str]) -> None:
+    for signature, plan in texts_of(records).values():
         for arch in archs:
             assert compile_cubin(signature, arch, plan)[:4] == b"\x7fELF"
+
+
+@functools.cache
+def spread_of(name: str, archs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Architectures for every text of an operation, in all of its dtypes."""
+    (op,) = {op.name: op for op, _ in KERNEL_OPS if op.name == name}.values()
+    by_kernel: dict[str, dict[str, None]] = {}
+    for dtype in op.dtypes_on("cuda"):
+        for text, (signature, _) in texts_of(recorded_launches(op, dtype, "cuda")).items():
+            by_kernel.setdefault(signature.kernel.name, {})[text] = None
+    return {text: found for texts in by_kernel.values() for text, found in spread(list(texts), archs).items()}
 
 
 def record(source: str, header: str = "", name: str = "k", **creation) -> LaunchRecord:
@@ -96,7 +113,50 @@ def record(source: str, header: str = "", name: str = "k", **creation) -> Launch
 
 @pytest.mark.parametrize(("op", "dtype"), KERNEL_OPS, ids=[f"{op}-{dtype}" for op, dtype in KERNEL_OPS])
 def test_catalogue(installed: Nvrtc, op: OpInfo, dtype: str) -> None:
-    compile_all(recorded_launches(op, dtype, "cuda"), known(ARCHS, installed))
+    """Each text for the architectures that `spread` gives it: all would take three times as long. `python -m zmlx
+    cuda-compile` takes all."""
+    archs = spread_of(op.name, tuple(known(ARCHS, installed)))
+    for text, (signature, plan) in texts_of(recorded_launches(op, dtype, "cuda")).items():
+        for arch in archs[text]:
+            assert compile_cubin(signature, arch, plan)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("op", [op for op in op_db if op.kernel], ids=str)
+def test_every_kernel_meets_every_architecture(op: OpInfo) -> None:
+    met: dict[str, set[str]] = {}
+    archs = spread_of(op.name, ARCHS)
+    for dtype in op.dtypes_on("cuda"):
+        for text, (signature, _) in texts_of(recorded_launches(op, dtype, "cuda")).items():
+            met.setdefault(signature.kernel.name, set()).update(archs[text])
+            assert "sm_75" in archs[text]
+            assert len(archs[text]) > 1
+    assert set(map(frozenset, met.values())) == {frozenset(ARCHS)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
+def test_texts_are_spread_over_architectures(count: int) -> None:
+    texts = [f"text {i}" for i in range(count)]
+    found = spread(texts, ARCHS)
+    assert list(found) == texts
+    assert {arch for archs in found.values() for arch in archs} == set(ARCHS)
+    for archs in found.values():
+        assert archs[0] == "sm_75"
+        assert len(archs) == len(set(archs)) <= 1 + -(-5 // count)
+    # Without an architecture of one of the branches, the others remain.
+    assert spread(["one"], ["sm_75"]) == {"one": ("sm_75",)}
+    assert spread(["one", "other"], ["sm_90"]) == {"one": ("sm_90",), "other": ("sm_90",)}
+    assert spread([], ARCHS) == {}
+
+
+def test_headers_branch_at_one_architecture() -> None:
+    """What `spread` relies on: from there on, all architectures see the same text."""
+    found = [
+        number
+        for text in cuda.runtime_headers().values()
+        for number in re.findall(r"__CUDA_ARCH__\s*(?:[<>=!]+)\s*(\d+)", text)
+    ]
+    assert found
+    assert set(found) == {str(10 * BRANCHES_AT)}
 
 
 def test_the_catalogue_is_compiled_whole() -> None:

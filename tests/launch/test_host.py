@@ -406,8 +406,19 @@ def test_elementwise_kernels_vectorise(case, kind):
     signature = make_signature(kernel, [ArrayType("float32", 1)] * 2, ["float32"])
     barriers = source.count("threadgroup_barrier")
     text = host.region_text(signature) if barriers else host.host_text(signature, single=False)
-    header = compiler.precompiled_header(found, ())
-    command = [found.path, *found.flags, *header, "-c", "-x", "c++", "-", "-o", "/dev/null"]
+    header = compiler.precompiled_header(found, found.optimisation)
+    command = [
+        found.path,
+        *found.flags,
+        *found.optimisation,
+        *header,
+        "-c",
+        "-x",
+        "c++",
+        "-",
+        "-o",
+        "/dev/null",
+    ]
     run = subprocess.run(
         [*command, "-fopt-info-vec-optimized"], input=text, capture_output=True, text=True, check=True
     )

@@ -121,5 +121,6 @@ def vectorised(loops: list[Loop]) -> set[str]:
 
 def _compile(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     compiler = find_compiler()
-    command = [compiler.path, *compiler.flags, f"-I{RUNTIME}", *arguments, "-x", "c++", "-"]
+    flags = (*compiler.flags, *compiler.optimisation)
+    command = [compiler.path, *flags, f"-I{RUNTIME}", *arguments, "-x", "c++", "-"]
     return subprocess.run(command, input=text, capture_output=True, text=True)

@@ -6,12 +6,44 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from zmlx import _compat
+from zmlx.launch.nvrtc import arch_number
 from zmlx.testing.golden.comparison import Progress
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.opinfo import OpInfo
 from zmlx.testing.verify import select
 
 ARCHS = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
+
+
+#: The first architecture that headers take for newer than the others: ``__CUDA_ARCH__ >= 800``.
+BRANCHES_AT = 80
+
+
+def spread(texts: Sequence[str], archs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Architectures for each of one kernel's texts, a third of all pairs, so that every text is compiled for both
+    branches of the headers and every architecture meets the kernel.
+
+    What the front end sees is the same from sm_80 on, and PTX for an architecture is valid for all newer ones; what is
+    left to differ is what ptxas makes of it. So each text is compiled for all architectures below, and for one of the
+    others in turn; of a kernel with fewer texts than these, each for more.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Distinct ones, of all dtypes and launch shapes.
+    archs : sequence of str
+        "sm_75", …; in order.
+    """
+    older = [arch for arch in archs if arch_number(arch) < BRANCHES_AT]
+    newer = [arch for arch in archs if arch not in older]
+    rounds = max(1, -(-len(newer) // len(texts))) if texts else 0
+    return {
+        text: (
+            *older,
+            *dict.fromkeys(newer[(i + len(texts) * n) % len(newer)] for n in range(rounds) if newer),
+        )
+        for i, text in enumerate(texts)
+    }
 
 
 @dataclass(frozen=True)

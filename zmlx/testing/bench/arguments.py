@@ -37,7 +37,9 @@ def make_arguments(specs: Iterable[Argument | tuple[int, ...]], dtype: str) -> l
         elif is_float(of.dtype or dtype):
             arrays.append(mx.random.uniform(*of.within, of.shape, target))
         else:
-            arrays.append(mx.random.randint(*of.within, of.shape).astype(target))
+            low, high = map(int, of.within)
+            # From 0 on: MLX 0.30 rounds towards it, and so draws 0 for -1.
+            arrays.append((mx.random.randint(0, high - low, of.shape) + low).astype(target))
     mx.eval(arrays)
     return arrays
 
