@@ -121,7 +121,8 @@ _MIX = f"""
       float total[MOST * N], v[N];
       for (int j = 0; j < MOST * N; ++j) total[j] = 0.0f;
       for (uint from = 0; from < streams; ++from) {{
-        chunk::load(v, x + (size_t(token) * streams + from) * length + i, count, 0.0f);
+        const size_t read = size_t(token) * streams + from;
+        chunk::load(v, x + size_t(read) * length + i, count, 0.0f);
         for (int to = 0; to < MOST; ++to)
           if (uint(to) < results) {{
             const float share = static_cast<float>(w[to * streams + from]);
@@ -129,8 +130,10 @@ _MIX = f"""
           }}
       }}
       for (int to = 0; to < MOST; ++to)
-        if (uint(to) < results)
-          chunk::store(y + (size_t(token) * results + to) * length + i, total + to * N, count);
+        if (uint(to) < results) {{
+          const size_t written = size_t(token) * results + to;
+          chunk::store(y + size_t(written) * length + i, total + to * N, count);
+        }}
     }}
   }}
 """
@@ -151,9 +154,9 @@ _WEIGHTS = """
     for (int j = 0; j < TO * FROM; ++j) total[j] = 0.0f;
     for (uint i = start; i < length; i += W * N) {
       const uint count = min(uint(N), length - i);
-      for (int to = 0; to < TO; ++to) chunk::load(d + to * N, g + (token * TO + to) * length + i, count, 0.0f);
+      for (int to = 0; to < TO; ++to) chunk::load(d + to * N, g + size_t(token * TO + to) * length + i, count, 0.0f);
       for (int from = 0; from < FROM; ++from) {
-        chunk::load(v, x + (token * FROM + from) * length + i, count, 0.0f);
+        chunk::load(v, x + size_t(token * FROM + from) * length + i, count, 0.0f);
         for (int to = 0; to < TO; ++to) {
           float part[N];
           for (int j = 0; j < N; ++j) part[j] = d[to * N + j] * v[j];

@@ -156,11 +156,9 @@ _REJECTED = (
 
 
 def _formula(mx: Any, x: Any, gamma: Any, beta: Any) -> Any:
-    """With eight groups."""
-    grouped = x.reshape(*x.shape[:2], 8, -1)
-    centred = grouped - mx.mean(grouped, axis=(1, 3), keepdims=True)
-    scale = mx.rsqrt(mx.mean(mx.square(centred), axis=(1, 3), keepdims=True) + 1e-5)
-    return (centred * scale).reshape(x.shape) * gamma + beta
+    """With one group, which divides all numbers of channels."""
+    centred = x - mx.mean(x, axis=(1, 2), keepdims=True)
+    return centred * mx.rsqrt(mx.mean(mx.square(centred), axis=(1, 2), keepdims=True) + 1e-5) * gamma + beta
 
 
 OPS = (
@@ -189,7 +187,7 @@ OPS = (
                 (columns,),
             ),
             formula=_formula,
-            kwargs={"num_groups": 8},
+            kwargs={"num_groups": 1},
             by_rows=False,
         ),
     ),
