@@ -150,8 +150,9 @@ _WEIGHTS = """
     const uint mine = first + thread_index_in_threadgroup / W;
     const bool inside = mine < tokens;  // other threads take part in the reductions, with some token
     const size_t token = inside ? mine : first;
-    float total[TO * FROM], v[N], d[TO * N];
-    for (int j = 0; j < TO * FROM; ++j) total[j] = 0.0f;
+    float total[TO * FROM], run[TO * FROM], v[N], d[TO * N];
+    for (int j = 0; j < TO * FROM; ++j) total[j] = run[j] = 0.0f;
+    uint turn = 0;
     for (uint i = start; i < length; i += W * N) {
       const uint count = min(uint(N), length - i);
       for (int to = 0; to < TO; ++to) chunk::load(d + to * N, g + size_t(token * TO + to) * length + i, count, 0.0f);
@@ -160,10 +161,16 @@ _WEIGHTS = """
         for (int to = 0; to < TO; ++to) {
           float part[N];
           for (int j = 0; j < N; ++j) part[j] = d[to * N + j] * v[j];
-          total[to * FROM + from] += zmlx_sum<N>(part);
+          run[to * FROM + from] += zmlx_sum<N>(part);
         }
       }
+      if (++turn % 16 == 0)  // so many times fewer roundings of the size of the total
+        for (int j = 0; j < TO * FROM; ++j) {
+          total[j] += run[j];
+          run[j] = 0.0f;
+        }
     }
+    for (int j = 0; j < TO * FROM; ++j) total[j] += run[j];
     team.template sums<TO * FROM>(total);
     if (inside && start == 0)
       for (int j = 0; j < TO * FROM; ++j) dw[token * (TO * FROM) + j] = static_cast<U>(total[j]);
