@@ -130,7 +130,7 @@ def causal_conv(activated: bool) -> Callable[[mx.array, mx.array, mx.array], mx.
         taps, channels = weight.shape[1], x.shape[-1]
         launch = _rows.span_launch(_runs(rows), channels, x.dtype.size)
         shape = (_runs(rows), (taps + 1) * channels)
-        inputs = [rows, g, taps]
+        inputs: list[mx.array | float] = [rows, g, taps]
         outputs = [(shape, mx.float32)]
         partial = launch.run(_weights_kernel(taps), inputs, outputs, T=x.dtype, G=g.dtype)[0]
         sums = column_sum(partial).reshape(taps + 1, channels)
@@ -158,7 +158,8 @@ def causal_conv_step(activated: bool) -> Callable[..., tuple[mx.array, mx.array]
 
     def forward(x: mx.array, state: mx.array, weight: mx.array, bias: mx.array) -> Outputs:
         rows, held = _rows.as_rows(x), _rows_of(state)
-        launch = _rows.span_launch(*rows.shape, x.dtype.size)
+        batch, channels = rows.shape
+        launch = _rows.span_launch(batch, channels, x.dtype.size)
         y, after = launch.run(
             _step_kernel(activated),
             [rows, held, weight.T, bias, int(activated)],

@@ -155,7 +155,7 @@ def images(x: mx.array) -> mx.array:
 def _convolve(x: mx.array, weight: mx.array, flipped: bool) -> mx.array:
     batch, height, width, channels = x.shape
     launch = _rows.span_launch(batch * height * -(-width // PIXELS), channels, x.dtype.size)
-    inputs = [x, weight.reshape(channels, TAPS).T, int(flipped)]
+    inputs: list[mx.array | float] = [x, weight.reshape(channels, TAPS).T, int(flipped)]
     return launch.run(_kernel(flipped), inputs, [(x.shape, x.dtype)], T=x.dtype, U=weight.dtype)[0]
 
 

@@ -296,7 +296,7 @@ def sampler(height: int, width: int, corners: bool) -> Callable[[mx.array, mx.ar
             starts_kernel, [cell[order], total, points], [((total,), mx.uint32)]
         )[0]
         launch = _rows.span_launch(batch.shape[0] * height * width, channels, x.dtype.size)
-        inputs = [g, points, order, starts, batch.shape[0], *numbers]
+        inputs: list[mx.array | float] = [g, points, order, starts, batch.shape[0], *numbers]
         dx = launch.run(image_kernel, inputs, [(batch.shape, x.dtype)], T=x.dtype)[0]
         launch = _rows.simd_launch(count, channels, x.dtype.size)
         inputs = [batch, points, g, int(corners)]

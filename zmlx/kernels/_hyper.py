@@ -121,7 +121,8 @@ _MIX = f"""
       float total[MOST * N], v[N];
       for (int j = 0; j < MOST * N; ++j) total[j] = 0.0f;
       for (uint from = 0; from < streams; ++from) {{
-        chunk::load(v, x + (size_t(token) * streams + from) * length + i, count, 0.0f);
+        const size_t read = size_t(token) * streams + from;
+        chunk::load(v, x + size_t(read) * length + i, count, 0.0f);
         for (int to = 0; to < MOST; ++to)
           if (uint(to) < results) {{
             const float share = static_cast<float>(w[to * streams + from]);
@@ -129,8 +130,10 @@ _MIX = f"""
           }}
       }}
       for (int to = 0; to < MOST; ++to)
-        if (uint(to) < results)
-          chunk::store(y + (size_t(token) * results + to) * length + i, total + to * N, count);
+        if (uint(to) < results) {{
+          const size_t written = size_t(token) * results + to;
+          chunk::store(y + size_t(written) * length + i, total + to * N, count);
+        }}
     }}
   }}
 """
@@ -147,20 +150,27 @@ _WEIGHTS = """
     const uint mine = first + thread_index_in_threadgroup / W;
     const bool inside = mine < tokens;  // other threads take part in the reductions, with some token
     const size_t token = inside ? mine : first;
-    float total[TO * FROM], v[N], d[TO * N];
-    for (int j = 0; j < TO * FROM; ++j) total[j] = 0.0f;
+    float total[TO * FROM], run[TO * FROM], v[N], d[TO * N];
+    for (int j = 0; j < TO * FROM; ++j) total[j] = run[j] = 0.0f;
+    uint turn = 0;
     for (uint i = start; i < length; i += W * N) {
       const uint count = min(uint(N), length - i);
-      for (int to = 0; to < TO; ++to) chunk::load(d + to * N, g + (token * TO + to) * length + i, count, 0.0f);
+      for (int to = 0; to < TO; ++to) chunk::load(d + to * N, g + size_t(token * TO + to) * length + i, count, 0.0f);
       for (int from = 0; from < FROM; ++from) {
-        chunk::load(v, x + (token * FROM + from) * length + i, count, 0.0f);
+        chunk::load(v, x + size_t(token * FROM + from) * length + i, count, 0.0f);
         for (int to = 0; to < TO; ++to) {
           float part[N];
           for (int j = 0; j < N; ++j) part[j] = d[to * N + j] * v[j];
-          total[to * FROM + from] += zmlx_sum<N>(part);
+          run[to * FROM + from] += zmlx_sum<N>(part);
         }
       }
+      if (++turn % 16 == 0)  // so many times fewer roundings of the size of the total
+        for (int j = 0; j < TO * FROM; ++j) {
+          total[j] += run[j];
+          run[j] = 0.0f;
+        }
     }
+    for (int j = 0; j < TO * FROM; ++j) total[j] += run[j];
     team.template sums<TO * FROM>(total);
     if (inside && start == 0)
       for (int j = 0; j < TO * FROM; ++j) dw[token * (TO * FROM) + j] = static_cast<U>(total[j]);
@@ -215,7 +225,7 @@ def sinkhorn_with(iterations: int) -> Callable[[mx.array], mx.array]:
 
     def forward(x: mx.array) -> mx.array:
         rows = _matrices(x)
-        inputs = [rows, iterations]
+        inputs: list[mx.array | float] = [rows, iterations]
         outputs = [(rows.shape, x.dtype)]
         return launch(rows)[0].run(forward_kernel, inputs, outputs, T=x.dtype)[0].reshape(x.shape)
 
@@ -223,7 +233,7 @@ def sinkhorn_with(iterations: int) -> Callable[[mx.array], mx.array]:
         rows = _matrices(x)
         shape, threads = launch(rows)
         outputs = [(rows.shape, x.dtype), ((iterations, 2 * x.shape[-1], threads), mx.float32)]
-        inputs = [rows, _matrices(cotangent), iterations]
+        inputs: list[mx.array | float] = [rows, _matrices(cotangent), iterations]
         return (shape.run(backward_kernel, inputs, outputs, T=x.dtype)[0].reshape(x.shape),)
 
     return differentiable(forward, backward, reference)

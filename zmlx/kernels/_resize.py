@@ -56,11 +56,11 @@ METAL_FUNC uint zmlx_last(P plan, uint index, uint inputs, uint outputs) {
 _FORWARD = """
   using chunk = zmlx_chunk<T, N, PACKED>;
   const uint height = x_shape[1], width = x_shape[2], channels = x_shape[3];
-  const uint rows = plan[6], columns = plan[7], all = x_shape[0] * rows * columns;
+  const uint tall = plan[6], wide = plan[7], all = x_shape[0] * tall * wide;
   for (uint pixel = thread_position_in_grid.y; pixel < all; pixel += threads_per_grid.y) {
-    const zmlx_between down = zmlx_along(plan, pixel / columns % rows, height);
-    const zmlx_between across = zmlx_along(plan + 3, pixel % columns, width);
-    auto image = x + size_t(pixel / columns / rows) * height * width * channels;
+    const zmlx_between down = zmlx_along(plan, pixel / wide % tall, height);
+    const zmlx_between across = zmlx_along(plan + 3, pixel % wide, width);
+    auto image = x + size_t(pixel / wide / tall) * height * width * channels;
     auto above = image + size_t(down.before) * width * channels, below = image + size_t(down.after) * width * channels;
     const size_t left = size_t(across.before) * channels, right = size_t(across.after) * channels;
     for (uint s = 0; s < S; ++s) {
@@ -84,13 +84,13 @@ _FORWARD = """
 
 _BACKWARD = """
   using chunk = zmlx_chunk<T, N, PACKED>;
-  const uint rows = g_shape[1], columns = g_shape[2], channels = g_shape[3];
+  const uint tall = g_shape[1], wide = g_shape[2], channels = g_shape[3];
   const uint height = plan[6], width = plan[7], all = g_shape[0] * height * width;
   for (uint pixel = thread_position_in_grid.y; pixel < all; pixel += threads_per_grid.y) {
     const uint row = pixel / width % height, column = pixel % width;
-    const uint first = zmlx_first(plan + 3, column), last = zmlx_last(plan + 3, column, width, columns);
-    const uint top = zmlx_first(plan, row), bottom = zmlx_last(plan, row, height, rows);
-    auto image = g + size_t(pixel / width / height) * rows * columns * channels;
+    const uint first = zmlx_first(plan + 3, column), last = zmlx_last(plan + 3, column, width, wide);
+    const uint top = zmlx_first(plan, row), bottom = zmlx_last(plan, row, height, tall);
+    auto image = g + size_t(pixel / width / height) * tall * wide * channels;
     for (uint s = 0; s < S; ++s) {
       const uint i = (thread_position_in_grid.x * S + s) * N;
       if (i >= channels) break;
@@ -102,7 +102,7 @@ _BACKWARD = """
         for (uint c = first; c < last; ++c) {
           const float share = down * zmlx_share(zmlx_along(plan + 3, c, width), column);
           if (share == 0.0f) continue;
-          chunk::load(v, image + (size_t(r) * columns + c) * channels + i, count, 0.0f);
+          chunk::load(v, image + (size_t(r) * wide + c) * channels + i, count, 0.0f);
           for (int j = 0; j < N; ++j) total[j] = fma(share, v[j], total[j]);
         }
       }

@@ -209,8 +209,9 @@ def _packer(bitorder: BitOrder) -> Callable[[mx.array], mx.array]:
 
     def pack(x: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
-        shape = (rows.shape[0], -(-rows.shape[1] // _BITS))
-        launch = _rows.span_launch(*rows.shape, 1)
+        count, length = rows.shape
+        shape = (count, -(-length // _BITS))
+        launch = _rows.span_launch(count, length, 1)
         y = launch.run(kernel, [rows, int(bitorder == "big")], [(shape, mx.uint8)])[0]
         return y.reshape(*x.shape[:-1], shape[1])
 
@@ -233,7 +234,7 @@ def _unpacker(bitorder: BitOrder, count: int) -> Callable[[mx.array], mx.array]:
     def unpack(x: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
         launch = _rows.span_launch(rows.shape[0], count, 1)
-        inputs = [rows, count, int(bitorder == "big")]
+        inputs: list[mx.array | float] = [rows, count, int(bitorder == "big")]
         y = launch.run(kernel, inputs, [((rows.shape[0], count), mx.bool_)])[0]
         return y.reshape(*x.shape[:-1], count)
 

@@ -155,7 +155,7 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
         batch = _batches(x)
         launch = _rows.group_launch(batch.shape, groups, x.dtype.size)
         types = {"T": x.dtype, "U": gamma.dtype, "V": beta.dtype}
-        inputs = [batch, gamma, beta, groups, eps]
+        inputs: list[mx.array | float] = [batch, gamma, beta, groups, eps]
         return launch.run(kernels.forward, inputs, [(batch.shape, x.dtype)], **types)[0].reshape(x.shape)
 
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:

@@ -206,7 +206,7 @@ def _check_arrays(function: str, p: mx.array, **others: mx.array) -> None:
         )
 
 
-def _check_betas(function: str, betas: tuple[float, float]) -> tuple[float, float]:
+def _check_betas(function: str, betas: object) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ValueError(f"[{function}] Expected `betas` to be two numbers, got {betas!r}.")
     first, second = (_check.check_number(function, beta, "betas", 0.0, 1.0) for beta in betas)

@@ -214,8 +214,14 @@ def _scan(
     kernel: MetalKernel, x: mx.array, dtype: mx.Dtype, *, reverse: bool = False, exclusive: bool = False
 ) -> mx.array:
     rows = _rows.as_rows(x)
-    launch = _rows.row_launch(*rows.shape, x.dtype.size)
-    template = {"T": x.dtype, "O": dtype, "REVERSE": reverse, "EXCLUSIVE": exclusive}
+    count, length = rows.shape
+    launch = _rows.row_launch(count, length, x.dtype.size)
+    template: dict[str, mx.Dtype | int] = {
+        "T": x.dtype,
+        "O": dtype,
+        "REVERSE": reverse,
+        "EXCLUSIVE": exclusive,
+    }
     return launch.run(kernel, [rows], [(rows.shape, dtype)], **template)[0].reshape(x.shape)
 
 

@@ -137,9 +137,7 @@ def resize_bilinear(x: mx.array, size: tuple[int, int], align_corners: bool = Fa
     """
     function = "resize_bilinear"
     _check.check_dimensions(function, x, "x", 3, _IMAGE)
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise ValueError(f"[{function}] Expected `size` to be (height, width), got {size!r}.")
-    rows, columns = (_check.check_integer(function, n, "size", 1, MAX_EXTENT) for n in size)
+    rows, columns = _check_size(function, size)
     height, width = (
         _check.check_integer(function, n, f"x.shape[{axis}]", 0, MAX_EXTENT)
         for axis, n in ((-3, x.shape[-3]), (-2, x.shape[-2]))
@@ -149,3 +147,10 @@ def resize_bilinear(x: mx.array, size: tuple[int, int], align_corners: bool = Fa
     if x.size == 0:
         return mx.zeros((*x.shape[:-3], rows, columns, x.shape[-1]), x.dtype)
     return resizer(height, width, rows, columns, bool(align_corners))(x)
+
+
+def _check_size(function: str, size: object) -> tuple[int, int]:
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise ValueError(f"[{function}] Expected `size` to be (height, width), got {size!r}.")
+    rows, columns = (_check.check_integer(function, n, "size", 1, MAX_EXTENT) for n in size)
+    return rows, columns

@@ -47,7 +47,8 @@ def _corners(x: Float64Array, grid: Float64Array, align: bool) -> Iterator[_Corn
             down, across = 1 - np.abs(row - r), 1 - np.abs(column - c)
             where = (*leading, np.where(there, r, 0), np.where(there, c, 0))
             moved_right, moved_down = (2 * j - 1) * unit[0] * down, (2 * i - 1) * unit[1] * across
-            yield where, *(np.where(there, share, 0.0) for share in (down * across, moved_right, moved_down))
+            share = np.where(there, down * across, 0.0)
+            yield where, share, np.where(there, moved_right, 0.0), np.where(there, moved_down, 0.0)
 
 
 def _sampled(x: Float64Array, grid: Float64Array, align_corners: bool = False) -> Float64Array:

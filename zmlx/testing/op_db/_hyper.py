@@ -18,6 +18,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def _turns(logits: Float64Array, iterations: int) -> list[tuple[int, Float64Array, Float64Array]]:
@@ -61,7 +62,7 @@ def _sinkhorn_samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
 
 def _mix(streams: Float64Array, weights: Float64Array) -> Float64Array:
     with quiet():
-        return np.einsum("...ij,...jd->...id", weights, streams)
+        return np.asarray(np.einsum("...ij,...jd->...id", weights, streams))
 
 
 def _mix_vjp(
@@ -193,4 +194,9 @@ MIX = OpInfo(
         * ITEMSIZE[dtype]
     ),
     flops=lambda sample, dtype: 2 * int(sample.args[0].size) * int(sample.args[1].shape[-2]),
+    rivals=Rivals(
+        shapes=lambda rows, columns: ((max(rows // 4, 1), 4, columns), (max(rows // 4, 1), 4, 4)),
+        formula=lambda mx, streams, weights: weights @ streams,
+        by_rows=False,
+    ),
 )

@@ -19,6 +19,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 _TYPES = "float32, float16 or bfloat16"
 _SILU = {"activation": "silu"}
@@ -198,6 +199,11 @@ def _rejected(function: str, step: bool) -> tuple[ErrorInput, ...]:
     )
 
 
+def _conv_formula(mx: Any, x: Any, weight: Any, bias: Any) -> Any:
+    padded = mx.concatenate([mx.zeros((3, x.shape[1]), x.dtype), x])
+    return sum((weight[:, k] * padded[k : k + x.shape[0]] for k in range(4)), bias)
+
+
 _MAMBA = (
     "Gu and Dao 2023, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (arXiv:2312.00752)"
 )
@@ -221,6 +227,11 @@ OPS = (
         error_inputs=_rejected("causal_conv1d", step=False),
         bytes_moved=lambda sample, dtype: (values(sample) + int(sample.args[0].size)) * ITEMSIZE[dtype],
         flops=lambda sample, dtype: 2 * int(sample.args[0].size) * int(sample.args[1].shape[1]),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (columns, 4), (columns,)),
+            formula=_conv_formula,
+            by_rows=False,
+        ),
     ),
     OpInfo(
         name="mixing.causal_conv1d_step",

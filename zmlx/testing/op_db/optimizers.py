@@ -18,6 +18,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Argument, Rivals
 
 _DTYPES = "float32, float16 or bfloat16"
 
@@ -154,6 +155,17 @@ def _bytes_moved(results: int) -> Callable[[SampleInput, str], int]:
     return lambda sample, dtype: (values(sample) + results * int(sample.args[0].size)) * ITEMSIZE[dtype]
 
 
+def _adamw_formula(mx: Any, p: Any, g: Any, m: Any, v: Any) -> tuple[Any, Any, Any]:
+    """The third step, with what is fixed worked out."""
+    m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * mx.square(g)
+    p = (1 - 1e-5) * p - 1e-3 * (m / (1 - 0.9**3)) / (mx.sqrt(v / (1 - 0.999**3)) + 1e-8)
+    return p, m, v
+
+
+def _lion_formula(mx: Any, p: Any, g: Any, m: Any) -> tuple[Any, Any]:
+    return p - 1e-3 * mx.sign(0.9 * m + 0.1 * g), 0.99 * m + 0.01 * g
+
+
 _ADAMW_SETTINGS = (3, 1e-3)
 _LION_SETTINGS = (1e-3,)
 
@@ -177,6 +189,13 @@ OPS = (
                 f"[adamw_step] Expected `step` to be from 1 to {2**63}, got 0.",
             ),
             ErrorInput(
+                "eps_negative",
+                _arguments(2, _ADAMW_SETTINGS),
+                ValueError,
+                "[adamw_step] Expected `eps` to be at least 0, got -1e-08.",
+                kwargs={"eps": -1e-8},
+            ),
+            ErrorInput(
                 "two_dtypes",
                 _arguments(2, _ADAMW_SETTINGS, v=lambda: ones(2, 8, dtype="float16")),
                 TypeError,
@@ -186,6 +205,14 @@ OPS = (
         ),
         bytes_moved=_bytes_moved(3),
         flops=lambda sample, dtype: 14 * int(sample.args[0].size),
+        rivals=Rivals(
+            shapes=lambda rows, columns: (
+                *[(rows, columns)] * 3,
+                Argument((rows, columns), within=(0.01, 1.0)),
+            ),
+            formula=_adamw_formula,
+            kwargs={"step": 3, "lr": 1e-3},
+        ),
     ),
     OpInfo(
         name="optimizers.lion_step",
@@ -199,5 +226,14 @@ OPS = (
         error_inputs=_rejected("lion_step", 1, _LION_SETTINGS),
         bytes_moved=_bytes_moved(2),
         flops=lambda sample, dtype: 9 * int(sample.args[0].size),
+        rivals=Rivals(
+            # All of one sign: none is so near zero that rounding turns it.
+            shapes=lambda rows, columns: (
+                (rows, columns),
+                *[Argument((rows, columns), within=(0.1, 2.0))] * 2,
+            ),
+            formula=_lion_formula,
+            kwargs={"lr": 1e-3},
+        ),
     ),
 )

@@ -96,7 +96,7 @@ def _axes(x: Float64Array, size: tuple[int, int], align: bool) -> tuple[Float64A
 
 def _resize(x: Float64Array, size: tuple[int, int], align_corners: bool = False) -> Float64Array:
     down, across = _axes(x, size, align_corners)
-    return np.einsum("rh,cw,...hwk->...rck", down, across, x)
+    return np.asarray(np.einsum("rh,cw,...hwk->...rck", down, across, x))
 
 
 def _resize_vjp(

@@ -1,0 +1,69 @@
+"""Short convolutions and hyper-connections: what no generated test shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("taps", [1, 2, 4, 8])
+def test_steps_give_what_the_whole_gives(taps: int, activation: Any, mx_device: Any) -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.mixing import causal_conv1d, causal_conv1d_step
+
+    x = mx.random.normal((2, 11, 19), key=mx.random.key(1))
+    weight = mx.random.normal((19, taps), key=mx.random.key(2))
+    bias = mx.random.normal((19,), key=mx.random.key(3))
+    state, steps = mx.zeros((2, taps - 1, 19)), []
+    for t in range(x.shape[1]):
+        y, state = causal_conv1d_step(x[:, t], state, weight, bias, activation)
+        steps.append(y)
+    whole = causal_conv1d(x, weight, bias, activation)
+    np.testing.assert_allclose(np.asarray(mx.stack(steps, 1)), np.asarray(whole), rtol=2e-6, atol=2e-6)
+
+
+def test_weights_and_bias_of_other_dtypes(mx_device: Any) -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.mixing import causal_conv1d
+
+    x = mx.random.normal((2, 5, 19), key=mx.random.key(1))
+    weight = mx.random.normal((19, 3), key=mx.random.key(2)).astype(mx.float16)
+    bias = mx.random.normal((19,), key=mx.random.key(3)).astype(mx.bfloat16)
+    mixed = causal_conv1d(x, weight, bias)
+    wide = causal_conv1d(x, weight.astype(mx.float32), bias.astype(mx.float32))
+    assert np.array_equal(np.asarray(mixed), np.asarray(wide))
+    gradients = mx.grad(lambda *a: mx.sum(causal_conv1d(*a)), argnums=(0, 1, 2))(x, weight, bias)
+    assert [d.dtype for d in gradients] == [mx.float32, mx.float16, mx.bfloat16]
+
+
+def test_sinkhorn_is_doubly_stochastic(mx_device: Any) -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.mixing import sinkhorn
+
+    matrices = np.asarray(sinkhorn(mx.random.normal((9, 4, 4), key=mx.random.key(4)), 50))
+    np.testing.assert_allclose(matrices.sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(matrices.sum(-2), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sinkhorn_of_more_matrices_than_threads(threads: int, mx_device: Any, monkeypatch: Any) -> None:
+    """A thread that has several matrices keeps the sums of one at a time."""
+    import mlx.core as mx
+
+    from zmlx.kernels import _hyper
+    from zmlx.kernels.mixing import sinkhorn
+
+    logits = mx.random.normal((7, 3, 3), key=mx.random.key(5))
+    cotangent = mx.random.normal((7, 3, 3), key=mx.random.key(6))
+    desired = mx.vjp(lambda x: sinkhorn(x, 6), [logits], [cotangent])
+    mx.eval(desired)
+    monkeypatch.setattr(_hyper, "THREADS", threads)
+    actual = mx.vjp(lambda x: sinkhorn(x, 6), [logits], [cotangent])
+    for a, d in zip(actual, desired, strict=True):
+        assert np.array_equal(np.asarray(a[0]), np.asarray(d[0]))

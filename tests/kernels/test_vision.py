@@ -1,0 +1,67 @@
+"""Images: what no generated test shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_a_grid_of_pixel_centres_is_the_image(align_corners: bool, mx_device: Any) -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.vision import grid_sample
+
+    height, width = 5, 9
+    x = mx.random.normal((2, height, width, 3), key=mx.random.key(1))
+    rows, columns = np.arange(height), np.arange(width)
+    if align_corners:
+        v, u = 2 * rows / (height - 1) - 1, 2 * columns / (width - 1) - 1
+    else:
+        v, u = (2 * rows + 1) / height - 1, (2 * columns + 1) / width - 1
+    grid = np.stack(np.broadcast_arrays(u[None, :], v[:, None]), axis=-1)
+    points = mx.array(np.broadcast_to(grid, (2, *grid.shape)).astype(np.float32))
+    sampled = grid_sample(x, points, align_corners)
+    np.testing.assert_allclose(np.asarray(sampled), np.asarray(x), atol=5e-6)
+
+
+def test_the_gradient_of_one_crowded_pixel_repeats(mx_device: Any) -> None:
+    """Thousands of points add to four pixels, in the same order in every run."""
+    import mlx.core as mx
+
+    from zmlx.kernels.vision import grid_sample
+
+    x = mx.random.normal((3, 3, 5), key=mx.random.key(1))
+    grid = 0.3 * mx.random.uniform(shape=(40, 50, 2), key=mx.random.key(2))
+    cotangent = mx.random.normal((40, 50, 5), key=mx.random.key(3))
+    runs = [mx.vjp(lambda x: grid_sample(x, grid), [x], [cotangent])[1][0] for _ in range(3)]
+    assert all(np.array_equal(np.asarray(run), np.asarray(runs[0])) for run in runs)
+    assert float(mx.sum(mx.abs(runs[0]))) > 0
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_same_size_is_the_same_image(align_corners: bool, mx_device: Any) -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.vision import resize_bilinear
+
+    x = mx.random.normal((2, 7, 11, 3), key=mx.random.key(1))
+    assert np.array_equal(np.asarray(resize_bilinear(x, (7, 11), align_corners)), np.asarray(x))
+
+
+def test_places_of_a_wide_image_are_exact(mx_device: Any) -> None:
+    """Far to the right a place in float32 would be off by a part of a pixel."""
+    import mlx.core as mx
+
+    from zmlx.kernels.vision import resize_bilinear
+
+    width, columns = 30_001, 32_768
+    ramp = np.arange(width, dtype=np.float32) % 2
+    resized = np.asarray(resize_bilinear(mx.array(ramp.reshape(1, width, 1)), (1, columns))).reshape(-1)
+    places = np.maximum((np.arange(columns) + 0.5) * width / columns - 0.5, 0)
+    before = np.minimum(np.floor(places).astype(int), width - 1)
+    share = places - before
+    desired = ramp[before] * (1 - share) + ramp[np.minimum(before + 1, width - 1)] * share
+    np.testing.assert_allclose(resized, desired, atol=1e-6)
