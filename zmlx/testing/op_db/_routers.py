@@ -131,7 +131,9 @@ def sigmoid_samples(rng: Rng) -> Iterator[SampleInput]:
 
     yield SampleInput("small", (*drawn("small", 4, 16), 2))
     yield SampleInput("grouped", (*drawn("grouped", 5, 16), 3), _GROUPED)
-    yield SampleInput("single", (np.array([0.75]), np.array([-0.5]), 1), {"renormalize": False, "scaling": 0.5})
+    yield SampleInput(
+        "single", (np.array([0.75]), np.array([-0.5]), 1), {"renormalize": False, "scaling": 0.5}
+    )
     yield SampleInput("odd", (*drawn("odd", 3, 5, 21), 5), {"groups": 3, "best_groups": 2})
     yield SampleInput("all_groups", (*drawn("all_groups", 3, 12), 4), {"groups": 12, "best_groups": 12})
     yield SampleInput("many_experts", (*drawn("many_experts", 3, 256), 8), {"groups": 8, "best_groups": 4})

@@ -19,6 +19,7 @@ from zmlx.testing.op_db._shared import (
 )
 from zmlx.testing.op_db.selection import rejected_counts, with_more
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Argument, Rivals
 
 Places = NDArray[np.uint32]
 Rng = Callable[[str], SampleRng]
@@ -301,6 +302,15 @@ OPS = (
         oracle_vjp=_moves.gather_add_vjp,
         differentiable=(0, 1),
         samples=_moves.adding(scatters=False),
+        rivals=Rivals(
+            shapes=lambda rows, columns: (
+                (rows, columns),
+                (rows, columns),
+                Argument((rows,), "int32", (0, rows), per_row=True),
+            ),
+            formula=lambda mx, x, y, indices: x + y[indices],
+            by_rows=False,
+        ),
         source="Blelloch 1990, Vector Models for Data-Parallel Computing, section 3.1",
         golden_samples=("small", "single", "odd", "special"),
         tolerances=CANCELLING,
@@ -322,6 +332,15 @@ OPS = (
         oracle_vjp=_moves.scatter_add_vjp,
         differentiable=(0, 1),
         samples=_moves.adding(scatters=True),
+        rivals=Rivals(
+            shapes=lambda rows, columns: (
+                (rows, columns),
+                (rows, columns),
+                Argument((rows,), "int32", (0, rows), per_row=True),
+            ),
+            formula=lambda mx, x, y, indices: x.at[indices].add(y),
+            by_rows=False,
+        ),
         source="Blelloch 1990, Vector Models for Data-Parallel Computing, section 3.1",
         golden_samples=("small", "single", "odd", "special"),
         tolerances=CANCELLING,
