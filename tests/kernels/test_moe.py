@@ -61,6 +61,29 @@ def test_more_slots_than_one_block() -> None:
     assert np.array_equal(np.asarray(order), np.argsort(indices, kind="stable"))
 
 
+def test_rows_longer_than_16_bits_count() -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.moe import combine, router_topk, sigmoid_router
+    from zmlx.kernels.sampling import categorical, filter_logits
+    from zmlx.kernels.selection import topk
+
+    length = 70_001
+    x = mx.stack([mx.arange(length), -mx.arange(length)]).astype(mx.float32)
+    last = [[length - 1, length - 2], [0, 1]]
+    assert topk(x, 2)[1].tolist() == last
+    assert router_topk(x, 2)[1].tolist() == last
+    assert sigmoid_router(x / length, x[0] * 0, 2)[1].tolist() == last
+    assert mx.argmax(filter_logits(x, top_k=1), axis=-1).tolist() == [length - 1, 0]
+    assert mx.sum(filter_logits(x, top_k=9) > -mx.inf, axis=-1).tolist() == [9, 9]
+    assert categorical(100 * x, 1).tolist() == [length - 1, 0]
+
+    order, positions, weights = mx.array([1, 0]), mx.array([[1, 0]]), mx.array([[2.0, 3.0]])
+    assert mx.array_equal(combine(x, weights, order, positions), (2 * x[1] + 3 * x[0])[None])
+    slopes = mx.grad(lambda x: mx.sum(combine(x, weights, order, positions)))(x)
+    assert mx.array_equal(slopes, mx.broadcast_to(mx.array([[3.0], [2.0]]), x.shape))
+
+
 def test_an_index_beyond_32_bits_of_sign_is_out_of_range() -> None:
     import mlx.core as mx
 

@@ -23,23 +23,23 @@ BLOCK = 256
 #: Experts whose threads are in a threadgroup.
 TOGETHER = 128
 
-# The last expert has the slots of none.
+# The last expert has the slots of none. A row of `counts` is an expert's, with a column for each block.
 _COUNT = """
   const uint expert = thread_position_in_grid.x, number = thread_position_in_grid.y;
-  const uint last = threads_per_grid.x - 1, blocks = threads_per_grid.y;
+  const uint last = threads_per_grid.x - 1, columns = threads_per_grid.y;
   const uint slots = indices_shape[0], begin = number * uint(block);
   const uint end = min(begin + uint(block), slots);
   uint count = 0;
   for (uint slot = begin; slot < end; ++slot) count += min(uint(indices[slot]), last) == expert ? 1 : 0;
-  counts[size_t(expert) * blocks + number] = count;
+  counts[size_t(expert) * columns + number] = count;
 """
 
 _PLACE = """
   const uint expert = thread_position_in_grid.x, number = thread_position_in_grid.y;
-  const uint last = threads_per_grid.x - 1, blocks = threads_per_grid.y;
+  const uint last = threads_per_grid.x - 1, columns = threads_per_grid.y;
   const uint slots = indices_shape[0], begin = number * uint(block);
   const uint end = min(begin + uint(block), slots);
-  uint next = starts[size_t(expert) * blocks + number];
+  uint next = starts[size_t(expert) * columns + number];
   for (uint slot = begin; slot < end; ++slot)
     if (min(uint(indices[slot]), last) == expert) {
       positions[slot] = next;

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import mlx.core as mx
 
-from zmlx.kernels import _router, _rows
+from zmlx.kernels import _check, _router, _rows
 from zmlx.kernels._choice import Chosen, choosing
 from zmlx.kernels._msl import CHUNKS, ROWS
-from zmlx.kernels._ranking import RANKING, ranked_places
+from zmlx.kernels._ranking import RANKING, check_integer, ranked_places
 from zmlx.launch import MetalKernel, metal_kernel
 
 #: A bit of a word for each group.
@@ -25,7 +25,7 @@ def _run(
 ) -> Chosen:
     rows = _rows.as_rows(x)
     shape, result = (rows.shape[0], k), (*x.shape[:-1], k)
-    launch = _rows.row_launch(*rows.shape, x.dtype.size)
+    launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
     outputs = [(shape, x.dtype), (shape, mx.uint32)]
     weights, places = launch.run(kernel, [rows, *others], outputs, T=x.dtype, **dtypes)
     return weights.reshape(result), places.reshape(result)
@@ -72,9 +72,14 @@ def softmax_router(k: int, renormalize: bool) -> Callable[[mx.array], Chosen]:
 
     def backward(cotangent: mx.array, x: mx.array, places: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
-        launch = _rows.row_launch(*rows.shape, x.dtype.size)
+        launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
         shape = (rows.shape[0], k)
-        inputs = [rows, cotangent.reshape(shape), places.reshape(shape), int(renormalize)]
+        inputs: list[mx.array | float] = [
+            rows,
+            cotangent.reshape(shape),
+            places.reshape(shape),
+            int(renormalize),
+        ]
         return launch.run(backward_kernel, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
 
     return choosing(forward, backward, at)
@@ -124,14 +129,57 @@ def sigmoid_router(
     )
 
     def forward(x: mx.array, bias: mx.array) -> Chosen:
-        others = [bias, k, groups, best_groups, int(renormalize), scaling]
+        others: list[mx.array | float] = [bias, k, groups, best_groups, int(renormalize), scaling]
         return _run(forward_kernel, x, others, k)
 
     def backward(cotangent: mx.array, x: mx.array, places: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
-        launch = _rows.span_launch(*rows.shape, x.dtype.size)
+        launch = _rows.span_launch(rows.shape[0], rows.shape[1], x.dtype.size)
         shape = (rows.shape[0], k)
-        inputs = [rows, cotangent.reshape(shape), places.reshape(shape), int(renormalize), scaling]
+        inputs: list[mx.array | float] = [
+            rows,
+            cotangent.reshape(shape),
+            places.reshape(shape),
+            int(renormalize),
+            scaling,
+        ]
         return launch.run(backward_kernel, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
 
     return choosing(forward, backward, at)
+
+
+def check_bias(logits: mx.array, bias: mx.array) -> None:
+    """One number for each expert, in any of the supported dtypes."""
+    _check.check_rows("sigmoid_router", bias, "bias")
+    expected = (logits.shape[-1],)
+    if tuple(bias.shape) != expected:
+        raise ValueError(
+            f"[sigmoid_router] Expected `bias` to have shape {expected}, one number for each expert of `logits` "
+            f"(shape {tuple(logits.shape)}), got {tuple(bias.shape)}."
+        )
+
+
+def check_groups(experts: int, k: int, groups: int, best_groups: int) -> None:
+    """Groups of equal size, and as many experts in the best of them as a token has."""
+    check_integer("sigmoid_router", "groups", groups)
+    check_integer("sigmoid_router", "best_groups", best_groups)
+    if not 1 <= groups <= MOST_GROUPS or experts % groups:
+        raise ValueError(
+            f"[sigmoid_router] Expected `groups` to be from 1 to {MOST_GROUPS}, and {experts} experts to be a "
+            f"multiple of it, got {groups}."
+        )
+    if not 1 <= best_groups <= groups:
+        raise ValueError(
+            f"[sigmoid_router] Expected `best_groups` to be from 1 to {groups}, which is `groups`, got {best_groups}."
+        )
+    size = experts // groups
+    if best_groups < groups and size < 2:
+        raise ValueError(
+            f"[sigmoid_router] Expected groups of two experts at least, whose two best preferences are added up, got "
+            f"{groups} groups of {size}. Choose from all: best_groups={groups}."
+        )
+    if k > best_groups * size:
+        raise ValueError(
+            f"[sigmoid_router] Expected `k` to be at most {best_groups * size}, the experts of {best_groups} groups, "
+            f"got {k}."
+        )

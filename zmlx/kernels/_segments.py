@@ -236,20 +236,20 @@ def _weighted_gradients(x: mx.array, g: mx.array, weights: mx.array, order: mx.a
 def take_rows(x: mx.array, indices: mx.array, share: int = 1) -> mx.array:
     """``x[indices // share]``, rows of a matrix, by a kernel; zeros where there is no such row."""
     shape = (indices.shape[0], x.shape[1])
-    launch = _rows.span_launch(*shape, x.dtype.size)
+    launch = _rows.span_launch(shape[0], shape[1], x.dtype.size)
     return launch.run(_TAKE_KERNEL, [x, indices, share], [(shape, x.dtype)], T=x.dtype)[0]
 
 
 def gather_rows(base: mx.array, x: mx.array, indices: mx.array) -> mx.array:
     """``base + x[indices]``, rows of matrices of one dtype, by a kernel."""
-    launch = _rows.span_launch(*base.shape, x.dtype.size)
+    launch = _rows.span_launch(base.shape[0], base.shape[1], x.dtype.size)
     return launch.run(_TAKE_AND_ADD_KERNEL, [base, x, indices], [(base.shape, x.dtype)], T=x.dtype)[0]
 
 
 def combine_rows(x: mx.array, positions: mx.array, weights: mx.array) -> mx.array:
     """``sum(weights[:, j] * x[positions[:, j]])`` over j, by a kernel."""
     shape = (positions.shape[0], x.shape[1])
-    launch = _rows.span_launch(*shape, x.dtype.size)
+    launch = _rows.span_launch(shape[0], shape[1], x.dtype.size)
     inputs = [x, positions, weights]
     return launch.run(_WEIGHTED_KERNEL, inputs, [(shape, x.dtype)], T=x.dtype)[0]
 
@@ -258,7 +258,7 @@ def combine_gradients(
     cotangent: mx.array, x: mx.array, weights: mx.array, order: mx.array
 ) -> tuple[mx.array, mx.array]:
     """The gradients of ``x`` and ``weights`` of `combine_rows`; ``order`` is the inverse of its positions."""
-    launch = _rows.row_launch(*x.shape, x.dtype.size, arrays=2)
+    launch = _rows.row_launch(x.shape[0], x.shape[1], x.dtype.size, arrays=2)
     inputs, outputs = [x, cotangent, weights, order], [(x.shape, x.dtype), (weights.shape, weights.dtype)]
     dx, dweights = launch.run(_WEIGHTED_BACKWARD_KERNEL, inputs, outputs, T=x.dtype, U=weights.dtype)
     return dx, dweights
@@ -267,7 +267,7 @@ def combine_gradients(
 def scatter_rows(base: mx.array, x: mx.array, indices: mx.array) -> mx.array:
     """``base``, and each row of ``x`` added to that of its index, by a kernel."""
     order, owners = _in_order(indices, base.shape[0])
-    launch = _rows.span_launch(*base.shape, x.dtype.size)
+    launch = _rows.span_launch(base.shape[0], base.shape[1], x.dtype.size)
     inputs = [base, x, order, owners]
     return launch.run(_SEGMENTS_KERNEL, inputs, [(base.shape, x.dtype)], T=x.dtype)[0]
 

@@ -8,7 +8,8 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _experts, _routers, _segments
 from zmlx.kernels._choice import placing
-from zmlx.kernels._ranking import check_picks, check_whole
+from zmlx.kernels._places import check_indices, check_order, check_rows_of, int32
+from zmlx.kernels._ranking import check_whole, check_picks
 
 __all__ = [
     "combine",
@@ -113,8 +114,8 @@ def sigmoid_router(
     and of its published code. The gradient takes the choice as it was.
     """
     check_picks("sigmoid_router", logits, k, name="logits")
-    _check_bias(logits, bias)
-    _check_groups(logits.shape[-1], k, groups, best_groups)
+    _routers.check_bias(logits, bias)
+    _routers.check_groups(logits.shape[-1], k, groups, best_groups)
     if isinstance(scaling, bool) or not isinstance(scaling, (int, float)):
         raise TypeError(
             f"[sigmoid_router] Expected `scaling` to be a number, got {type(scaling).__name__}. Pass a float."
@@ -159,7 +160,7 @@ def expert_order(indices: mx.array, experts: int) -> tuple[mx.array, mx.array, m
     A counting sort, Knuth, The Art of Computer Programming, volume 3, section 5.2, as Gale et al., MegaBlocks
     (arXiv:2211.15841), section 5.1, use it. Stable and without atomics: the same in every run and on every back end.
     """
-    places = _check_indices("expert_order", indices)
+    places = check_indices("expert_order", indices)
     check_whole("expert_order", "experts", experts)
     if not 1 <= experts <= MOST_EXPERTS:
         raise ValueError(
@@ -198,11 +199,11 @@ def dispatch(x: mx.array, order: mx.array, positions: mx.array) -> mx.array:
     Gale et al., MegaBlocks (arXiv:2211.15841), section 5.1. A token's gradient is the sum of those of its copies.
     """
     _check.check_rows("dispatch", x)
-    places = _check_order("dispatch", order, positions, tuple(x.shape[:-1]), "the tokens of `x`")
+    places = check_order("dispatch", order, positions, tuple(x.shape[:-1]), "the tokens of `x`")
     if x.size == 0:
         return mx.zeros((order.size, x.shape[-1]), x.dtype)
     rows = x.reshape(-1, x.shape[-1])
-    return _dispatch(rows, places, _int32(positions).reshape(rows.shape[0], -1))
+    return _dispatch(rows, places, int32(positions).reshape(rows.shape[0], -1))
 
 
 def combine(x: mx.array, weights: mx.array, order: mx.array, positions: mx.array) -> mx.array:
@@ -240,7 +241,7 @@ def combine(x: mx.array, weights: mx.array, order: mx.array, positions: mx.array
         raise ValueError(
             f"[combine] Expected `x` to have two dimensions, (tokens * k, D), got shape {tuple(x.shape)}."
         )
-    places = _check_order("combine", order, positions, tuple(weights.shape[:-1]), "the tokens of `weights`")
+    places = check_order("combine", order, positions, tuple(weights.shape[:-1]), "the tokens of `weights`")
     if tuple(positions.shape) != tuple(weights.shape) or x.shape[0] != order.size:
         raise ValueError(
             f"[combine] Expected `weights` to have the shape of `positions`, {tuple(positions.shape)}, and `x` a row "
@@ -250,7 +251,7 @@ def combine(x: mx.array, weights: mx.array, order: mx.array, positions: mx.array
     if x.size == 0:
         return mx.zeros(shape, x.dtype)
     k = weights.shape[-1]
-    return _combine(x, weights.reshape(-1, k), places, _int32(positions).reshape(-1, k)).reshape(shape)
+    return _combine(x, weights.reshape(-1, k), places, int32(positions).reshape(-1, k)).reshape(shape)
 
 
 def gather_add(x: mx.array, y: mx.array, indices: mx.array) -> mx.array:
@@ -283,8 +284,8 @@ def gather_add(x: mx.array, y: mx.array, indices: mx.array) -> mx.array:
     Blelloch, Vector Models for Data-Parallel Computing (1990), section 3.1. The gradient of ``y`` is a `scatter_add`.
     """
     _check.check_rows("gather_add", x)
-    _check_rows_of("gather_add", x, y, "y", two="y")
-    places = _check_indices("gather_add", indices, tuple(x.shape[:-1]), "x")
+    check_rows_of("gather_add", x, y, "y", two="y")
+    places = check_indices("gather_add", indices, tuple(x.shape[:-1]), "x")
     if x.size == 0 or y.size == 0:
         return mx.array(x)
     return _gather_add(x.reshape(-1, x.shape[-1]), y, places.reshape(-1)).reshape(x.shape)
@@ -322,8 +323,8 @@ def scatter_add(x: mx.array, y: mx.array, indices: mx.array) -> mx.array:
     a gather.
     """
     _check.check_rows("scatter_add", x)
-    _check_rows_of("scatter_add", x, y, "y", two="x")
-    places = _check_indices("scatter_add", indices, tuple(y.shape[:-1]), "y")
+    check_rows_of("scatter_add", x, y, "y", two="x")
+    places = check_indices("scatter_add", indices, tuple(y.shape[:-1]), "y")
     if x.size == 0 or y.size == 0:
         return mx.array(x)
     return _scatter_add(x, y.reshape(-1, y.shape[-1]), places.reshape(-1))
@@ -385,100 +386,3 @@ _scatter_add = placing(_segments.scatter_rows, _scatter_add_gradient, _scattered
 def _none(logits: mx.array, k: int) -> tuple[mx.array, mx.array]:
     shape = (*logits.shape[:-1], k)
     return mx.zeros(shape, logits.dtype), mx.zeros(shape, mx.uint32)
-
-
-def _int32(indices: mx.array) -> mx.array:
-    """One dtype for all kernels; what is too large for it becomes negative, which is out of range too."""
-    return indices.astype(mx.int32)
-
-
-def _check_indices(
-    function: str,
-    indices: mx.array,
-    shape: tuple[int, ...] | None = None,
-    of: str = "",
-    name: str = "indices",
-) -> mx.array:
-    """int32 or uint32, one for each row of ``of`` unless ``shape`` is None; returned as int32."""
-    if not isinstance(indices, mx.array):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(indices).__name__}. "
-            f"Convert it first: mx.array({name})."
-        )
-    if indices.dtype not in (mx.int32, mx.uint32):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be int32 or uint32, got {str(indices.dtype).rpartition('.')[2]}. "
-            f"Convert it first: {name}.astype(mx.int32)."
-        )
-    if shape is not None and tuple(indices.shape) != shape:
-        raise ValueError(
-            f"[{function}] Expected `{name}` to have shape {shape}, one for each row of `{of}`, got "
-            f"{tuple(indices.shape)}."
-        )
-    return _int32(indices)
-
-
-def _check_order(
-    function: str, order: mx.array, positions: mx.array, tokens: tuple[int, ...], of: str
-) -> mx.array:
-    places = _check_indices(function, order, name="order")
-    _check_indices(function, positions, name="positions")
-    fits = order.ndim == 1 and order.size == positions.size and tuple(positions.shape[:-1]) == tokens
-    if not fits or positions.ndim == 0:
-        raise ValueError(
-            f"[{function}] Expected `positions` to have shape {(*tokens, 'k')}, k for each of {of}, and `order` as "
-            f"many values in one dimension, got shapes {tuple(positions.shape)} and {tuple(order.shape)}. Pass what "
-            "expert_order returns."
-        )
-    return places
-
-
-def _check_rows_of(function: str, x: mx.array, y: mx.array, name: str, two: str) -> None:
-    """``y`` has rows like ``x``; the one that is called ``two`` has two dimensions."""
-    _check.check_rows(function, y, name)
-    if y.dtype != x.dtype:
-        raise TypeError(
-            f"[{function}] Expected `{name}` to have the dtype of `x`, {str(x.dtype).rpartition('.')[2]}, got "
-            f"{str(y.dtype).rpartition('.')[2]}. Convert it first: {name}.astype(x.dtype)."
-        )
-    matrix = x if two == "x" else y
-    if matrix.ndim != 2 or x.shape[-1] != y.shape[-1]:
-        raise ValueError(
-            f"[{function}] Expected `{two}` to have two dimensions, and `x` and `{name}` rows of one length, "
-            f"got shapes {tuple(x.shape)} and {tuple(y.shape)}."
-        )
-
-
-def _check_bias(logits: mx.array, bias: mx.array) -> None:
-    _check.check_rows("sigmoid_router", bias, "bias")
-    expected = (logits.shape[-1],)
-    if tuple(bias.shape) != expected:
-        raise ValueError(
-            f"[sigmoid_router] Expected `bias` to have shape {expected}, one number for each expert of `logits` "
-            f"(shape {tuple(logits.shape)}), got {tuple(bias.shape)}."
-        )
-
-
-def _check_groups(experts: int, k: int, groups: int, best_groups: int) -> None:
-    check_whole("sigmoid_router", "groups", groups)
-    check_whole("sigmoid_router", "best_groups", best_groups)
-    if not 1 <= groups <= _routers.MOST_GROUPS or experts % groups:
-        raise ValueError(
-            f"[sigmoid_router] Expected `groups` to be from 1 to {_routers.MOST_GROUPS}, and {experts} experts to be a "
-            f"multiple of it, got {groups}."
-        )
-    if not 1 <= best_groups <= groups:
-        raise ValueError(
-            f"[sigmoid_router] Expected `best_groups` to be from 1 to {groups}, which is `groups`, got {best_groups}."
-        )
-    size = experts // groups
-    if best_groups < groups and size < 2:
-        raise ValueError(
-            f"[sigmoid_router] Expected groups of two experts at least, whose two best preferences are added up, got "
-            f"{groups} groups of {size}. Choose from all: best_groups={groups}."
-        )
-    if k > best_groups * size:
-        raise ValueError(
-            f"[sigmoid_router] Expected `k` to be at most {best_groups * size}, the experts of {best_groups} groups, "
-            f"got {k}."
-        )

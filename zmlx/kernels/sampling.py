@@ -211,7 +211,7 @@ def _check_number(function: str, name: str, value: float) -> None:
 
 def _masked_gradient(cotangent: mx.array, result: mx.array) -> mx.array:
     rows = _rows.as_rows(result)
-    launch = _rows.span_launch(*rows.shape, result.dtype.size)
+    launch = _rows.span_launch(rows.shape[0], rows.shape[1], result.dtype.size)
     inputs = [rows, cotangent.reshape(rows.shape)]
     return launch.run(_MASK_BACKWARD_KERNEL, inputs, [(rows.shape, result.dtype)], T=result.dtype)[0].reshape(
         result.shape
@@ -240,7 +240,8 @@ def _masking(forward: Callable[..., mx.array], row_arguments: int) -> Callable[.
     @function.jvp
     def function_jvp(primals: Any, tangents: Any) -> Any:
         direction, x = _tuple(tangents)[0], _tuple(primals)[0]
-        return _left(function(*_tuple(primals)), mx.zeros_like(x) if direction is None else direction)
+        result = cast(mx.array, function(*_tuple(primals)))
+        return _left(result, mx.zeros_like(x) if direction is None else direction)
 
     gradient.jvp(_forward_mode(lambda cotangent, result: _left(mx.stop_gradient(result), cotangent)))
     function.vmap(_vmap(function, row_arguments))
@@ -311,7 +312,7 @@ _BITMASK_KERNEL = metal_kernel(
 
 def _run_bitmask(x: mx.array, mask: mx.array) -> mx.array:
     rows = _rows.as_rows(x)
-    launch = _rows.span_launch(*rows.shape, x.dtype.size)
+    launch = _rows.span_launch(rows.shape[0], rows.shape[1], x.dtype.size)
     inputs = [rows, mask.reshape(-1, mask.shape[-1])]
     return launch.run(_BITMASK_KERNEL, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
 
@@ -352,7 +353,7 @@ def _categorical(temperature: float) -> Callable[[mx.array, mx.array], mx.array]
 
     def run(x: mx.array, stream: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
-        launch = _rows.row_launch(*rows.shape, x.dtype.size)
+        launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
         outputs = [((rows.shape[0],), mx.uint32)]
         drawn = launch.run(kernel, [rows, stream, temperature], outputs, T=x.dtype)[0]
         return drawn.reshape(x.shape[:-1])

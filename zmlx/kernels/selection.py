@@ -122,7 +122,7 @@ def _topk(k: int) -> Callable[[mx.array], Chosen]:
     def forward(x: mx.array) -> Chosen:
         rows = _rows.as_rows(x)
         shape = (rows.shape[0], k)
-        launch = _rows.row_launch(*rows.shape, x.dtype.size)
+        launch = _rows.row_launch(rows.shape[0], rows.shape[1], x.dtype.size)
         outputs = [(shape, x.dtype), (shape, mx.uint32)]
         values, places = launch.run(forward_kernel, [rows, k], outputs, T=x.dtype)
         return values.reshape(*x.shape[:-1], k), places.reshape(*x.shape[:-1], k)
@@ -150,5 +150,5 @@ def _spread(cotangent: mx.array, x: mx.array, places: mx.array, k: int) -> mx.ar
     length = x.shape[-1]
     rows = x.size // length
     launch = _rows.span_launch(rows, length, x.dtype.size)
-    inputs = [cotangent.reshape(rows, k), places.reshape(rows, k), length]
+    inputs: list[mx.array | float] = [cotangent.reshape(rows, k), places.reshape(rows, k), length]
     return launch.run(_spreading(length), inputs, [((rows, length), x.dtype)], T=x.dtype)[0].reshape(x.shape)

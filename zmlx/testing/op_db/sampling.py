@@ -85,7 +85,8 @@ def _special(rng: SampleRng) -> Float64Array:
 
 def _bits(mask: NDArray[np.int32], length: int) -> NDArray[np.bool_]:
     words = mask.astype(np.int64)[..., None] >> np.arange(32) & 1
-    return words.reshape(*mask.shape[:-1], 32 * mask.shape[-1])[..., :length] != 0
+    flat = words.reshape(*mask.shape[:-1], 32 * mask.shape[-1])[..., :length]
+    return np.asarray(flat != 0)
 
 
 def _bitmask(x: Float64Array, mask: NDArray[np.int32]) -> Float64Array:
