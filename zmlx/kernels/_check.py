@@ -65,7 +65,7 @@ def check_weight(function: str, weight: mx.array, x: mx.array, name: str, of: st
         )
 
 
-def check_beside(function: str, array: mx.array, x: mx.array, name: str, of: str = "x") -> mx.array:
+def check_beside(function: str, array: Any, x: mx.array, name: str, of: str = "x") -> mx.array:
     """An array of a supported dtype, or of bool, that broadcasts to the shape of ``x``.
 
     Returns
@@ -127,7 +127,7 @@ def _broadcastable(
     return array if own == padded else array.reshape(padded)
 
 
-def check_bool(function: str, array: mx.array, name: str) -> None:
+def check_bool(function: str, array: Any, name: str) -> None:
     """An array of bool.
 
     Raises
@@ -173,7 +173,7 @@ def check_count(function: str, value: int, name: str) -> int:
     return value
 
 
-def check_labels(function: str, labels: mx.array, x: mx.array, of: str) -> None:
+def check_labels(function: str, labels: Any, x: mx.array, of: str) -> None:
     """One integer for each row of ``x``, which is called ``of``.
 
     Raises

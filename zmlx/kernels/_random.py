@@ -72,6 +72,6 @@ def uniforms(seed: mx.array, row: mx.array, column: mx.array) -> mx.array:
     columns = column.astype(mx.uint32)
     rows, places = mx.broadcast_arrays(row.astype(mx.uint32), columns)
     zero = mx.zeros_like(rows)
-    words = mx.stack(philox((places // 4, rows, zero, zero), seed), axis=-1)
+    words = mx.stack(list(philox((places // 4, rows, zero, zero), seed)), axis=-1)
     chosen = mx.take_along_axis(words, (places % 4)[..., None], axis=-1)[..., 0]
     return (chosen >> 8).astype(mx.float32) * 2.0**-24

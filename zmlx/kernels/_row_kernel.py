@@ -140,7 +140,7 @@ def _declared(
     grad: str | None,
     differentiable: Sequence[str] | None,
 ) -> _Declared:
-    names = [*inputs, *weights, *per_row, *scalars]
+    names: list[Any] = [*inputs, *weights, *per_row, *scalars]
     if not inputs:
         raise ValueError(
             f"[{name}] Expected `inputs` to name one array at least, which gives the shape; got none."

@@ -344,7 +344,8 @@ class _Writer:
     def _elements(self, roots: Sequence[Node], stored: set[Node]) -> tuple[str, str]:
         """What a pass reads of a chunk, and the statements of its loop over the chunk's values."""
         nodes = sorted(varying(roots), key=self.numbers.__getitem__)
-        reads, lines = [], []
+        reads: list[str] = []
+        lines: list[str] = []
         for node in nodes:
             if node.function == "variable" and node.value != "column":
                 reads.append(self._read(str(node.value)))

@@ -274,7 +274,8 @@ def _fused(chunk: int, numbers: tuple[tuple[str, float], ...]) -> Callable[..., 
     """A function of (hidden, weight, labels): the mean loss and the gradients of hidden and weight."""
 
     def forward(hidden: mx.array, weight: mx.array, labels: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        return _chunks(*map(mx.stop_gradient, (hidden, weight, labels)), chunk, dict(numbers))
+        arrays = map(mx.stop_gradient, (hidden, weight, labels))
+        return _chunks(*arrays, chunk=chunk, numbers=dict(numbers))
 
     function = mx.custom_function(forward)
 
@@ -297,13 +298,13 @@ def _fused(chunk: int, numbers: tuple[tuple[str, float], ...]) -> Callable[..., 
 
 
 def _chunks(
-    hidden: mx.array, weight: mx.array, labels: mx.array, chunk: int, numbers: dict[str, float]
+    hidden: mx.array, weight: mx.array, labels: mx.array, *, chunk: int, numbers: dict[str, float]
 ) -> tuple[mx.array, mx.array, mx.array]:
     rows = hidden.reshape(-1, hidden.shape[-1])
     targets = labels.reshape(-1)
     counted = mx.maximum(mx.sum(targets != int(numbers["ignore_index"])), 1).astype(mx.float32)
     total, by_weight = mx.zeros(()), mx.zeros(weight.shape, mx.float32)
-    by_rows = []
+    by_rows: list[mx.array] = []
     for begin in range(0, rows.shape[0], chunk):
         some = rows[begin : begin + chunk]
         if by_rows:  # one chunk after the other: otherwise MLX may compute the logits of all of them first

@@ -289,7 +289,7 @@ def _formula(mx: Any, logits: Any, target: Any) -> Any:
 def _finite_special(rng: SampleRng) -> Float64Array:
     """Without plus infinity and 1e30, of whose distributions the logarithms are infinite."""
     rows = special_rows(rng)
-    return rows[~np.any((rows == np.inf) | (np.abs(rows) == 1e30), axis=-1)]
+    return np.asarray(rows[~np.any((rows == np.inf) | (np.abs(rows) == 1e30), axis=-1)])
 
 
 OPS = (

@@ -150,7 +150,7 @@ def _residual_vjp(vjp: Callable[..., tuple[Float64Array, ...]]) -> Callable[...,
 
 def _silu(a: Float64Array) -> Float64Array:
     with quiet():
-        return a / (1 + np.exp(-a))
+        return np.asarray(a / (1 + np.exp(-a)))
 
 
 def _gated(x: Float64Array, gate: Float64Array, weight: Float64Array, eps: float = 1e-6) -> Float64Array:
@@ -171,7 +171,7 @@ def _advantage(x: Float64Array, eps: float = 1e-4, *, ddof: int = 0) -> Float64A
     with quiet():
         centred = x - mean(x)
         spread = np.sum(centred**2, axis=-1, keepdims=True) / (x.shape[-1] - np.float64(ddof))
-        return centred / (np.sqrt(spread) + eps)
+        return np.asarray(centred / (np.sqrt(spread) + eps))
 
 
 def _moderate(rng: SampleRng) -> Float64Array:
@@ -297,7 +297,7 @@ OPS = (
     _norm(
         "rms_norm_no_weight",
         0,
-        oracle=lambda x, eps=1e-6: _rmsnorm(x, *_weights(x, 1), eps),
+        oracle=lambda x, eps=1e-6: _rmsnorm(x, np.ones(x.shape[-1]), eps),
         oracle_vjp=lambda x, cotangent, eps=1e-6: _no_weight(_rmsnorm_vjp, 1)(x, cotangent, eps),
         source=_RMSNORM,
         rivals=Rivals(
@@ -313,7 +313,7 @@ OPS = (
     _norm(
         "layer_norm_no_weight",
         0,
-        oracle=lambda x, eps=1e-5: _layernorm(x, *_weights(x, 2), eps),
+        oracle=lambda x, eps=1e-5: _layernorm(x, np.ones(x.shape[-1]), np.zeros(x.shape[-1]), eps),
         oracle_vjp=lambda x, cotangent, eps=1e-5: _no_weight(_layernorm_vjp, 2)(x, cotangent, eps),
         source=_LAYERNORM,
         rivals=Rivals(
