@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import mlx.core as mx
 
@@ -167,7 +168,7 @@ def check_count(function: str, value: int, name: str) -> int:
     ValueError
         Zero or less.
     """
-    check_whole(function, value, name)
+    check_integer(function, value, name)
     if value < 1:
         raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
     return value
@@ -216,20 +217,6 @@ def check_matrix_of(function: str, weight: mx.array, x: mx.array, name: str, of:
         raise ValueError(
             f"[{function}] Expected `{name}` to have shape (V, {x.shape[-1]}), a row as long as those of `{of}` for "
             f"each class, got {tuple(weight.shape)}."
-        )
-
-
-def check_whole(function: str, value: int, name: str) -> None:
-    """A whole number.
-
-    Raises
-    ------
-    TypeError
-        Not a Python int.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be a whole number, got {type(value).__name__}. Pass an int."
         )
 
 
@@ -366,7 +353,9 @@ def check_number(function: str, value: object, name: str, low: float, below: flo
     return float(value)
 
 
-def check_integer(function: str, value: object, name: str, low: int, high: int) -> int:
+def check_integer(
+    function: str, value: object, name: str, low: float = -math.inf, high: float = math.inf
+) -> int:
     """A Python integer, ``low <= value <= high``.
 
     Raises

@@ -90,7 +90,7 @@ def check_picks(function: str, x: mx.array, k: int, *, name: str = "x") -> None:
         ``x`` is 0-d or has rows of more than 2**24 values, or ``k`` is not from 1 to 64, or more than a row has.
     """
     check_length(function, x, name)
-    check_whole(function, "k", k)
+    _check.check_integer(function, k, "k")
     most = min(MAX_PICKS, x.shape[-1])
     if not 1 <= k <= most:
         raise ValueError(
@@ -114,20 +114,6 @@ def check_length(function: str, x: mx.array, name: str) -> None:
         raise ValueError(
             f"[{function}] Expected the last dimension of `{name}` to be at most 2**24, got shape {tuple(x.shape)}. "
             "Split the rows, and choose among what is chosen of the parts."
-        )
-
-
-def check_whole(function: str, name: str, value: int) -> None:
-    """A Python integer.
-
-    Raises
-    ------
-    TypeError
-        Anything else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be an integer, got {type(value).__name__}. Pass an int."
         )
 
 

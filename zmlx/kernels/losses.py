@@ -118,7 +118,7 @@ def _numbers(
     """The scalars of a cross-entropy, whose arguments are what they have to be."""
     _check.check_rows(function, logits, name)
     _check.check_labels(function, labels, logits, name)
-    _check.check_whole(function, ignore_index, "ignore_index")
+    _check.check_integer(function, ignore_index, "ignore_index")
     return {
         "ignore_index": ignore_index,
         "label_smoothing": _check.check_share(function, label_smoothing, "label_smoothing"),

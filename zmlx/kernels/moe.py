@@ -9,7 +9,7 @@ import mlx.core as mx
 from zmlx.kernels import _check, _experts, _routers, _segments
 from zmlx.kernels._choice import placing
 from zmlx.kernels._places import check_indices, check_order, check_rows_of, int32
-from zmlx.kernels._ranking import check_whole, check_picks
+from zmlx.kernels._ranking import check_picks
 
 __all__ = [
     "combine",
@@ -161,7 +161,7 @@ def expert_order(indices: mx.array, experts: int) -> tuple[mx.array, mx.array, m
     (arXiv:2211.15841), section 5.1, use it. Stable and without atomics: the same in every run and on every back end.
     """
     places = check_indices("expert_order", indices)
-    check_whole("expert_order", "experts", experts)
+    _check.check_integer("expert_order", experts, "experts")
     if not 1 <= experts <= MOST_EXPERTS:
         raise ValueError(
             f"[expert_order] Expected `experts` to be from 1 to {MOST_EXPERTS}, got {experts}. Pass their number."

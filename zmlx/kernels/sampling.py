@@ -13,7 +13,7 @@ from zmlx.kernels import _check, _rows, _sampling
 from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._random import PHILOX
-from zmlx.kernels._ranking import RANKING, check_length, check_whole, ranked_places
+from zmlx.kernels._ranking import RANKING, check_length, ranked_places
 from zmlx.launch import metal_kernel
 
 __all__ = ["apply_token_bitmask", "categorical", "filter_logits"]
@@ -54,7 +54,7 @@ def filter_logits(logits: mx.array, top_k: int = 0, top_p: float = 1.0, min_p: f
     its ``p`` are not numbers, and ``top_p`` leaves all.
     """
     check_length("filter_logits", logits, "logits")
-    check_whole("filter_logits", "top_k", top_k)
+    _check.check_integer("filter_logits", top_k, "top_k")
     if not 0 <= top_k < 2**31:
         raise ValueError(
             f"[filter_logits] Expected `top_k` to be a count from 0, which leaves all, to 2**31 - 1, got {top_k}."
@@ -162,7 +162,7 @@ def categorical(
     every entry draws with the same numbers. NaN counts as the largest.
     """
     check_length("categorical", logits, "logits")
-    check_whole("categorical", "offset", offset)
+    _check.check_integer("categorical", offset, "offset")
     if logits.shape[-1] == 0:
         raise ValueError(
             f"[categorical] Expected rows with one logit at least to draw from, got shape {tuple(logits.shape)}."
@@ -192,7 +192,7 @@ def _key(seed: int | mx.array) -> mx.array:
                 f"{tuple(seed.shape)} and {str(seed.dtype).rpartition('.')[2]}. Make one: mx.random.key(seed)."
             )
         return seed
-    check_whole("categorical", "seed", seed)
+    _check.check_integer("categorical", seed, "seed")
     _check_word("seed", seed)
     return _words(seed)
 

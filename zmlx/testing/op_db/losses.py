@@ -218,7 +218,7 @@ def _rejected(function: str, hidden: bool) -> tuple[ErrorInput, ...]:
             "ignore_float",
             call(right),
             TypeError,
-            f"{needs.format('ignore_index')}a whole number, got float. Pass an int.",
+            f"{needs.format('ignore_index')}an integer, got float. Pass an int.",
             kwargs={"ignore_index": 1.5},
         ),
     )

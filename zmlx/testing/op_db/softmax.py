@@ -174,7 +174,7 @@ def _rejected_window() -> tuple[ErrorInput, ...]:
             "window_float",
             call,
             TypeError,
-            f"{needs}a whole number, got float. Pass an int.",
+            f"{needs}an integer, got float. Pass an int.",
             kwargs={"window": 2.0},
         ),
         ErrorInput(
