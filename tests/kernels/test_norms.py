@@ -130,7 +130,8 @@ def test_layernorm_of_neighbouring_floats(width, assert_allclose_cross_backend):
 @pytest.mark.cpu
 @pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
 @pytest.mark.parametrize("width", [32, 64])
-def test_rows_of_a_block_wait_for_each_other(name, width, monkeypatch):
+@pytest.mark.parametrize("held", [0, 2])
+def test_rows_of_a_block_wait_for_each_other(name, width, held, monkeypatch):
     """Under the checker, which sees a missing barrier also where the schedule hides it: what the rows of a block leave
     for the weights' gradients is complete before it is read, and read before the next block's rows come."""
     import mlx.core as mx
@@ -142,7 +143,7 @@ def test_rows_of_a_block_wait_for_each_other(name, width, monkeypatch):
     monkeypatch.setattr(_rows, "MAX_PARTIALS", 1)  # one threadgroup goes through all blocks
     rows = 2 * _rows.BLOCK_ROWS + 1
     weights = [_normal(24, 1 + i) for i in range({"rmsnorm": 1, "layernorm": 2}[name])]
-    with _rows.override(width), zmlx.checked(), watch() as launches:
+    with _rows.override(width, held), zmlx.checked(), watch() as launches:
         mx.eval(mx.vjp(getattr(norms, name), [_normal((rows, 24), 0), *weights], [_normal((rows, 24), 3)])[1])
     assert {r.path for r in launches if r.kernel.name == f"zmlx_{name}_vjp"} == {"checked"}
 
