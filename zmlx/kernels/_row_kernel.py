@@ -231,6 +231,14 @@ class RowKernel:
         ordered_arrays = [by_name[name] for name in declared.arrays]
         return self._with(values)(*ordered_arrays, *seeds)
 
+    def launched(self, *arrays: mx.array, **scalars: float) -> list[mx.array]:
+        """The results as the kernel leaves them, in a list: MLX cannot differentiate, or map, what this call does."""
+        declared = self._declared
+        values, seeds = self._scalars(scalars)
+        by_name = self._checked(arrays)
+        numbers = dict(zip(declared.scalars, values, strict=True))
+        return self._forward([*(by_name[name] for name in declared.arrays), *seeds], numbers, False)
+
     def _scalars(self, given: Mapping[str, float]) -> tuple[tuple[float, ...], list[mx.array]]:
         declared = self._declared
         known = (*declared.scalars, *declared.seeds)

@@ -58,6 +58,12 @@ _LOSS_AND_GRADIENT = row_kernel(
 )
 
 
+# While MLX follows gradients it keeps what its operations computed and what from, all chunks' logits among it. What a
+# kernel on the CPU returns has no past; on a GPU nothing is computed until MLX follows no more.
+_ADD = row_kernel("x + term", inputs=("x", "term"), name="add_to_gradient")
+_COPY = row_kernel("x * 1.0", name="settle_gradient")
+
+
 def softmax_cross_entropy(
     logits: mx.array,
     labels: mx.array,
@@ -309,10 +315,11 @@ def _chunks(
         some = rows[begin : begin + chunk]
         if by_rows:  # one chunk after the other: otherwise MLX may compute the logits of all of them first
             (some,) = mx.depends([some], [by_weight, by_rows[-1]])
-        losses, d = _LOSS_AND_GRADIENT(some @ weight.T, targets[begin : begin + chunk], **numbers)
+        losses, d = _LOSS_AND_GRADIENT.launched(some @ weight.T, targets[begin : begin + chunk], **numbers)
         total = total + mx.sum(losses)
-        by_rows.append(d @ weight)
-        by_weight = by_weight + (d.T @ some).astype(mx.float32)
+        (settled,) = _COPY.launched(d @ weight)
+        by_rows.append(settled)
+        (by_weight,) = _ADD.launched(by_weight, d.T @ some)
     of_hidden = mx.concatenate(by_rows).reshape(hidden.shape)
     return (
         total / counted,
