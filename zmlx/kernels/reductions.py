@@ -69,7 +69,8 @@ def sum_lastdim(x: mx.array) -> mx.array:
     _check.check_rows("sum_lastdim", x)
     if x.size == 0:
         return mx.zeros(x.shape[:-1], x.dtype)
-    return _sum(x)
+    result: mx.array = _sum(x)
+    return result
 
 
 def _reference(x: mx.array) -> mx.array:

@@ -113,7 +113,8 @@ def softmax_lastdim(x: mx.array) -> mx.array:
     _check.check_rows("softmax_lastdim", x)
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
-    return _softmax(x)
+    result: mx.array = _softmax(x)
+    return result
 
 
 def _reference(x: mx.array) -> mx.array:
