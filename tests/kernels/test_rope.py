@@ -1,5 +1,5 @@
-"""Rotary position embeddings where the generated tests do not look: arguments that are arrays, far positions, identities
-with MLX's own, and how launches share heads."""
+"""Rotary position embeddings where the generated tests do not look: arguments that are arrays, far positions,
+identities with MLX's own, and how launches share heads."""
 
 from __future__ import annotations
 

@@ -92,8 +92,9 @@ def frequencies(
             f"[{function}] Expected one of `base` and `freqs`, got both. "
             "Leave `base` out: `freqs` tells all frequencies."
         )
-    if not isinstance(freqs, mx.array) or freqs.dtype not in (mx.float32, mx.float16, mx.bfloat16):
-        kind = dtype_name(freqs) if isinstance(freqs, mx.array) else type(freqs).__name__
+    given: object = freqs
+    if not isinstance(given, mx.array) or given.dtype not in (mx.float32, mx.float16, mx.bfloat16):
+        kind = dtype_name(given) if isinstance(given, mx.array) else type(given).__name__
         raise TypeError(
             f"[{function}] Expected `freqs` to be an mlx.core.array of float32, float16 or bfloat16, got {kind}. "
             "Convert it first: mx.array(freqs, mx.float32)."
@@ -206,7 +207,8 @@ def section_positions(function: str, positions: mx.array, sequences: int, tokens
 def check_sections(function: str, sections: Sequence[int], pairs: int) -> tuple[int, int]:
     """Where the second and the third of three sections of ``pairs`` pairs begin."""
     sizes = tuple(sections)
-    whole = len(sizes) == 3 and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in sizes)
+    given: tuple[object, ...] = sizes
+    whole = len(given) == 3 and all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in given)
     if not whole or sum(sizes) != pairs:
         raise ValueError(
             f"[{function}] Expected `sections` to be three numbers of pairs, {pairs} together "

@@ -44,8 +44,8 @@ def _reference(
 
 
 def _forward_reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-    *arrays, eps, _, _ = inputs
-    return _reference(*arrays, eps, bool(template["INTERLEAVED"]))
+    q, k, q_weight, k_weight, positions, words, eps, _, _ = inputs
+    return _reference(q, k, q_weight, k_weight, positions, words, eps, bool(template["INTERLEAVED"]))
 
 
 def _backward_reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:

@@ -11,15 +11,18 @@ from zmlx.testing.opinfo import ErrorInput
 
 def _call(
     make: Callable[[], tuple[Any, ...]], name: str, error: type[Exception], text: str, **kwargs: Any
-) -> Any:
+) -> ErrorInput:
+    """A call that must fail, from its arguments on."""
     return ErrorInput(name, make, error, text, kwargs=kwargs)
 
 
 def tokens() -> tuple[Any]:
+    """Arguments: an x of 2 sequences, 3 heads, 4 tokens of 8 numbers."""
     return (ones(2, 3, 4, 8),)
 
 
 def tokens_and(*shape: int, dtype: str = "int32") -> Callable[[], tuple[Any, ...]]:
+    """The same with a second array."""
     return lambda: (*tokens(), ones(*shape, dtype=dtype))
 
 

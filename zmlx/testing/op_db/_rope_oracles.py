@@ -68,9 +68,7 @@ def rope_vjp(x: Float64Array, *positions_and_cotangent: Any, **kwargs: Any) -> t
     return (rope(cotangent, *positions, sign=-1, **kwargs),)
 
 
-def rope_qk(
-    q: Float64Array, k: Float64Array, *positions: Integers, **kwargs: Any
-) -> tuple[Float64Array, ...]:
+def rope_qk(q: Float64Array, k: Float64Array, *positions: Any, **kwargs: Any) -> tuple[Float64Array, ...]:
     return rope(q, *positions, **kwargs), rope(k, *positions, **kwargs)
 
 
