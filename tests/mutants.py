@@ -41,8 +41,8 @@ UNSYNCED, HALVES, CAST, REFERENCE = "removed barrier", "swapped halves", "remove
 NARROW, LOOP, VALUE = "16-bit index", "removed loop", "wrong value"
 
 _MEETS_AGAIN = (
-    "the next block's first sum comes between: a barrier of all threads, or one of a simdgroup's lanes, which no schedule "
-    "here takes apart; the language promises no order for those"
+    "the next block's first sum comes between: a barrier of all threads, or a meeting of a simdgroup's lanes, which no "
+    "schedule here takes apart; the language promises no order for those"
 )
 
 _RMSNORM = (
