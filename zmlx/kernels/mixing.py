@@ -201,7 +201,8 @@ def hyper_connection_mix(streams: mx.array, weights: mx.array) -> mx.array:
         )
     if streams.size == 0:
         return mx.zeros((*leading, shape[-2], streams.shape[-1]), streams.dtype)
-    return mix(streams, weights)
+    mixed: mx.array = mix(streams, weights)
+    return mixed
 
 
 def _check_filter(
