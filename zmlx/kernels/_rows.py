@@ -288,7 +288,7 @@ def simd_launch(
     target, forced = _target(host_chunk)
     chunk = target.chunk(length, itemsize)
     if forced:
-        width = forced.width
+        width = min(forced.width, SIMD_WIDTH)
     else:
         width = min(max(_power_of_two(_ceil(length, chunk)), 4), SIMD_WIDTH) if target.cooperates else 1
     together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1

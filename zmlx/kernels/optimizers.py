@@ -43,6 +43,8 @@ def _source(numbers: str, step: str, aligned: str) -> str:
     return numbers + _SPAN.replace("STEP", step).replace("ALIGNED", aligned)
 
 
+# Sums of products are written as fma: left to the compiler, the loops over whole and over ragged chunks, which are two
+# copies of one text, need not come to the same bits.
 _ADAMW = _source(
     """
   const float keep = rates[0], rate = rates[1], first = rates[2], fresh = rates[3];
@@ -52,7 +54,7 @@ _ADAMW = _source(
       for (int j = 0; j < N; ++j) {
         c[j] = fma(first, c[j], fresh * b[j]);
         d[j] = fma(second, d[j], fresh_square * b[j] * b[j]);
-        a[j] = keep * a[j] - rate * c[j] / fma(sqrt(d[j]), root, eps);
+        a[j] = fma(keep, a[j], -(rate * c[j] / fma(sqrt(d[j]), root, eps)));
       }
       moments::store(v_out + at + i, d, count, sure);""",
     "moments::aligned(v)",
@@ -68,7 +70,7 @@ _LION = _source(
         const float update = fma(first, c[j], fresh * b[j]);
         const float direction = update > 0.0f ? 1.0f : update < 0.0f ? -1.0f : update;
         c[j] = fma(second, c[j], fresh_moment * b[j]);
-        a[j] = keep * a[j] - rate * direction;
+        a[j] = fma(keep, a[j], -(rate * direction));
       }""",
     "moments::aligned(m_out)",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,7 +169,14 @@ MIX = OpInfo(
     axis_extents={(0, -2): (1, 8), (1, -2): (1, 8)},
     source="Zhu et al. 2024, Hyper-Connections (arXiv:2409.19606); Xie et al. 2025, mHC (arXiv:2512.24880)",
     tolerances=CANCELLING,
-    grad_tolerances=CANCELLING,
+    grad_tolerances={
+        **CANCELLING,
+        "float32": replace(
+            CANCELLING["float32"],
+            atol=2e-4,
+            reason="a weight's is a sum over a row, of which long ones cancel",
+        ),
+    },
     golden_samples=("small", "single", "odd"),
     error_inputs=(
         _integer("hyper_connection_mix", "streams", (2, 4, 8), (2, 4, 4)),

@@ -77,6 +77,17 @@ def moving(*wanted: str) -> Callable[[Rng], Iterator[SampleInput]]:
     return samples
 
 
+def moving_much(*wanted: str) -> Callable[[Rng], Iterator[SampleInput]]:
+    """The same of more than 65,536 elements: the order is one of tokens, which variations of its extents are not."""
+
+    def samples(rng: Rng) -> Iterator[SampleInput]:
+        for name, tokens, columns in (("rows", 33_001, 2), ("columns", 3, 66_003)):
+            made = _moved(name, rng, (tokens,), 2, columns, 4)
+            yield SampleInput(name, tuple(made[argument] for argument in wanted))
+
+    return samples
+
+
 def dispatch(x: Float64Array, order: Places, positions: Places) -> Float64Array:
     k = positions.shape[-1]
     return np.asarray(x.reshape(order.size // k, x.shape[-1])[order.astype(np.intp) // k])
