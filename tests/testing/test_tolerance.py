@@ -248,3 +248,10 @@ def test_tables_do_not_count_thousands_where_terms_cancel():
     assert stats.max_ulp > 1e6
     assert 1 < stats.typical[0] < 4
     assert stats.typical[1] < stats.typical[0]
+
+
+def test_a_huge_difference_where_little_is_allowed_is_a_failure_without_a_warning():
+    with np.errstate(all="raise"):
+        agreement = compare([1e300, 0.0], [0.0, 0.0], "float32", Tolerance(0.0, 0.0, reason="exact"))
+    assert not agreement
+    assert "worst element [0]" in agreement.message
