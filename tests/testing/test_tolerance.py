@@ -255,3 +255,9 @@ def test_a_huge_difference_where_little_is_allowed_is_a_failure_without_a_warnin
         agreement = compare([1e300, 0.0], [0.0, 0.0], "float32", Tolerance(0.0, 0.0, reason="exact"))
     assert not agreement
     assert "worst element [0]" in agreement.message
+
+
+@pytest.mark.parametrize(("rtol", "atol"), [(math.inf, 0.0), (0.0, math.inf)])
+def test_a_tolerance_that_nothing_is_outside_of_is_refused(rtol, atol):
+    with pytest.raises(ValueError, match="must be finite, got inf: nothing would be outside"):
+        Tolerance(rtol, atol, reason="anything goes")
