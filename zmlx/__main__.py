@@ -8,6 +8,8 @@ be made, 2 a request that makes no sense.
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -320,18 +322,39 @@ def _advice(error: BaseException) -> str:
     )
 
 
+def _nobody_reads() -> bool:
+    """Whether the reader of stdout, such as `head`, has gone; what is left goes nowhere then."""
+    try:
+        stdout = sys.stdout.fileno()
+    except OSError:  # not a file: somebody has replaced it
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)  # errors alone
+    if not poll.poll(0):
+        return False
+    # Python flushes once more at its end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout)
+    os.close(nowhere)
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = build_parser().parse_args(arguments)
     run: Run = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         clear_progress()
         return 130
     # What a user can run into; anything else is a mistake of ours and keeps its traceback.
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         clear_progress()
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141  # as a command that SIGPIPE ends
         if isinstance(error, ImportError) and (error.name or "").startswith("zmlx"):
             raise
         if options.traceback:
