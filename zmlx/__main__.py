@@ -149,7 +149,7 @@ def run_verify(options: argparse.Namespace) -> int:
         progress=show_progress,
     )
     clear_progress()
-    print(found.to_json() if options.json else found.text(terminal_width()), flush=True)
+    print(found.to_json() if options.json else found.text(terminal_width(), options.ops), flush=True)
     if options.output_dir is not None:
         write_and_say(options.output_dir / f"{found.backend}{SUFFIX}", found.to_json() + "\n")
     return found.exit_code
@@ -191,7 +191,7 @@ def run_check(options: argparse.Namespace) -> int:
         with intercepting(check):
             found = verify("cpu", options.kernel, ops=ops, progress=show_progress)
         clear_progress()
-        print(found.text(terminal_width()))
+        print(found.text(terminal_width(), options.ops))
         return found.exit_code
 
     return run_checked(run_operations, "no operation of the table", **rules)
