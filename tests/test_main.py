@@ -322,6 +322,22 @@ def test_ops_names_another_table(command: list[str], tmp_path: Path) -> None:
     assert found.stderr == "zmlx: mine:OPS: there is no operation. Add a zmlx.testing.OpInfo.\n"
 
 
+@pytest.mark.parametrize("command", [["show", "swiglu"], ["cache"]], ids=["much", "little"])
+def test_a_reader_that_has_gone_is_no_error(command: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    found = subprocess.run(
+        [sys.executable, "-m", "zmlx", *command],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert found.stderr == ""
+    assert found.returncode == 141
+
+
 def test_bench_of_nothing_lists_what_there_is() -> None:
     found = run("bench", "--backend", "cpu", "--kernel", "swigl")
     assert found.returncode == 2

@@ -89,12 +89,17 @@ def test_a_date_and_a_url_are_taken_as_they_are(tmp_path: Path) -> None:
         ),
         ("tolerances = {a = {float16 = {rtol = 1}}}", "expected rtol and atol in tolerances.'a'.float16"),
         (
+            "tolerances = { 'mine.*' = { float16 = { rtol = inf, atol = 0, reason = 'all' } } }",
+            "expected a finite number of zero or more for rtol",
+        ),
+        ("tolerances = { 'mine.*' = {} }", "tolerances: expected { "),
+        (
             "tolerances = {a = {float16 = {rtol = 1, atol = -1}}}",
-            "expected a number of zero or more for atol",
+            "expected a finite number of zero or more for atol",
         ),
         (
             "tolerances = {a = {float16 = {rtol = 1, atol = true}}}",
-            "expected a number of zero or more for atol",
+            "expected a finite number of zero or more for atol",
         ),
         (
             "tolerances = {a = {float16 = {rtol = 1, atol = 1, max_ulp = 1}}}",

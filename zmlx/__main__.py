@@ -8,6 +8,8 @@ be made, 2 a request that makes no sense.
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -147,7 +149,7 @@ def run_verify(options: argparse.Namespace) -> int:
         progress=show_progress,
     )
     clear_progress()
-    print(found.to_json() if options.json else found.text(terminal_width()), flush=True)
+    print(found.to_json() if options.json else found.text(terminal_width(), options.ops), flush=True)
     if options.output_dir is not None:
         write_and_say(options.output_dir / f"{found.backend}{SUFFIX}", found.to_json() + "\n")
     return found.exit_code
@@ -189,7 +191,7 @@ def run_check(options: argparse.Namespace) -> int:
         with intercepting(check):
             found = verify("cpu", options.kernel, ops=ops, progress=show_progress)
         clear_progress()
-        print(found.text(terminal_width()))
+        print(found.text(terminal_width(), options.ops))
         return found.exit_code
 
     return run_checked(run_operations, "no operation of the table", **rules)
@@ -320,18 +322,39 @@ def _advice(error: BaseException) -> str:
     )
 
 
+def _nobody_reads() -> bool:
+    """Whether the reader of stdout, such as `head`, has gone; what is left goes nowhere then."""
+    try:
+        stdout = sys.stdout.fileno()
+    except OSError:  # not a file: somebody has replaced it
+        return False
+    poll = select.poll()
+    poll.register(stdout, 0)  # errors alone
+    if not poll.poll(0):
+        return False
+    # Python flushes once more at its end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout)
+    os.close(nowhere)
+    return True
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = build_parser().parse_args(arguments)
     run: Run = options.run
     try:
-        return run(options)
+        status = run(options)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         clear_progress()
         return 130
     # What a user can run into; anything else is a mistake of ours and keeps its traceback.
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         clear_progress()
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141  # as a command that SIGPIPE ends
         if isinstance(error, ImportError) and (error.name or "").startswith("zmlx"):
             raise
         if options.traceback:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -115,7 +116,7 @@ def _read_tolerances(value: Any, root: Path) -> Tolerances:
     if not isinstance(value, dict):
         raise _Wrong(shape)
     for pattern, by_dtype in value.items():
-        if not isinstance(by_dtype, dict):
+        if not isinstance(by_dtype, dict) or not by_dtype:
             raise _Wrong(shape)
         for dtype, bounds in by_dtype.items():
             where = f"tolerances.{pattern!r}"
@@ -124,10 +125,12 @@ def _read_tolerances(value: Any, root: Path) -> Tolerances:
                 raise _Wrong(f"rtol and atol in {where}.{dtype}: {shape}")
             for key, bound in bounds.items():
                 _check_name(key, TOLERANCE_KEYS, f"{where}.{dtype}, key")
-                number = isinstance(bound, (int, float)) and not isinstance(bound, bool) and bound >= 0
+                number = (
+                    isinstance(bound, (int, float)) and not isinstance(bound, bool) and 0 <= bound < math.inf
+                )
                 if not (isinstance(bound, str) if key == "reason" else number):
                     raise _Wrong(
-                        f"{'text' if key == 'reason' else 'a number of zero or more'} for {key} in {where}"
+                        f"{'text' if key == 'reason' else 'a finite number of zero or more'} for {key} in {where}"
                     )
     return MappingProxyType(value)
 

@@ -13,6 +13,7 @@ import pkgutil
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pytest
 from kernel_cases import CASES, Case
 
@@ -25,11 +26,39 @@ from zmlx.metal.signature import Signature
 from zmlx.testing.cuda_compile import ARCHS, BRANCHES_AT, spread
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
-from zmlx.testing.opinfo import OpInfo
+from zmlx.testing.opinfo import OpInfo, SampleInput
 
 pytestmark = pytest.mark.cpu
 
 KERNEL_OPS = [(op, dtype) for op in op_db if op.kernel for dtype in op.dtypes_on("cuda")]
+
+
+def test_a_launch_of_no_threads_has_no_text() -> None:
+    kernel = zmlx.metal_kernel(
+        name="same",
+        input_names=["x"],
+        output_names=["y"],
+        source="uint i = thread_position_in_grid.x; y[i] = x[i];",
+    )
+
+    def same(x):
+        (y,) = kernel(
+            inputs=[x],
+            grid=(x.size, 1, 1),
+            threadgroup=(32, 1, 1),
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+        )
+        return y
+
+    def samples(rng):
+        yield SampleInput("empty", (np.zeros((0, 8)),))
+        yield SampleInput("some", (np.ones(3),))
+
+    op = OpInfo("mine.same", same, lambda x: x, samples, "x = x", kernels=("same",))
+    (record,) = recorded_launches(op, "float32", "cuda")
+    assert record.grid == (3, 1, 1)
+    assert cuda_text(record.signature, make_plan(record.grid, record.threadgroup))
 
 
 @pytest.fixture(scope="module")

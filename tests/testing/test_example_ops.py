@@ -240,3 +240,14 @@ def test_a_large_example_of_labels_is_drawn_again_within_their_range() -> None:
 
 def _importable() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
+
+
+def test_a_layout_that_no_sample_can_have_is_named_with_what_to_do() -> None:
+    def samples(rng: Any) -> Any:
+        yield SampleInput("flat", (rng("flat").normal((5,)),))
+
+    op = OpInfo("mine.flat", mx.abs, np.abs, samples, "|x|", kernel=False)
+    with pytest.raises(
+        pytest.fail.Exception, match=r"no sample .* leave 'transposed' out of the OpInfo's `layouts`"
+    ):
+        invariance.check_layout(op, "float32", "transposed")

@@ -248,3 +248,16 @@ def test_tables_do_not_count_thousands_where_terms_cancel():
     assert stats.max_ulp > 1e6
     assert 1 < stats.typical[0] < 4
     assert stats.typical[1] < stats.typical[0]
+
+
+def test_a_huge_difference_where_little_is_allowed_is_a_failure_without_a_warning():
+    with np.errstate(all="raise"):
+        agreement = compare([1e300, 0.0], [0.0, 0.0], "float32", Tolerance(0.0, 0.0, reason="exact"))
+    assert not agreement
+    assert "worst element [0]" in agreement.message
+
+
+@pytest.mark.parametrize(("rtol", "atol"), [(math.inf, 0.0), (0.0, math.inf)])
+def test_a_tolerance_that_nothing_is_outside_of_is_refused(rtol, atol):
+    with pytest.raises(ValueError, match="must be finite, got inf: nothing would be outside"):
+        Tolerance(rtol, atol, reason="anything goes")

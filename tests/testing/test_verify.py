@@ -274,6 +274,15 @@ def test_columns_of_what_was_asked_for(width, head):
     assert "TF32:" not in text  # nothing was run for it
 
 
+def test_what_reproduces_a_failure_names_the_table_that_ops_named():
+    failure = Failure("f.g/float32/s", "forward", "wrong")
+    row = Row("f.g", "float32", 2, (math.inf, 0.2), None, (failure,))
+    found = Verification("cpu", {"device": "a CPU", "mlx": "0", "tf32": "0"}, (row,))
+    command = "  to reproduce: python -m zmlx verify --backend cpu --kernel f.g --dtype float32"
+    assert command in found.text().splitlines()
+    assert f"{command} --ops mine.ops:A" in found.text(tables=["mine.ops:A"]).splitlines()
+
+
 def test_the_file_that_reports_read(tmp_path):
     rows = (
         Row("f.g", "float32", 2, (math.inf, 0.2), None, (Failure("f.g/float32/s", "forward", "wrong"),)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,7 +42,7 @@ class Tolerance:
     Raises
     ------
     ValueError
-        If a bound is negative or NaN.
+        If a bound is negative or NaN, or rtol or atol infinite: nothing would fail.
     """
 
     rtol: float
@@ -56,6 +57,11 @@ class Tolerance:
             bound = getattr(self, name)
             if bound is not None and not bound >= 0:
                 raise ValueError(f"Tolerance.{name} must be zero or more, got {bound!r}.")
+        for name, bound in (("rtol", self.rtol), ("atol", self.atol)):
+            if bound == math.inf:
+                raise ValueError(
+                    f"Tolerance.{name} must be finite, got {bound!r}: nothing would be outside of it."
+                )
 
     def looser_than(self, other: Tolerance) -> bool:
         """Whether this admits an elementwise error that `other` does not."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import tracemalloc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -44,12 +44,15 @@ def largest(sample: SampleInput, extents: Mapping[int, int]) -> int:
 
 
 def many_elements(
-    sample: SampleInput, limits: Mapping[int, tuple[int, int]], rng: random.Random
+    sample: SampleInput,
+    limits: Mapping[int, tuple[int, int]],
+    rng: random.Random,
+    first: Collection[int] = (),
 ) -> dict[int, int] | None:
-    """Extents within `limits` that give an array more than `MANY` elements, grown one after the other; None if those
-    limits, or `MOST`, are in the way."""
+    """Extents within `limits` that give an array more than `MANY` elements, grown one after the other, those in `first`
+    before others; None if those limits, or `MOST`, are in the way."""
     extents = {old: old for old in limits}
-    for old in rng.sample(sorted(limits), len(limits)):
+    for old in sorted(rng.sample(sorted(limits), len(limits)), key=lambda old: old not in first):
         size = largest(sample, extents)
         if 0 < size <= MANY:
             # Where an array has an extent twice, both grow.
@@ -59,8 +62,8 @@ def many_elements(
     return extents if MANY < largest(sample, extents) <= MOST else None
 
 
-def _long_extents(sample: SampleInput, bounds: Bounds, way: Way) -> list[int]:
-    """The extents of a sample that may be longer than `MANY`: of last axes, or of others.
+def extents_of(sample: SampleInput, way: Way) -> set[int]:
+    """The extents of a sample's last axes, or of others, without those that are both.
 
     The arrays of most axes say which those are: one of a single axis may have an entry for each row, or each column.
     """
@@ -68,9 +71,13 @@ def _long_extents(sample: SampleInput, bounds: Bounds, way: Way) -> list[int]:
     shapes = [a.shape for a in arrays_of(sample) if a.ndim == deepest]
     last = {int(s[-1]) for s in shapes if s}
     others = {int(n) for s in shapes for n in s[:-1]}
-    wanted = last - others if way == "columns" else others - last
+    return last - others if way == "columns" else others - last
+
+
+def _long_extents(sample: SampleInput, bounds: Bounds, way: Way) -> list[int]:
+    """The extents of a sample that may be longer than `MANY`."""
     limits = bounds.of(sample)
-    return sorted(old for old in wanted & limits.keys() if _unlimited(limits[old][1]))
+    return sorted(old for old in extents_of(sample, way) & limits.keys() if _unlimited(limits[old][1]))
 
 
 def _unlimited(high: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import partial
@@ -23,7 +24,8 @@ def not_launched(patterns: Iterable[str], launches: Iterable[LaunchRecord], back
 def recorded_launches(
     op: OpInfo, dtype: str, backend: str, samples: Iterable[SampleInput] | None = None
 ) -> list[LaunchRecord]:
-    """The launches of an operation and its gradient, as they would be on a back end.
+    """The launches of an operation and its gradient, as they would be on a back end; without those of no threads, for
+    which nothing is compiled.
 
     Parameters
     ----------
@@ -55,4 +57,4 @@ def recorded_launches(
             several = outputs if isinstance(outputs, (list, tuple)) else [outputs]
             if primals:
                 mx.vjp(call, primals, [mx.ones_like(output) for output in several])
-    return records
+    return [record for record in records if math.prod(record.grid)]

@@ -311,7 +311,8 @@ def compare(
         headline = f"{name}: {bad} of {stats.count} elements ({share}) are outside the tolerance"
         # The farthest outside, as a multiple of what is allowed: with an absolute floor that need not be the
         # largest ULP distance.
-        excess = np.where(outside, difference / np.maximum(allowed, np.finfo(np.float64).tiny), -1.0)
+        with np.errstate(over="ignore"):  # an infinite difference, or one of so much more than nothing
+            excess = np.where(outside, difference / np.maximum(allowed, np.finfo(np.float64).tiny), -1.0)
         worst = int(np.argmax(excess))
     else:
         headline = f"{name}: the RMS error is over its bound"

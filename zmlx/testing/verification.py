@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -153,10 +154,11 @@ class Verification:
         """0 if `ok`, else 1."""
         return 0 if self.ok else 1
 
-    def text(self, width: int | None = None) -> str:
+    def text(self, width: int | None = None, tables: Sequence[str] = ()) -> str:
         """The table, then each failure with a command that reproduces it, then the verdict.
 
-        Where the table is wider than `width`, columns are left out: the RMS errors first, then the counts.
+        Where the table is wider than `width`, columns are left out: the RMS errors first, then the counts. `tables` are
+        those that ``--ops`` named.
         """
         about = self.environment
         lines = [f"{self.backend}: {about['device']}, MLX {about['mlx']}, TF32 {about['tf32']}", ""]
@@ -171,6 +173,7 @@ class Verification:
             op, dtype, _ = split_case(failure.case)
             command = f"python -m zmlx verify --backend {self.backend} --kernel {op} --dtype {dtype}"
             command += " --orders" if failure.direction == "orders" else ""
+            command += "".join(f" --ops {shlex.quote(table)}" for table in tables)
             lines += ["", f"FAIL {failure.direction}: {failure.message}", f"  to reproduce: {command}"]
         samples = sum(row.samples for row in self.rows)
         verdict = "all within tolerance of the oracle"

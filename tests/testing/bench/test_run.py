@@ -233,7 +233,10 @@ def test_select():
     ]
     assert names(select(ops, engine, "cpu", "copy")) == [("engine.copy", "float32")]
     known = "Known: norms.rmsnorm, norms.other, engine.copy."
-    with pytest.raises(BenchError, match=f"^No benchmark matches 'soft'. {known}$"):
+    with pytest.raises(BenchError, match=f"^No benchmark matches 'sof'. {known}$"):
+        select(ops, engine, "cpu", "sof")
+    none = "softmax.soft has none: give its OpInfo `rivals`."
+    with pytest.raises(BenchError, match=f"^No benchmark matches 'soft'. {none} {known}$"):
         select(ops, engine, "cpu", "soft")
     with pytest.raises(BenchError, match=r"'copy' has dtype 'float16' on cpu; they have float32\.$"):
         select(ops, engine, "cpu", "copy", "float16")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from zmlx._text import count
+from zmlx.testing import OpInfo, SampleInput
 from zmlx.testing.golden.about import source_file
 from zmlx.testing.golden.comparison import About, CaseResult, Comparison, Finding, figure_text
 from zmlx.testing.golden.grouping import finding_lines, group_findings
@@ -123,3 +125,17 @@ def test_the_file_of_every_kernel_is_known_and_that_of_no_stock_operation():
         wanted = f"kernels/{op.name.partition('.')[0]}.py" if op.kernel else ""
         assert source_file(op).endswith(wanted)
         assert bool(source_file(op)) is op.kernel
+
+
+@pytest.mark.parametrize("wrapper", ["custom_function", "compile"])
+def test_a_kernel_that_mlx_has_wrapped_is_not_in_a_file_of_mlx(wrapper):
+    mx = pytest.importorskip("mlx.core")
+    op = OpInfo(
+        "mine.same", getattr(mx, wrapper)(lambda x: x), lambda x: x, one_sample, "x = x", kernels=("same",)
+    )
+    assert op.kernel
+    assert Path(source_file(op)).name == Path(__file__).name
+
+
+def one_sample(rng):
+    yield SampleInput("one", (rng("one").normal((3,)),))

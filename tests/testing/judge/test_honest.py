@@ -264,6 +264,23 @@ def test_several_results_labels_and_keyword_arguments_are_accepted(tmp_path: Pat
     accepted(candidate, op, (EXAMPLES_FOLDER,))
 
 
+def test_a_launch_of_no_threads_is_accepted(tmp_path: Path) -> None:
+    def samples(rng: Any) -> Any:
+        yield SampleInput("rows", (rng("rows").normal((4, 6)),))
+        yield SampleInput("empty", (np.zeros((0, 6)),))
+
+    op = OpInfo("small.same", lambda x: mx.abs(x), np.abs, samples, "|x|", dtypes=("float32",))
+    text = ELEMENTWISE.format(name="same", arrays=1, second="", expression="metal::abs(p)")
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(
+        text.replace("    if not x.size:\n        return mx.zeros(x.shape, x.dtype)\n", "").replace(
+            "min(x.size, 64)", "64"
+        )
+    )
+    assert "if not" not in candidate.read_text()
+    accepted(candidate, op)
+
+
 FLAT = """
 import mlx.core as mx
 

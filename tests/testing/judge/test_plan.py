@@ -67,6 +67,15 @@ def test_calls_of_a_case_have_one_shape_and_other_values(op: OpInfo) -> None:
             assert sorted(third.ravel()) == sorted(second.ravel())
 
 
+def test_a_long_row_and_many_rows_are_asked_in_every_run(op: OpInfo) -> None:
+    for secret in "abcdef":
+        cases = {c.name.partition(",")[0]: c.questions[0].sample.args[0].shape for c in drawn(op, secret)}
+        *_, length = cases["a long row"]
+        *rows, _ = cases["many rows"]
+        assert length > 1024
+        assert max(rows) > 512
+
+
 def test_extents_that_belong_together_stay_so() -> None:
     (op,) = (op for op in op_db if op.name == "norms.rmsnorm")
     for case in drawn(op, "a", 3):

@@ -93,7 +93,9 @@ def select(
     named = [case for case in every if matches(case.name, kernel)]
     if not named:
         known = ", ".join(dict.fromkeys(case.name for case in every))
-        raise BenchError(f"No benchmark matches {kernel!r}. Known: {known}.")
+        without = [op.name for op in ops if op.rivals is None and matches(op.name, kernel)]
+        advice = f" {', '.join(without)} has none: give its OpInfo `rivals`." if without else ""
+        raise BenchError(f"No benchmark matches {kernel!r}.{advice} Known: {known}.")
     found = [case for case in named if dtype in (None, case.dtype)]
     if not found:
         known = ", ".join(dict.fromkeys(case.dtype for case in named))

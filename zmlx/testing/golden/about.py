@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from zmlx._compat import BACKENDS
 from zmlx.testing.golden.comparison import About
@@ -15,18 +16,26 @@ from zmlx.testing.tolerance import Tolerance
 
 
 def source_file(op: OpInfo) -> str:
-    """The file that a kernel is in, from the working directory if it is there; "" for an operation of MLX."""
+    """The file that a kernel is in, from the working directory if it is there; "" for an operation of MLX.
+
+    A function that MLX has wrapped (mx.custom_function, mx.compile) does not tell; then it is the entry's file.
+    """
     if not op.kernel:
         return ""
-    function = op.op
+    origin = next(filter(None, map(_python_file, (op.op, op.samples))), None)
+    if origin is None:
+        return ""
+    path, here = Path(origin), Path.cwd()
+    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
+
+
+def _python_file(function: Any) -> str | None:
+    """The file of the module that a function is from; None for one that is not from Python."""
     while isinstance(function, functools.partial):
         function = function.func
     module = getattr(function, "__module__", None)
-    spec = importlib.util.find_spec(module) if module else None
-    if spec is None or spec.origin is None:
-        return ""
-    path, here = Path(spec.origin), Path.cwd()
-    return os.path.relpath(path, here) if path.is_relative_to(here) else str(path)
+    spec = importlib.util.find_spec(module) if module and module != "__main__" else None
+    return spec.origin if spec is not None and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _tolerance_text(tolerance: Tolerance) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from zmlx.testing._formats import float_format, is_float
 from zmlx.testing.judge.arrays import Raw, raw_of_numpy
 from zmlx.testing.judge.ranks import leading_of, of_rank
-from zmlx.testing.large import many_elements
+from zmlx.testing.large import Way, extents_of, many_elements
 from zmlx.testing.layouts import Layout, repeat_first
 from zmlx.testing.opinfo import OpInfo, SampleInput, SampleRng
 from zmlx.testing.tolerance import compare, dtype_name
@@ -118,9 +118,11 @@ def _drawn_cases(op: OpInfo, seeds: int, secret: str) -> Iterator[tuple[str, Cas
             yield _spread_case(op, hidden[dtype][0], dtype, rng)
         yield _case(op, "edge shape", _edge(op, samples, dtype, rng), dtype, "row", rng)
     dtype = rng.choice(dtypes)
-    many = _many(op, samples, dtype, rng)
-    if many is not None:
-        yield _case(op, "many elements", many, dtype, "row", rng)
+    ways: tuple[tuple[str, Way], ...] = (("a long row", "columns"), ("many rows", "rows"))
+    for name, way in ways:
+        many = _many(op, samples, dtype, way, rng)
+        if many is not None:
+            yield _case(op, name, many, dtype, "row", rng)
     for sample in _other_ranks(op, samples, dtype, rng):
         yield _case(op, "another rank", sample, dtype, "row", rng)
     empty = [s for s in samples if any(a.size == 0 for a in arrays_of(s))]
@@ -177,11 +179,16 @@ def _edge(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random
     return min(having, key=lambda s: sum(a.size for a in arrays_of(s)))
 
 
-def _many(op: OpInfo, samples: list[SampleInput], dtype: str, rng: random.Random) -> SampleInput | None:
-    """A sample with an array of more elements than 16 bits count to, if the operation takes one."""
+def _many(
+    op: OpInfo, samples: list[SampleInput], dtype: str, way: Way, rng: random.Random
+) -> SampleInput | None:
+    """A sample with an array of more elements than 16 bits count to, if the operation takes one: in rows as long as it
+    can be, or in as many rows, where a sample has such."""
     having = full(samples) if op.strategy is None else []
-    for sample in rng.sample(having, len(having)):
-        extents = many_elements(sample, Bounds(op.extents, op.axis_extents).of(sample), rng)
+    # Those first that tell rows from columns.
+    for sample in sorted(rng.sample(having, len(having)), key=lambda s: not extents_of(s, way)):
+        limits = Bounds(op.extents, op.axis_extents).of(sample)
+        extents = many_elements(sample, limits, rng, extents_of(sample, way))
         if extents is not None:
             made = op.in_range(resized(sample, extents, rng.getrandbits(64)))
             if _answers(op, made, dtype, "row") is not None:

@@ -7,6 +7,7 @@ back. Its CUDA text is compiled once where NVRTC is there.
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from typing import Any
@@ -47,6 +48,8 @@ class _Cuda:
             run(message.fields, message.arrays, kernels)
         found = []
         for record in records:
+            if not math.prod(record.grid):
+                continue  # nothing is launched
             plan = make_plan(record.grid, record.threadgroup)
             key = (record.signature, plan)
             if key in self._seen:
