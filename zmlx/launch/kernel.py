@@ -50,7 +50,7 @@ MSG_NO_GPU = (
 )
 MSG_TRACED = (
     "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
-    "mx.vmap there. Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call in "
+    "mx.vmap there: the library that puts a launch into MLX's graph is not available ({reason}). Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call in "
     "mx.custom_function with a vmap rule, or call it outside of the transformation."
 )
 
@@ -255,8 +255,13 @@ class MetalKernel:
                 from zmlx.launch import metal
 
                 return metal.launch(self._native_kernel(), call, call.stream), export.PATH
+            from zmlx.launch import primitive
+
+            reason = primitive.unavailable()
+            if not reason:
+                return _host().launch_lazily(signature, call, self.reference), primitive.PATH
             if self.reference is None:
-                raise ValueError(MSG_TRACED.format(name=self.source.name))
+                raise ValueError(MSG_TRACED.format(name=self.source.name, reason=reason))
             return outputs_of(self.reference, self.source, call), REFERENCE
         outputs, path = _host().launch(signature, call)
         return outputs, path
