@@ -50,9 +50,13 @@ MSG_NO_GPU = (
 )
 MSG_TRACED = (
     "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
-    "mx.vmap there: the library that puts a launch into MLX's graph is not available ({reason}). Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call in "
-    "mx.custom_function with a vmap rule, or call it outside of the transformation."
+    "mx.vmap there: {reason}. Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call "
+    "in mx.custom_function with a vmap rule, or call it outside of the transformation."
 )
+MSG_CHECKED = (
+    "a checker that looks at launches, one by one, is on (mx.disable_compile() runs functions as they are)"
+)
+MSG_NO_LIBRARY = "the library that makes launches part of MLX's graph cannot be had, since {reason}"
 
 
 def metal_kernel(
@@ -257,9 +261,12 @@ class MetalKernel:
                 return metal.launch(self._native_kernel(), call, call.stream), export.PATH
             from zmlx.launch import primitive
 
-            reason = primitive.unavailable()
-            if not reason:
-                return _host().launch_lazily(signature, call, self.reference), primitive.PATH
+            reason = MSG_CHECKED
+            if hook.current() is None:
+                missing = primitive.unavailable()
+                if not missing:
+                    return _host().launch_lazily(signature, call, self.reference), primitive.PATH
+                reason = MSG_NO_LIBRARY.format(reason=missing)
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name, reason=reason))
             return outputs_of(self.reference, self.source, call), REFERENCE

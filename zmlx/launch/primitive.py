@@ -234,7 +234,7 @@ def _derive() -> Any:
         # An exception must not leave a function that C++ calls: it raises this text.
         try:
             results = _Derivation(library, address).results(_references[token])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             library.zmlx_derivation_fail(address, f"{error}".encode() or b"The reference failed.")
             return
         for result in results:

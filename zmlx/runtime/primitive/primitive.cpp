@@ -36,7 +36,7 @@ class KernelLaunch final : public mx::Primitive {
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     auto work = std::make_shared<Work>(call_, batch_);
     for (const mx::array& input : inputs) work->add_input(input);
-    for (size_t i = 0; i < outputs.size(); ++i) work->add_output(outputs[i], i);
+    for (mx::array& output : outputs) work->add_output(output);
     mx::cpu::get_command_encoder(stream()).dispatch([work]() { work->run(); });
   }
 

@@ -27,7 +27,7 @@ class Work {
     inputs_.emplace_back(array, const_cast<char*>(data), batch_.size());
   }
 
-  void add_output(mx::array& array, size_t number) {
+  void add_output(mx::array& array) {
     const size_t edge = roomy_ ? BAND : 0;
     auto room = mx::allocator::malloc(array.nbytes() + 2 * edge);
     char* data = static_cast<char*>(room.buffer().raw_ptr());
@@ -39,12 +39,11 @@ class Work {
     rooms_.push_back(outputs_.back());
     rooms_.back().buffer.buf = data;
     rooms_.back().buffer.len = static_cast<ptrdiff_t>(array.nbytes() + 2 * edge);
-    fills_.push_back(number);
   }
 
   // On the stream's thread. What it throws, MLX raises in Python where it waits for the stream.
   void run() {
-    for (size_t i = 0; i < outputs_.size(); ++i) fill(outputs_[i], call_->fills[fills_[i]]);
+    for (size_t i = 0; i < outputs_.size(); ++i) fill(outputs_[i], call_->fills[i]);
     if (!call_->grid.x || !call_->grid.y || !call_->grid.z) return;
     std::vector<int> position(batch_.size(), 0);
     for (size_t repeat = 0; repeat < repeats_; ++repeat) {
@@ -162,7 +161,7 @@ class Work {
     }
   }
 
-  [[noreturn]] void fail(uint32_t outcome, uint32_t detail) const {
+  [[noreturn]] void fail(uint32_t outcome, uint32_t detail) {
     std::string what = outcome < MESSAGES ? call_->messages[outcome] : "";
     if (outcome == OUTSIDE) {
       const uint32_t output = detail >> 17;
@@ -176,6 +175,8 @@ class Work {
       replace(what, "{index}", std::to_string(before ? -count : buffer.len / buffer.itemsize + count - 1));
     }
     replace(what, "{bytes}", std::to_string(detail));
+    // Who does not see the exception, which comes once, is to see this: NaN, and -1 in integers.
+    for (const Memory& output : outputs_) memset(output.data, 0xff, output.all);
     const char* limit = getenv("ZMLX_TIME_LIMIT");
     replace(what, "{limit}", limit ? limit : "");
     throw std::runtime_error(what);
@@ -191,7 +192,6 @@ class Work {
   size_t repeats_ = 1;
   bool roomy_;
   std::vector<Memory> inputs_, outputs_, rooms_;
-  std::vector<size_t> fills_;
 };
 
 }  // namespace zmlx
