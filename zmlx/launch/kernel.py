@@ -261,12 +261,11 @@ class MetalKernel:
                 return metal.launch(self._native_kernel(), call, call.stream), export.PATH
             from zmlx.launch import primitive
 
-            reason = MSG_CHECKED
-            if hook.current() is None:
-                missing = primitive.unavailable()
-                if not missing:
-                    return _host().launch_lazily(signature, call, self.reference), primitive.PATH
-                reason = MSG_NO_LIBRARY.format(reason=missing)
+            reason = why_not_lazy()
+            if not reason:
+                from zmlx.launch import primitive
+
+                return _host().launch_lazily(signature, call, self.reference), primitive.PATH
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name, reason=reason))
             return outputs_of(self.reference, self.source, call), REFERENCE
@@ -307,6 +306,16 @@ class MetalKernel:
         for index, (name, dtype) in enumerate(zip(self.source.output_names, call.output_dtypes, strict=True)):
             checks.check_dtype(f"output_dtypes[{index}]", name, dtype)
         checks.check_template_names(call.template)
+
+
+def why_not_lazy() -> str:
+    """Why a traced launch on the CPU would not be part of MLX's graph but its reference; empty if it would be."""
+    from zmlx.launch import primitive
+
+    if hook.current() is not None:
+        return MSG_CHECKED
+    reason = primitive.unavailable()
+    return MSG_NO_LIBRARY.format(reason=reason) if reason else ""
 
 
 def current_backend(stream: Any = None) -> str:
