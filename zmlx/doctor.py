@@ -180,6 +180,14 @@ _SOURCE = f"""
 """
 
 
+def _probe_tracing() -> str:
+    """Why traced launches on the CPU are not part of MLX's graph; empty if they are."""
+    from zmlx.launch import primitive
+
+    _compat.import_mx()
+    return primitive.unavailable()
+
+
 def _probe_kernel(backend: str) -> str:
     """Reverse and double a row through threadgroup memory; every step is exact, so the result must be too."""
     mx = _compat.import_mx()
@@ -212,7 +220,11 @@ def _probe_kernel(backend: str) -> str:
     return f"{_THREADS} threads through threadgroup memory by {by}, {seconds:.2f} s with compilation"
 
 
-_CHILD_FUNCTIONS: dict[str, Callable[..., Any]] = {"mlx": _probe_mlx, "kernel": _probe_kernel}
+_CHILD_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "mlx": _probe_mlx,
+    "kernel": _probe_kernel,
+    "tracing": _probe_tracing,
+}
 
 
 def _machine() -> Iterator[Finding]:

@@ -27,6 +27,25 @@ namespace {
 // Before MLX looked after errors of its streams, an exception on one of their threads ended the process.
 static_assert(sizeof(&mx::scheduler::Scheduler::check_error) > 0);
 
+// MLX (0.32) raises the error of a stream as soon as the main thread gives the stream more to do, and then counts a task
+// that it never runs. Once it counts ten, evaluations wait for one of them to end, for ever. So what is left of the count
+// when nothing runs any more is taken back.
+void settle() {
+  if (!failed().exchange(false)) return;
+  const std::vector<mx::Stream> streams = mx::get_streams();
+  // Waiting for a GPU could be waiting for work that this evaluation has not handed over yet.
+  for (const mx::Stream& stream : streams)
+    if (stream.device != mx::Device::cpu) return;
+  try {
+    for (const mx::Stream& stream : streams) mx::synchronize(stream);
+  } catch (...) {
+    failed() = true;
+    throw;
+  }
+  for (int left = mx::scheduler::n_active_tasks(); left > 0; --left)
+    mx::scheduler::notify_task_completion(mx::default_stream(mx::Device::cpu));
+}
+
 class KernelLaunch final : public mx::Primitive {
  public:
   // `shapes` are the inputs' without the axes that vmap has put in front of them all, whose extents `batch` has.
@@ -34,6 +53,7 @@ class KernelLaunch final : public mx::Primitive {
       : Primitive(stream), call_(std::move(call)), shapes_(std::move(shapes)), batch_(std::move(batch)) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
+    settle();
     auto work = std::make_shared<Work>(call_, batch_);
     for (const mx::array& input : inputs) work->add_input(input);
     for (mx::array& output : outputs) work->add_output(output);

@@ -4,9 +4,15 @@
 #include "host/bands.h"
 #include "primitive/call.h"
 
-#include <optional>
+#include <atomic>
 
 namespace zmlx {
+
+// Whether a launch has failed since `settle` of primitive.cpp.
+inline std::atomic<bool>& failed() {
+  static std::atomic<bool> flag{false};
+  return flag;
+}
 
 // Outputs up to this many elements get no room of their own: as in memory.py.
 constexpr size_t SMALL = 1 << 14;
@@ -179,6 +185,7 @@ class Work {
     for (const Memory& output : outputs_) memset(output.data, 0xff, output.all);
     const char* limit = getenv("ZMLX_TIME_LIMIT");
     replace(what, "{limit}", limit ? limit : "");
+    failed().store(true);
     throw std::runtime_error(what);
   }
 
