@@ -351,6 +351,15 @@ def _kernels(state: dict[str, Any] | str) -> Iterator[Finding]:
             yield Finding("One kernel", backend, "pass", str(detail))
         except ChildError as error:
             yield Finding("One kernel", backend, "fail", str(error))
+    if "cpu" in available:
+        try:
+            reason = ask_child("tracing")
+        except ChildError as error:
+            reason = str(error)
+        detail = (
+            f"on the CPU by a kernel's `reference` only: {reason}" if reason else "on the CPU, in MLX's graph"
+        )
+        yield Finding("One kernel", "mx.compile", "info" if reason else "ok", detail)
 
 
 def _guarded(section: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -91,9 +91,10 @@ def metal_kernel(
     compile_options
         ``{"math_mode": "safe" | "relaxed" | "fast"}``. CUDA and CPU always compute as "safe" asks.
     reference
-        Only here: ``reference(inputs, template) -> outputs`` in MLX operations, used where the CPU cannot run the
-        kernel because mx.compile or mx.vmap traces the call. It returns a list with one array for each output, of the
-        shapes and dtypes that the call declares; anything else is a ValueError there.
+        Only here: ``reference(inputs, template) -> outputs`` in MLX operations. On the CPU, where mx.compile or mx.vmap
+        traces the call, gradients and tangents are those of the reference, and it stands in for the kernel where
+        launches cannot be part of MLX's graph (`python -m zmlx doctor` says so). It returns a list with one array for
+        each output, of the shapes and dtypes that the call declares; anything else is a ValueError there.
 
     Raises
     ------
@@ -190,11 +191,11 @@ class MetalKernel:
         ------
         ValueError
             The arguments do not fit the kernel, the threadgroup is too large, a transformation traces the call on the
-            CPU and there is no reference, or the reference returns something else than the call declares;
+            CPU where that needs a reference and there is none, or the reference returns something else than declared;
             `ArgumentTypeError`, a ValueError and a TypeError, where the type of one is wrong.
         zmlx.launch.KernelRuntimeError
             On the CPU: the kernel was stopped, by a fault of its own or ``$ZMLX_TIME_LIMIT``, or it wrote outside of an
-            output.
+            output. Of a traced call: a RuntimeError with this text, where MLX evaluates it.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
