@@ -174,8 +174,8 @@ def _make(
     return _Made(library, handle.value)
 
 
-#: Computes a call's outputs from other inputs.
-_Function = Callable[[list["mx.array"]], list["mx.array"]]
+#: Computes a call's outputs from other inputs. (MLX's arrays, whose type is not there when this runs.)
+_Function = Callable[[list[Any]], list[Any]]
 
 #: References that graphs may ask for by number. Kept like compiled kernels: nobody says when the last graph is gone.
 _references: list[_Function] = []
@@ -210,7 +210,7 @@ class _Derivation:
         return [self._library.zmlx_derivation_number(self._address, what, i) for i in self._count(what)]
 
     def results(self, function: _Function) -> list[mx.array]:
-        mx = mlx()
+        core = mlx()
 
         def outputs(*some: mx.array) -> list[mx.array]:
             inputs = list(self.primals)
@@ -219,10 +219,10 @@ class _Derivation:
             depth = len(self.batch)
             mapped: Any = lambda *values: function(list(values))  # noqa: E731  (one for each mapped axis below)
             for _ in range(depth):
-                mapped = mx.vmap(mapped)
-            return list(mapped(*[mx.broadcast_to(x, (*self.batch, *x.shape[depth:])) for x in inputs]))
+                mapped = core.vmap(mapped)
+            return list(mapped(*[core.broadcast_to(x, (*self.batch, *x.shape[depth:])) for x in inputs]))
 
-        transform = mx.vjp if self.is_vjp else mx.jvp
+        transform = core.vjp if self.is_vjp else core.jvp
         return list(transform(outputs, [self.primals[i] for i in self.argnums], self.directions)[1])
 
 
