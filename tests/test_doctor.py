@@ -154,8 +154,11 @@ def test_the_variable_is_named_as_the_reason_for_the_default(
     assert "expected one of metal, cuda, cpu; got 'tpu'" in default.detail
 
 
-def answers(monkeypatch: pytest.MonkeyPatch, kernel: Any) -> None:
-    """MLX with a CPU and a CUDA GPU, where the kernel does what `kernel(backend)` does."""
+def answers(monkeypatch: pytest.MonkeyPatch, kernel: Any, tracing: str = "") -> None:
+    """MLX with a CPU and a CUDA GPU, where the kernel does what `kernel(backend)` does.
+
+    ``tracing``: why a traced launch on the CPU is not part of a graph.
+    """
     there = {"available": True, "reason": "there"}
     mlx = {
         "version": "1",
@@ -166,9 +169,26 @@ def answers(monkeypatch: pytest.MonkeyPatch, kernel: Any) -> None:
     }
 
     def ask(function: str, *arguments: str, **_: Any) -> Any:
+        if function == "tracing":
+            return tracing
         return mlx if function == "mlx" else kernel(*arguments)
 
     monkeypatch.setattr(doctor, "ask_child", ask)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "detail"),
+    [
+        ("", "ok", "on the CPU, in MLX's graph"),
+        ("MLX is old", "info", "on the CPU by a kernel's `reference` only: MLX is old"),
+    ],
+)
+def test_what_mx_compile_does_with_kernels_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str, status: str, detail: str
+) -> None:
+    answers(monkeypatch, lambda backend: "fine", reason)
+    found = by_name(diagnose(tmp_path), "One kernel")["mx.compile"]
+    assert (found.status, found.detail) == (status, detail)
 
 
 def test_a_kernel_that_fails_on_one_back_end_fails_the_diagnosis(

@@ -181,6 +181,14 @@ _SOURCE = f"""
 """
 
 
+def _probe_tracing() -> str:
+    """Why traced launches on the CPU are not part of MLX's graph; empty if they are."""
+    from zmlx.launch import primitive
+
+    _compat.import_mx()
+    return primitive.unavailable()
+
+
 def _probe_kernel(backend: str) -> str:
     """Reverse and double a row through threadgroup memory; every step is exact, so the result must be too."""
     mx = _compat.import_mx()
@@ -213,7 +221,11 @@ def _probe_kernel(backend: str) -> str:
     return f"{_THREADS} threads through threadgroup memory by {by}, {seconds:.2f} s with compilation"
 
 
-_CHILD_FUNCTIONS: dict[str, Callable[..., Any]] = {"mlx": _probe_mlx, "kernel": _probe_kernel}
+_CHILD_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "mlx": _probe_mlx,
+    "kernel": _probe_kernel,
+    "tracing": _probe_tracing,
+}
 
 
 def _machine() -> Iterator[Finding]:
@@ -335,6 +347,15 @@ def _kernels(state: dict[str, Any] | str) -> Iterator[Finding]:
             yield Finding("One kernel", backend, "pass", str(detail))
         except ChildError as error:
             yield Finding("One kernel", backend, "fail", str(error))
+    if "cpu" in available:
+        try:
+            reason = ask_child("tracing")
+        except ChildError as error:
+            reason = str(error)
+        detail = (
+            f"on the CPU by a kernel's `reference` only: {reason}" if reason else "on the CPU, in MLX's graph"
+        )
+        yield Finding("One kernel", "mx.compile", "info" if reason else "ok", detail)
 
 
 def _guarded(section: str, findings: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import zmlx
-from zmlx.launch import current_backend, recording, watch
+from zmlx.launch import current_backend, primitive_library, recording, watch
 from zmlx.launch.records import LaunchKey, launch_counts, reset_launch_counts
 
 pytestmark = pytest.mark.cpu
@@ -244,8 +244,10 @@ def test_true_and_one_are_different_template_arguments():
     assert results == [0, 1]
 
 
-def test_tracing_uses_the_reference_or_says_why_not():
+def test_tracing_uses_the_reference_or_says_why_not(monkeypatch):
     import mlx.core as mx
+
+    monkeypatch.setattr(primitive_library, "found", lambda: (None, "this test has none"))
 
     twice = kernel(name="twice", source="uint i = thread_position_in_grid.x; out[i] = 2 * x[i];")
     with_reference = kernel(
@@ -262,6 +264,7 @@ def test_tracing_uses_the_reference_or_says_why_not():
         with pytest.raises(ValueError) as error:
             transform(lambda x: call(twice, x))(x)
         assert "'twice' runs on the CPU as soon as it is called" in str(error.value)
+        assert "cannot be had, since this test has none. Give metal_kernel" in str(error.value)
         assert "Give metal_kernel a `reference=`" in str(error.value)
     reset_launch_counts()
     traced = mx.compile(lambda x: call(with_reference, x, template=[("K", 2)]))(x)

@@ -1,12 +1,19 @@
-"""What a reference returns is held against what the call declares."""
+"""What a reference returns is held against what the call declares, where it stands in for the kernel."""
 
 from __future__ import annotations
 
 import pytest
 
 import zmlx
+from zmlx.launch import primitive_library
 
 pytestmark = pytest.mark.cpu
+
+
+@pytest.fixture(autouse=True)
+def _no_lazy_launches(monkeypatch):
+    monkeypatch.setattr(primitive_library, "found", lambda: (None, "this test has none"))
+
 
 SOURCE = "uint i = thread_position_in_grid.x; out[i] = x[i] * 2; "
 

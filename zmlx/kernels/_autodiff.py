@@ -4,8 +4,7 @@
 ``mx.grad``, ``mx.vjp``  the backward kernel; higher derivatives differentiate the reference
 ``mx.jvp``               the reference, in MLX operations: no kernel computes forward-mode derivatives
 ``mx.vmap``              one launch over all rows; one launch an entry where weights are mapped or have gradients
-``mx.compile``           the kernels on a GPU; on the CPU, where kernels run as soon as they are called, the
-                         reference
+``mx.compile``           the kernels; on the CPU the reference where launches cannot be part of MLX's graph
 =======================  ========================================================================================
 
 ``mx.jvp`` and ``mx.vmap`` work on the CPU only. On a GPU the launch is part of MLX's graph, and MLX (0.32) meets its

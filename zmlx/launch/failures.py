@@ -6,6 +6,7 @@ import ctypes
 import math
 import os
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from zmlx.errors import KernelRuntimeError
@@ -34,9 +35,16 @@ _FAILURES = {
     4: "overflowed its stack: it recurses, or its local arrays are too large for any GPU.",
     5: "ran into a trap: __builtin_trap(), or code that the compiler knows to be never reached. " + CHECK_IT,
     INTERRUPTED: "was stopped by Ctrl-C (SIGINT).",
-    TOO_LONG: "did not end within {limit} s, the time limit that ${variable} sets. Look for a loop whose condition "
-    "never changes, or raise the limit. " + CHECK_IT,
+    TOO_LONG: f"did not end within {{limit}} s, the time limit that ${TIME_LIMIT_VARIABLE} sets. Look for a loop whose "
+    "condition never changes, or raise the limit. " + CHECK_IT,
 }
+
+BAD_TIME_LIMIT_TEXT = f"{TIME_LIMIT_VARIABLE}={{limit}}: expected a number of seconds above 0."
+
+
+def no_memory_text(kernel: KernelSource) -> str:
+    """What `NO_MEMORY` ends a launch with."""
+    return f"[metal_kernel] No memory for the threads of {kernel.name!r} on the CPU."
 
 
 def raise_failure(kernel: KernelSource, outputs: list[mx.array], outcome: int, detail: int) -> NoReturn:
@@ -54,31 +62,44 @@ def raise_failure(kernel: KernelSource, outputs: list[mx.array], outcome: int, d
         ``$ZMLX_TIME_LIMIT`` is no time.
     """
     if outcome == NO_MEMORY:
-        raise MemoryError(f"[metal_kernel] No memory for the threads of {kernel.name!r} on the CPU.")
+        raise MemoryError(no_memory_text(kernel))
     if outcome == BAD_TIME_LIMIT:
-        raise ValueError(
-            f"{TIME_LIMIT_VARIABLE}={os.environ.get(TIME_LIMIT_VARIABLE)!r}: expected a number of seconds above 0."
-        )
+        raise ValueError(BAD_TIME_LIMIT_TEXT.format(limit=repr(os.environ.get(TIME_LIMIT_VARIABLE))))
     if outcome == INTERRUPTED and threading.current_thread() is threading.main_thread():
         ctypes.pythonapi.PyErr_CheckSignals()  # runs the program's handler, which raises as a rule
         raise KeyboardInterrupt
     if outcome == OUTSIDE:
-        what = _outside(kernel, outputs, Outside.of(detail))
-    else:
-        what = _FAILURES[outcome].format(
-            bytes=detail, limit=os.environ.get(TIME_LIMIT_VARIABLE), variable=TIME_LIMIT_VARIABLE
+        where = Outside.of(detail)
+        output = outputs[where.output]
+        count = math.ceil(where.distance / output.itemsize)
+        text = outside_text(kernel, where.output, output.dtype, output.shape, where.before).format(
+            distance=where.distance,
+            plural="" if where.distance == 1 else "s",
+            index=-count if where.before else output.size + count - 1,
         )
-    raise KernelRuntimeError(f"[metal_kernel] Kernel {kernel.name!r} {what}")
+    else:
+        text = failure_texts(kernel)[outcome].format(bytes=detail, limit=os.environ.get(TIME_LIMIT_VARIABLE))
+    raise KernelRuntimeError(text)
 
 
-def _outside(kernel: KernelSource, outputs: list[mx.array], where: Outside) -> str:
-    name, array = kernel.output_names[where.output], outputs[where.output]
-    count = math.ceil(where.distance / array.itemsize)
-    side, index = ("in front of", -count) if where.before else ("past the end of", array.size + count - 1)
-    plural = "" if where.distance == 1 else "s"
+def failure_texts(kernel: KernelSource) -> dict[int, str]:
+    """By outcome, what a launch ended with; ``{bytes}``, the detail, and ``{limit}`` are left to fill in."""
+    return {outcome: f"{_start(kernel)} {text}" for outcome, text in _FAILURES.items()}
+
+
+def outside_text(
+    kernel: KernelSource, output: int, dtype: mx.Dtype, shape: Sequence[int], before: bool
+) -> str:
+    """What `OUTSIDE` ends a launch with; ``{distance}``, ``{plural}`` and ``{index}`` are left to fill in."""
+    name = kernel.output_names[output]
+    side = "in front of" if before else "past the end of"
     return (
-        f"wrote up to {where.distance} byte{plural} {side} its output {name!r}, at index {index}; {name!r} has "
-        f"{array.size} elements of {dtype_name(array.dtype)}, shape {tuple(array.shape)}. On a Mac this may pass "
-        f"unseen, or change another array. Check its indices against the array's size, also for the threads at the "
-        f"edge of the grid. {CHECK_IT}"
+        f"{_start(kernel)} wrote up to {{distance}} byte{{plural}} {side} its output {name!r}, at index {{index}}; "
+        f"{name!r} has {math.prod(shape)} elements of {dtype_name(dtype)}, shape {tuple(shape)}. On a Mac this may "
+        f"pass unseen, or change another array. Check its indices against the array's size, also for the threads at "
+        f"the edge of the grid. {CHECK_IT}"
     )
+
+
+def _start(kernel: KernelSource) -> str:
+    return f"[metal_kernel] Kernel {kernel.name!r}"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zmlx.errors import KernelCompileError
-from zmlx.launch import compiler, failures, gradient, memory
+from zmlx.launch import compiler, failures, gradient, memory, primitive
 from zmlx.launch.host_call import NOT_CONTIGUOUS, Plan
 from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import mlx.core as mx
 
     from zmlx.launch.call import Call
+    from zmlx.launch.reference import Reference
 
 #: How many threads to use; all processors that this process may run on otherwise.
 THREADS_VARIABLE = "ZMLX_NUM_THREADS"
@@ -75,6 +76,13 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     if program.is_traced(call.inputs):
         outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
     return outputs, program.path
+
+
+def launch_lazily(signature: Signature, call: Call, reference: Reference | None) -> list[mx.array]:
+    """One call as a part of MLX's graph, whose inputs may be traced; see primitive.py."""
+    group = launched_group(call.grid, call.threadgroup)
+    program = load(signature, group == (1, 1, 1), call.grid[0] > _ORDINARY_GRID)
+    return primitive.launch(program.plan, signature.kernel, call, group, num_threads(), reference)
 
 
 def load(signature: Signature, single: bool, large: bool = False) -> Program:

@@ -103,7 +103,7 @@ class Plan:
             len(signature.outputs),
             meets,
         )
-        self._address = ctypes.addressof(self._plan)
+        self.address = ctypes.addressof(self._plan)
         self._launch = _launcher()
 
     def run(
@@ -120,7 +120,7 @@ class Plan:
         Behind the outputs may stand their rooms, one each (memory.py). Inputs from the one numbered ``checked`` on must
         be row-contiguous. No extent of ``grid`` and ``group`` is 0.
         """
-        result = self._launch(self._address, inputs, outputs, checked, threads, *grid, *group)
+        result = self._launch(self.address, inputs, outputs, checked, threads, *grid, *group)
         return result & 0xFFFFFFFF, result >> 32
 
 

@@ -56,9 +56,13 @@ MSG_NO_GPU = (
 )
 MSG_TRACED = (
     "[metal_kernel] {name!r} runs on the CPU as soon as it is called, so it cannot be traced by mx.compile or "
-    "mx.vmap there. Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call in "
-    "mx.custom_function with a vmap rule, or call it outside of the transformation."
+    "mx.vmap there: {reason}. Give metal_kernel a `reference=` (MLX operations that compute the same), wrap the call "
+    "in mx.custom_function with a vmap rule, or call it outside of the transformation."
 )
+MSG_CHECKED = (
+    "a checker that looks at launches, one by one, is on (mx.disable_compile() runs functions as they are)"
+)
+MSG_NO_LIBRARY = "the library that makes launches part of MLX's graph cannot be had, since {reason}"
 
 
 def metal_kernel(
@@ -95,9 +99,10 @@ def metal_kernel(
     compile_options
         ``{"math_mode": "safe" | "relaxed" | "fast"}``. CUDA and CPU always compute as "safe" asks.
     reference
-        Only here: ``reference(inputs, template) -> outputs`` in MLX operations, used where the CPU cannot run the
-        kernel because mx.compile or mx.vmap traces the call. It returns a list with one array for each output, of the
-        shapes and dtypes that the call declares; anything else is a ValueError there.
+        Only here: ``reference(inputs, template) -> outputs`` in MLX operations. On the CPU, where mx.compile or mx.vmap
+        traces the call, gradients and tangents are those of the reference, and it stands in for the kernel where
+        launches cannot be part of MLX's graph (`python -m zmlx doctor` says so). It returns a list with one array for
+        each output, of the shapes and dtypes that the call declares; anything else is a ValueError there.
     include_dirs
         Only here: folders in which the header's ``#include "…"`` are looked for. The files' text takes the place of
         those lines, also for Metal; what MLX puts in front of every kernel is left out.
@@ -207,11 +212,11 @@ class MetalKernel:
         ------
         ValueError
             The arguments do not fit the kernel, the threadgroup is too large, a transformation traces the call on the
-            CPU and there is no reference, or the reference returns something else than the call declares;
+            CPU where that needs a reference and there is none, or the reference returns something else than declared;
             `ArgumentTypeError`, a ValueError and a TypeError, where the type of one is wrong.
         zmlx.launch.KernelRuntimeError
             On the CPU: the kernel was stopped, by a fault of its own or ``$ZMLX_TIME_LIMIT``, or it wrote outside of an
-            output.
+            output. Of a traced call: a RuntimeError with this text, where MLX evaluates it.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
@@ -278,8 +283,15 @@ class MetalKernel:
                 from zmlx.launch import metal
 
                 return metal.launch(self._native_kernel(), call, call.stream), export.PATH
+            from zmlx.launch import primitive
+
+            reason = why_not_lazy()
+            if not reason:
+                from zmlx.launch import primitive
+
+                return _host().launch_lazily(signature, call, self.reference), primitive.PATH
             if self.reference is None:
-                raise ValueError(MSG_TRACED.format(name=self.source.name))
+                raise ValueError(MSG_TRACED.format(name=self.source.name, reason=reason))
             return outputs_of(self.reference, self.source, call), REFERENCE
         outputs, path = _host().launch(signature, call)
         return outputs, path
@@ -318,6 +330,16 @@ class MetalKernel:
         for index, (name, dtype) in enumerate(zip(self.source.output_names, call.output_dtypes, strict=True)):
             checks.check_dtype(f"output_dtypes[{index}]", name, dtype)
         checks.check_template_names(call.template)
+
+
+def why_not_lazy() -> str:
+    """Why a traced launch on the CPU would not be part of MLX's graph but its reference; empty if it would be."""
+    from zmlx.launch import primitive
+
+    if hook.current() is not None:
+        return MSG_CHECKED
+    reason = primitive.unavailable()
+    return MSG_NO_LIBRARY.format(reason=reason) if reason else ""
 
 
 def current_backend(stream: Any = None) -> str:

@@ -28,7 +28,8 @@ class LaunchKey(NamedTuple):
     """What launches are counted by.
 
     ``path`` is ``"metal"``, ``"cuda"``, ``"loop"``, ``"regions"`` or ``"fibers"`` (the ways of the host, see
-    host.py), ``"checked"``, or ``"reference"`` where tracing made MLX operations stand in for the kernel.
+    host.py), ``"checked"``, ``"lazy"`` where a traced launch became part of MLX's graph, which may run it any number of
+    times, or ``"reference"`` where tracing made MLX operations stand in for the kernel.
     """
 
     kernel: str

@@ -152,7 +152,8 @@ class OpInfo:
     supports_vmap : bool
         Whether ``mx.vmap`` works over the first argument.
     supports_compile : bool
-        Whether ``mx.compile`` works on the CPU, where it needs a ``reference=`` of the kernel; if not, it must raise.
+        Whether ``mx.compile`` works on the CPU also where launches cannot be part of MLX's graph, and it needs a
+        ``reference=`` of the kernel; if not, it must raise there.
     refuses_other_dtypes : bool
         Whether a first argument of a dtype that `dtypes` does not have raises TypeError or ValueError.
     oracle_precision : str

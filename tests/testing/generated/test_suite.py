@@ -293,8 +293,14 @@ def test_an_empty_table_is_refused() -> None:
     ],
 )
 def test_a_fault_is_noticed(
-    table: str, failed: str, complaint: str, project: Callable[..., pytest.RunResult]
+    table: str,
+    failed: str,
+    complaint: str,
+    project: Callable[..., pytest.RunResult],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if complaint == "reference":
+        monkeypatch.setenv("ZMLX_EAGER", "1")  # else no kernel needs one
     found = project(table, failed)
     text = found.stdout.str()
     assert f"FAILED test_a_fault_is_noticed.py::{failed}[mine.square" in text

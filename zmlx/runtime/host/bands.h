@@ -66,7 +66,7 @@ class Bands {
       if (output.in_arena) {
         output.array = output.data;
         output.data = at + BAND;
-        memset(output.data, 0, output.bytes);  // as memory.py makes an output without a room
+        if (output.bytes) memcpy(output.data, output.array, output.bytes);
         at += 2 * BAND + padded(output.bytes);
         // What fills the last cache line belongs to the band behind.
         memset(output.data + output.bytes, BAND_BYTE, padded(output.bytes) - output.bytes);

@@ -81,7 +81,18 @@ class Arrays {
     ok_ = take(inputs, plan.inputs) && take(outputs, found);
   }
 
+  // Of memory that somebody else holds: inputs, outputs and, if `roomy`, the outputs' rooms.
+  Arrays(const Plan& plan, const Buffer* given, bool roomy)
+      : python_(*plan.python),
+        inputs_(plan.inputs),
+        held_(given, given + plan.inputs + plan.outputs * (roomy ? 2 : 1)),
+        outputs_(plan.outputs),
+        roomy_(roomy),
+        ok_(true),
+        borrowed_(true) {}
+
   ~Arrays() {
+    if (borrowed_) return;
     for (Buffer& buffer : held_) python_.release_buffer(&buffer);
   }
 
@@ -135,6 +146,7 @@ class Arrays {
   uint32_t outputs_;
   bool roomy_;
   bool ok_;
+  bool borrowed_ = false;
 };
 
 // One pointer a parameter, and the numbers that some of them point to.

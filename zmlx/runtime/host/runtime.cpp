@@ -237,6 +237,35 @@ bool read_time_limit(uint32_t& limit) {
 
 uint64_t result(uint32_t outcome, uint32_t detail = 0) { return uint64_t(detail) << 32 | outcome; }
 
+// Runs a program on arrays. `locked`: Python's lock is held, and let go of meanwhile.
+uint64_t launch_on(
+    const Plan& plan, const Arrays& arrays, unsigned threads, Extent grid, Extent group, bool locked) {
+  uint32_t time_limit;
+  if (!read_time_limit(time_limit)) return result(BAD_TIME_LIMIT);
+  Arguments arguments(plan, arrays);
+  Bands bands(plan, arrays, arguments);
+  Launch launch{
+      arguments.pointers(),
+      grid,
+      group,
+      {(grid.x - 1) / group.x + 1, (grid.y - 1) / group.y + 1, (grid.z - 1) / group.z + 1},
+      OK,
+      0};
+  Job job;
+  job.entry = plan.entry;
+  job.launch = &launch;
+  job.fibers = plan.fibers != 0;
+  job.bands = &bands;
+  job.python = plan.python;
+  job.time_limit = time_limit;
+  void* state = locked ? plan.python->release_lock() : nullptr;
+  const bool enough = run_all(job, threads);
+  if (locked) plan.python->take_lock(state);
+  if (!enough) return result(NO_MEMORY);
+  if (launch.error == OK && job.damage) return result(OUTSIDE, job.damage);
+  return result(launch.error, launch.error == OK ? 0 : launch.group_memory);
+}
+
 }  // namespace
 }  // namespace zmlx
 
@@ -261,28 +290,16 @@ extern "C" __attribute__((visibility("default"))) uint64_t zmlx_launch(
   if (!arrays.ok()) return zmlx::result(zmlx::RAISED);
   const uint32_t strided = arrays.first_not_contiguous(checked);
   if (strided < plan->inputs) return zmlx::result(zmlx::NOT_CONTIGUOUS, strided);
-  uint32_t time_limit;
-  if (!zmlx::read_time_limit(time_limit)) return zmlx::result(zmlx::BAD_TIME_LIMIT);
-  zmlx::Arguments arguments(*plan, arrays);
-  zmlx::Bands bands(*plan, arrays, arguments);
-  zmlx::Launch launch{
-      arguments.pointers(),
-      {grid_x, grid_y, grid_z},
-      {group_x, group_y, group_z},
-      {(grid_x - 1) / group_x + 1, (grid_y - 1) / group_y + 1, (grid_z - 1) / group_z + 1},
-      zmlx::OK,
-      0};
-  zmlx::Job job;
-  job.entry = plan->entry;
-  job.launch = &launch;
-  job.fibers = plan->fibers != 0;
-  job.bands = &bands;
-  job.python = plan->python;
-  job.time_limit = time_limit;
-  void* state = plan->python->release_lock();
-  const bool enough = zmlx::run_all(job, threads);
-  plan->python->take_lock(state);
-  if (!enough) return zmlx::result(zmlx::NO_MEMORY);
-  if (launch.error == zmlx::OK && job.damage) return zmlx::result(zmlx::OUTSIDE, job.damage);
-  return zmlx::result(launch.error, launch.error == zmlx::OK ? 0 : launch.group_memory);
+  return zmlx::launch_on(
+      *plan, arrays, threads, {grid_x, grid_y, grid_z}, {group_x, group_y, group_z}, /*locked=*/true);
+}
+
+// The same, without Python's lock, on memory that the caller describes: inputs, outputs and, if `roomy`, their rooms.
+extern "C" __attribute__((visibility("default"))) uint64_t zmlx_launch_buffers(
+    const zmlx::Plan* plan, const zmlx::Buffer* buffers, int roomy, uint32_t checked, unsigned threads,
+    const zmlx::Extent* grid, const zmlx::Extent* group) {
+  const zmlx::Arrays arrays(*plan, buffers, roomy != 0);
+  const uint32_t strided = arrays.first_not_contiguous(checked);
+  if (strided < plan->inputs) return zmlx::result(zmlx::NOT_CONTIGUOUS, strided);
+  return zmlx::launch_on(*plan, arrays, threads, *grid, *group, /*locked=*/false);
 }
