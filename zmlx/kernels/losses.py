@@ -12,6 +12,9 @@ import mlx.core as mx
 from zmlx.kernels import _check
 from zmlx.kernels._autodiff import per_entry
 from zmlx.kernels._row_kernel import row_kernel
+from zmlx.launch import current_backend
+from zmlx.launch.call import evaluate
+from zmlx.launch.lazy import numpy
 
 __all__ = ["fused_linear_cross_entropy", "js_div", "kl_div", "softmax_cross_entropy"]
 
@@ -56,12 +59,6 @@ _LOSS_AND_GRADIENT = row_kernel(
     dtypes={"y": mx.float32},
     name="fused_linear_cross_entropy",
 )
-
-
-# While MLX follows gradients it keeps what its operations computed and what from, all chunks' logits among it. What a
-# kernel on the CPU returns has no past; on a GPU nothing is computed until MLX follows no more.
-_ADD = row_kernel("x + term", inputs=("x", "term"), name="add_to_gradient")
-_COPY = row_kernel("x * 1.0", name="settle_gradient")
 
 
 def softmax_cross_entropy(
@@ -306,26 +303,77 @@ def _fused(chunk: int, numbers: tuple[tuple[str, float], ...]) -> Callable[..., 
 def _chunks(
     hidden: mx.array, weight: mx.array, labels: mx.array, *, chunk: int, numbers: dict[str, float]
 ) -> tuple[mx.array, mx.array, mx.array]:
-    rows = hidden.reshape(-1, hidden.shape[-1])
-    targets = labels.reshape(-1)
+    rows, targets = hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
     counted = mx.maximum(mx.sum(targets != int(numbers["ignore_index"])), 1).astype(mx.float32)
+    at_once = current_backend() == "cpu" and evaluate([rows, weight, targets])
+    total, by_rows, by_weight = (_at_once if at_once else _in_turn)(
+        rows, weight, targets, counted, chunk, numbers
+    )
+    return (
+        total / counted,
+        by_rows.reshape(hidden.shape).astype(hidden.dtype),
+        by_weight.astype(weight.dtype),
+    )
+
+
+def _of_chunk(
+    some: mx.array, weight: mx.array, targets: mx.array, numbers: dict[str, float]
+) -> tuple[mx.array, mx.array, mx.array]:
+    """The sum of some rows' losses, and its gradients by those rows and by ``weight``, both float32."""
+    losses, d = _LOSS_AND_GRADIENT.launched(some @ weight.T, targets, **numbers)
+    return mx.sum(losses), (d @ weight).astype(mx.float32), (d.T @ some).astype(mx.float32)
+
+
+def _at_once(
+    rows: mx.array,
+    weight: mx.array,
+    targets: mx.array,
+    counted: mx.array,
+    chunk: int,
+    numbers: dict[str, float],
+) -> tuple[mx.array, mx.array, mx.array]:
+    """Each chunk is computed before the next is begun.
+
+    While MLX follows gradients it keeps what every array was computed from, evaluated or not: the logits of all chunks.
+    So the sums are added up in memory that MLX's graph knows nothing of.
+    """
+    np = numpy()
+    by_rows, by_weight = mx.zeros(rows.shape, mx.float32), mx.zeros(weight.shape, mx.float32)
+    mx.eval(by_rows, by_weight)
+    of_rows, of_weight = (np.asarray(memoryview(array)) for array in (by_rows, by_weight))
+    total, count = 0.0, counted.item()
+    for begin in range(0, rows.shape[0], chunk):
+        part = slice(begin, begin + chunk)
+        loss, by_some, share = _of_chunk(rows[part], weight, targets[part], numbers)
+        mx.eval(loss, by_some, share)
+        total += loss.item()
+        np.divide(np.asarray(by_some), count, out=of_rows[part])
+        np.add(of_weight, np.asarray(share), out=of_weight)
+        del loss, by_some, share  # before the next chunk's are there
+    np.divide(of_weight, count, out=of_weight)
+    return mx.array(total), by_rows, by_weight
+
+
+def _in_turn(
+    rows: mx.array,
+    weight: mx.array,
+    targets: mx.array,
+    counted: mx.array,
+    chunk: int,
+    numbers: dict[str, float],
+) -> tuple[mx.array, mx.array, mx.array]:
+    """The same as MLX's graph, in which one chunk waits for the other: otherwise all logits may come first."""
     total, by_weight = mx.zeros(()), mx.zeros(weight.shape, mx.float32)
     by_rows: list[mx.array] = []
     for begin in range(0, rows.shape[0], chunk):
         some = rows[begin : begin + chunk]
-        if by_rows:  # one chunk after the other: otherwise MLX may compute the logits of all of them first
+        if by_rows:
             (some,) = mx.depends([some], [by_weight, by_rows[-1]])
-        losses, d = _LOSS_AND_GRADIENT.launched(some @ weight.T, targets[begin : begin + chunk], **numbers)
-        total = total + mx.sum(losses)
-        (settled,) = _COPY.launched(d @ weight)
-        by_rows.append(settled)
-        (by_weight,) = _ADD.launched(by_weight, d.T @ some)
-    of_hidden = mx.concatenate(by_rows).reshape(hidden.shape)
-    return (
-        total / counted,
-        (of_hidden / counted).astype(hidden.dtype),
-        (by_weight / counted).astype(weight.dtype),
-    )
+        loss, by_some, share = _of_chunk(some, weight, targets[begin : begin + chunk], numbers)
+        total = total + loss
+        by_rows.append(by_some)
+        by_weight = by_weight + share
+    return total, mx.concatenate(by_rows) / counted, by_weight / counted
 
 
 def _plain(hidden: mx.array, weight: mx.array, labels: mx.array, numbers: dict[str, float]) -> mx.array:

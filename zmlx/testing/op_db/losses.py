@@ -362,11 +362,7 @@ OPS = (
     OpInfo(
         name="losses.fused_linear_cross_entropy",
         op=kernel("losses", "fused_linear_cross_entropy"),
-        kernels=(
-            "zmlx_fused_linear_cross_entropy",
-            "zmlx_add_to_gradient",
-            "zmlx_settle_gradient",
-        ),
+        kernels=("zmlx_fused_linear_cross_entropy",),
         gpu_shape=as_on_a_gpu,
         # The gradients are computed with the loss.
         grad_kernels=("zmlx_fused_linear_cross_entropy",),
