@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from zmlx.testing.op_db._peers import torch_compiled
 from zmlx.testing.op_db._shared import (
     CANCELLING,
     ITEMSIZE,
-    Float64Array,
     as_on_a_gpu,
     kernel,
     ones,
@@ -24,36 +22,6 @@ from zmlx.testing.opinfo import OpInfo, SampleInput
 from zmlx.testing.rivals import Rivals
 
 _ROFORMER = "Su et al. 2021, RoFormer (arXiv:2104.09864), equation 34"
-
-
-def _in_one(
-    function: str,
-    oracle: Callable[..., tuple[Float64Array, ...]],
-    vjp: Callable[..., tuple[Float64Array, ...]],
-    axis: int = -3,
-) -> dict[str, Any]:
-    """Of an OpInfo: a function that returns several arrays as one that returns them side by side, along ``axis``.
-
-    ``vjp(*args, cotangents, **kwargs)`` takes a tuple of cotangents.
-    """
-    several = kernel("rope", function)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        import mlx.core as mx
-
-        return mx.concatenate(list(several(*args, **kwargs)), axis=axis)
-
-    def joined_vjp(*args_and_cotangent: Any, **kwargs: Any) -> tuple[Float64Array, ...]:
-        *args, cotangent = args_and_cotangent
-        sizes = [result.shape[axis] for result in oracle(*args, **kwargs)]
-        return vjp(*args, tuple(np.split(cotangent, np.cumsum(sizes)[:-1], axis=axis)), **kwargs)
-
-    call.__module__, call.__name__ = several.__module__, several.__name__
-    return {
-        "op": call,
-        "oracle": lambda *args, **kwargs: np.concatenate(oracle(*args, **kwargs), axis=axis),
-        "oracle_vjp": joined_vjp,
-    }
 
 
 def _moved(sample: SampleInput, dtype: str) -> int:
@@ -128,7 +96,9 @@ OPS = (
     ),
     OpInfo(
         name="rope.rope_qk",
-        **_in_one("rope_qk", oracles.rope_qk, oracles.rope_qk_vjp),
+        op=kernel("rope", "rope_qk"),
+        oracle=oracles.rope_qk,
+        oracle_vjp=oracles.rope_qk_vjp,
         kernels=("zmlx_rope_qk",),
         grad_kernels=("zmlx_rope_qk",),
         gpu_shape=as_on_a_gpu,
@@ -175,7 +145,9 @@ OPS = (
     ),
     OpInfo(
         name="rope.qk_norm_rope",
-        **_in_one("qk_norm_rope", oracles.qk_norm_rope, oracles.qk_norm_rope_vjp),
+        op=kernel("rope", "qk_norm_rope"),
+        oracle=oracles.qk_norm_rope,
+        oracle_vjp=oracles.qk_norm_rope_vjp,
         kernels=("zmlx_qk_norm_rope",),
         grad_kernels=("zmlx_qk_norm_rope_vjp", "zmlx_column_sum"),
         gpu_shape=as_on_a_gpu,
@@ -200,7 +172,9 @@ OPS = (
     ),
     OpInfo(
         name="rope.rope_cache_update",
-        **_in_one("rope_cache_update", oracles.cache_update, oracles.cache_update_vjp, axis=-1),
+        op=kernel("rope", "rope_cache_update"),
+        oracle=oracles.cache_update,
+        oracle_vjp=oracles.cache_update_vjp,
         kernels=("zmlx_rope_cache_update",),
         grad_kernels=("zmlx_rope",),
         gpu_shape=as_on_a_gpu,
@@ -219,7 +193,9 @@ OPS = (
     ),
     OpInfo(
         name="rope.rope_paged_cache_update",
-        **_in_one("rope_paged_cache_update", oracles.paged_update, oracles.paged_update_vjp, axis=-1),
+        op=kernel("rope", "rope_paged_cache_update"),
+        oracle=oracles.paged_update,
+        oracle_vjp=oracles.paged_update_vjp,
         kernels=("zmlx_rope_cache_update",),
         grad_kernels=("zmlx_rope",),
         gpu_shape=as_on_a_gpu,
