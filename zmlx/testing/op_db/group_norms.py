@@ -157,8 +157,11 @@ _REJECTED = (
 
 def _formula(mx: Any, x: Any, gamma: Any, beta: Any) -> Any:
     """With one group, which divides all numbers of channels."""
-    centred = x - mx.mean(x, axis=(1, 2), keepdims=True)
-    return centred * mx.rsqrt(mx.mean(mx.square(centred), axis=(1, 2), keepdims=True) + 1e-5) * gamma + beta
+    # Sums of a group pass what float16 holds.
+    wide = x.astype(mx.float32)
+    centred = wide - mx.mean(wide, axis=(1, 2), keepdims=True)
+    normal = centred * mx.rsqrt(mx.mean(mx.square(centred), axis=(1, 2), keepdims=True) + 1e-5)
+    return (normal * gamma + beta).astype(x.dtype)
 
 
 OPS = (

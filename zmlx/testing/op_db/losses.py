@@ -22,7 +22,7 @@ from zmlx.testing.op_db._shared import (
 )
 from zmlx.testing.op_db.softmax import softmax
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
-from zmlx.testing.rivals import Rivals
+from zmlx.testing.rivals import Argument, Rivals
 
 
 def _log_softmax(x: Float64Array) -> Float64Array:
@@ -281,9 +281,24 @@ _ROUNDED = {
 
 
 def _formula(mx: Any, logits: Any, target: Any) -> Any:
-    q = mx.softmax(target, axis=-1)
-    log_q = target - mx.logsumexp(target, axis=-1, keepdims=True)
-    return mx.sum(q * (log_q - logits + mx.logsumexp(logits, axis=-1, keepdims=True)), axis=-1)
+    """In float32: of near distributions little is left."""
+    x, y = logits.astype(mx.float32), target.astype(mx.float32)
+    log_p, log_q = (a - mx.logsumexp(a, axis=-1, keepdims=True) for a in (x, y))
+    return mx.sum(mx.exp(log_q) * (log_q - log_p), axis=-1).astype(logits.dtype)
+
+
+def _js_formula(mx: Any, x: Any, target: Any) -> Any:
+    """In float32: of near distributions little is left."""
+    logits = [a.astype(mx.float32) for a in (x, target)]
+    log_p, log_q = (a - mx.logsumexp(a, axis=-1, keepdims=True) for a in logits)
+    p, q = mx.exp(log_p), mx.exp(log_q)
+    log_m = mx.log(0.5 * (p + q))
+    return 0.5 * mx.sum(p * (log_p - log_m) + q * (log_q - log_m), axis=-1).astype(x.dtype)
+
+
+def _cross_entropy_formula(mx: Any, logits: Any, labels: Any) -> Any:
+    own = mx.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return mx.logsumexp(logits, axis=-1) - own
 
 
 def _finite_special(rng: SampleRng) -> Float64Array:
@@ -319,8 +334,17 @@ OPS = (
             *_rejected_logits("softmax_cross_entropy", "logits"),
             *_rejected("softmax_cross_entropy", hidden=False),
         ),
-        bytes_moved=moved(per_row=True),
+        bytes_moved=lambda sample, dtype: (
+            (int(sample.args[0].size) + len(sample.args[0])) * ITEMSIZE[dtype] + 4 * int(sample.args[1].size)
+        ),
         flops=operations(6),
+        rivals=Rivals(
+            shapes=lambda rows, columns: (
+                (rows, columns),
+                Argument((rows,), "int32", (0, columns), per_row=True),
+            ),
+            formula=_cross_entropy_formula,
+        ),
     ),
     OpInfo(
         name="losses.kl_div",
@@ -358,6 +382,7 @@ OPS = (
         error_inputs=rejected_arrays("js_div", weights=1),
         bytes_moved=moved(per_row=True),
         flops=operations(16),
+        rivals=Rivals(shapes=lambda rows, columns: ((rows, columns), (rows, columns)), formula=_js_formula),
     ),
     OpInfo(
         name="losses.fused_linear_cross_entropy",

@@ -381,5 +381,11 @@ OPS = (
         differentiable=(),
         samples=row_samples(special=_moderate, kwargs={"odd": {"ddof": 1}}),
         source="Shao et al. 2024, DeepSeekMath (arXiv:2402.03300), section 4.1.2, with eps as in TRL",
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),),
+            formula=lambda mx, x: (
+                (x - mx.mean(x, -1, keepdims=True)) / (mx.std(x, axis=-1, keepdims=True) + 1e-4)
+            ),
+        ),
     ),
 )

@@ -116,6 +116,13 @@ OPS = (
         ),
         bytes_moved=_moved,
         flops=lambda sample, dtype: 3 * values(sample),
+        rivals=Rivals(
+            shapes=lambda rows, columns: (_bench_heads(rows, columns), _bench_heads(rows, columns)),
+            formula=lambda mx, q, k: (_formula_turned(mx, q), _formula_turned(mx, k)),
+            own_name="mx.fast.rope twice",
+            own=lambda mx, q, k: (_own_turned(mx, q), _own_turned(mx, k)),
+            by_rows=False,
+        ),
     ),
     OpInfo(
         name="rope.mrope",

@@ -20,7 +20,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
-from zmlx.testing.rivals import Rivals
+from zmlx.testing.rivals import Argument, Rivals
 
 
 def softmax(x: Float64Array) -> Float64Array:
@@ -313,8 +313,12 @@ OPS = (
                 "got (2, 7).",
             ),
         ),
-        bytes_moved=moved(),
+        bytes_moved=lambda sample, dtype: int(sample.args[0].size) * (2 * ITEMSIZE[dtype] + 1),
         flops=operations(5),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), Argument((rows, columns), "bool", (0, 2))),
+            formula=lambda mx, x, mask: mx.softmax(mx.where(mask, x, -mx.inf), axis=-1).astype(x.dtype),
+        ),
     ),
     OpInfo(
         name="softmax.scale_mask_softmax",
@@ -369,5 +373,9 @@ OPS = (
         ),
         bytes_moved=moved(),
         flops=operations(5),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), Argument((rows,), per_row=True)),
+            formula=lambda mx, x, sink: mx.softmax(mx.concatenate([x, sink[:, None]], -1), -1)[:, :-1],
+        ),
     ),
 )
