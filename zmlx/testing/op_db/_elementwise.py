@@ -21,7 +21,7 @@ from zmlx.testing.op_db._shared import (
     rejected_arrays,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
-from zmlx.testing.rivals import Call, Rivals
+from zmlx.testing.rivals import Argument, Call, Rivals
 
 #: (the value, its derivative by each argument) at float64 arguments.
 Slopes = Callable[..., tuple[Float64Array, ...]]
@@ -214,6 +214,11 @@ def _errors(name: str, arguments: Sequence[str], biases: Sequence[str]) -> tuple
     return tuple(made)
 
 
+def positive(shapes: Any) -> Any:
+    """The same arrays of numbers above 0, where a formula has no value at others."""
+    return lambda rows, columns: tuple(Argument(shape, within=(0.1, 8.0)) for shape in shapes(rows, columns))
+
+
 def entry(
     family: str,
     name: str,
@@ -272,7 +277,7 @@ def entry(
             flops * math.prod(np.broadcast_shapes(*(np.shape(a) for a in sample.args)))
         ),
         rivals=Rivals(
-            shapes=shapes,
+            shapes=positive(shapes) if to_domain is np.exp else shapes,
             formula=formula,
             own_name=own_name,
             own=own,

@@ -92,6 +92,7 @@ OPS = (
             own_name="mx.fast.rope",
             own=_own_turned,
             peers=(torch_compiled(_torch_turned),),
+            by_rows=False,
         ),
     ),
     OpInfo(
