@@ -1,11 +1,15 @@
 """Faults for zmlx/kernels, each of which a test must notice: `nox -s mutants`.
 
 The operators are mistakes that people make in kernels: epsilons in the wrong place, sums in 16 bits, missing barriers.
+Those of the first kernels and of what all share are here, those of the other families in `mutant_tables`.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from zmlx.testing.mutants import Mutant
+from zmlx.testing.mutants.mutant import load_table
 
 RMSNORM = "zmlx/kernels/_rmsnorm.py"
 LAYERNORM = "zmlx/kernels/_layernorm.py"
@@ -13,6 +17,7 @@ NORMS = "zmlx/kernels/norms.py"
 SOFTMAX = "zmlx/kernels/softmax.py"
 SUM = "zmlx/kernels/reductions.py"
 GLU = "zmlx/kernels/transformer.py"
+MATHS = "zmlx/kernels/_maths.py"
 COLUMNS = "zmlx/kernels/_columns.py"
 BLOCKS = "zmlx/kernels/_msl.py"
 RULES = "zmlx/kernels/_autodiff.py"
@@ -383,7 +388,7 @@ _GLU = (
         "swiglu_vjp_missing_term", GRADIENT, GLU, "return fma(a, s * (1.0f - s), s);", "return s;", OF_GLU
     ),
     Mutant("geglu_vjp_sign", GRADIENT, GLU, "fma(a * 0.398942280f", "fma(-a * 0.398942280f", OF_GLU),
-    Mutant("geglu_negative_half", VALUE, GLU, "a < 0.0f ? above : 1.0f - above", "1.0f - above", OF_GLU),
+    Mutant("geglu_negative_half", VALUE, MATHS, "a < 0.0f ? above : 1.0f - above", "1.0f - above", OF_GLU),
     Mutant(
         "geglu_tanh_overflows",
         NAN,
@@ -392,7 +397,9 @@ _GLU = (
         "{ return a; }",
         OF_GLU,
     ),
-    Mutant("geglu_rounded_square", VALUE, GLU, "fma(tail, -0.5f * fma(t, t, -square), tail)", "tail", OF_GLU),
+    Mutant(
+        "geglu_rounded_square", VALUE, MATHS, "fma(tail, -0.5f * fma(t, t, -square), tail)", "tail", OF_GLU
+    ),
 )
 
 _SHARED = (
@@ -490,8 +497,8 @@ _SHARED = (
         "weights_summed_over_vmap",
         GRADIENT,
         RULES,
-        "row_arguments=2, weights_split=True",
-        "row_arguments=2",
+        "cotangents + row_arguments, weights_split=True,",
+        "cotangents + row_arguments,",
         OF_RMSNORM,
     ),
     Mutant(
@@ -512,4 +519,6 @@ _SHARED = (
     ),
 )
 
-MUTANTS = (*_RMSNORM, *_LAYERNORM, *_SOFTMAX, *_SUM, *_GLU, *_SHARED)
+_FAMILIES = load_table(Path(__file__).with_name("mutant_tables") / "families.py")
+
+MUTANTS = (*_RMSNORM, *_LAYERNORM, *_SOFTMAX, *_SUM, *_GLU, *_SHARED, *_FAMILIES)
