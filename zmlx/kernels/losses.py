@@ -340,13 +340,13 @@ def _at_once(
     np = numpy()
     by_rows, by_weight = mx.zeros(rows.shape, mx.float32), mx.zeros(weight.shape, mx.float32)
     mx.eval(by_rows, by_weight)
-    of_rows, of_weight = (np.asarray(memoryview(array)) for array in (by_rows, by_weight))
+    of_rows, of_weight = (np.asarray(memoryview(array)) for array in (by_rows, by_weight))  # type: ignore[arg-type]
     total, count = 0.0, counted.item()
     for begin in range(0, rows.shape[0], chunk):
         part = slice(begin, begin + chunk)
         loss, by_some, share = _of_chunk(rows[part], weight, targets[part], numbers)
         mx.eval(loss, by_some, share)
-        total += loss.item()
+        total += float(loss.item())  # type: ignore[arg-type]
         np.divide(np.asarray(by_some), count, out=of_rows[part])
         np.add(of_weight, np.asarray(share), out=of_weight)
         del loss, by_some, share  # before the next chunk's are there
