@@ -75,6 +75,8 @@ def varying(roots: Iterable[Node]) -> set[Node]:
 
 def shared(roots: Iterable[Node]) -> list[Node]:
     """The nodes that all elements of a row share and that computing ``roots`` begins with; no constants."""
-    below = {argument for node in varying(roots) for argument in node.arguments}
-    below.update(roots)
+    inside = varying(roots)
+    # In the formula's order: that of a set differs from process to process, and a kernel's text must not.
+    below = dict.fromkeys(a for node in ordered(roots) if node in inside for a in node.arguments)
+    below.update(dict.fromkeys(roots))
     return [node for node in ordered(below) if node.extent < Extent.ELEMENT and node in below]
