@@ -1,4 +1,4 @@
-"""Kernels made from formulas have one text: it is the key of the cache, and golden values say which text they are of."""
+"""Kernels made from formulas have one text: the key of the cache, and what golden values say they are of."""
 
 from __future__ import annotations
 
