@@ -47,26 +47,28 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_two_files_and_one_command_are_a_kernel_of_the_catalogue(checkout: Path) -> None:
-    made = run(checkout, "zmlx", "new-kernel", "activations", "relu2")
+    made = run(checkout, "zmlx", "new-kernel", "rectifiers", "relu_squared")
     assert made.returncode == 0, made.stderr
     assert made.stdout.startswith(
-        "wrote zmlx/kernels/activations.py\nwrote zmlx/testing/op_db/activations.py\n\n"
+        "wrote zmlx/kernels/rectifiers.py\nwrote zmlx/testing/op_db/rectifiers.py\n\n"
     )
     added = run(checkout, "zmlx", "new-kernel", "reductions", "second")
     assert added.returncode == 0, added.stderr
-    found = run(checkout, "zmlx", "verify", "--kernel", "[rs]e[lc]*")
+    found = run(checkout, "zmlx", "verify", "--kernel", "re*s.[rs]e[lc]*")
     assert "2 operations, 48 cases: all within tolerance of the oracle" in found.stdout, (
         found.stdout + found.stderr
     )
     plugin = ("-p", "zmlx.testing.plugin", "-p", "no:cacheprovider", "--backend=cpu")
-    tests = run(checkout, "pytest", "-q", *plugin, "tests/test_ops.py", "-k", "relu2 or second or has_a_test")
+    tests = run(
+        checkout, "pytest", "-q", *plugin, "tests/test_ops.py", "-k", "relu_squared or second or has_a_test"
+    )
     assert tests.returncode == 0, tests.stdout
-    assert "activations.relu2" in tests.stdout  # in the summary's errors
+    assert "rectifiers.relu_squared" in tests.stdout  # in the summary's errors
 
 
 def test_a_new_family_is_tidy(checkout: Path) -> None:
     pytest.importorskip("ruff", reason="ruff is not installed in this Python")
-    new_kernel(checkout, "activations", "relu2")
+    new_kernel(checkout, "rectifiers", "relu_squared")
     for command in (["check"], ["format", "--check"]):
         found = run(checkout, "ruff", *command, "zmlx/kernels", "zmlx/testing/op_db")
         assert found.returncode == 0, found.stdout

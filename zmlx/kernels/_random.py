@@ -60,7 +60,7 @@ def philox(counter: tuple[mx.array, ...], key: mx.array) -> tuple[mx.array, ...]
     The words that are multiplied lie in one array and the others in another, and the keys of all rounds are there
     before the first: then mx.compile finds the same few operations in each round, and compiles them once.
     """
-    multiplied, others = (mx.stack(counter[first::2]).astype(mx.uint64) for first in (0, 1))
+    multiplied, others = (mx.stack(list(counter[first::2])).astype(mx.uint64) for first in (0, 1))
     each = (2, *[1] * (multiplied.ndim - 1))
     multipliers = mx.array(_MULTIPLIERS, mx.uint64).reshape(each)
     word, half = mx.array(_WORD, mx.uint64), mx.array(32, mx.uint64)

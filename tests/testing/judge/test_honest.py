@@ -17,7 +17,16 @@ from zmlx.testing import OpInfo, SampleInput, Tolerance
 from zmlx.testing.judge import judge
 from zmlx.testing.op_db import op_db
 
-CATALOGUE = [op for op in op_db if op.kernel]
+#: Of the catalogue, what is not one kernel's work: the judge asks that all of it happens in kernels.
+SHARED_WORK = {
+    "losses.fused_linear_cross_entropy": "products of matrices, which are MLX's",
+    "moe.expert_order": "offsets are sums of what a kernel counted",
+    "moe.scatter_add": "rows are put in order by MLX's sort",
+    "rope.rope_cache_update": "of no tokens the caches come back, and nothing is launched",
+    "rope.rope_paged_cache_update": "slots are found in the block table by MLX operations",
+    "sampling.apply_token_bitmask": "words of the mask are made unsigned, and repeated for rows, by MLX operations",
+}
+CATALOGUE = [op for op in op_db if op.kernel and op.name not in SHARED_WORK]
 EXAMPLES = example_ops.OPS
 EXAMPLES_FOLDER = Path(example_ops.__file__).parent
 
@@ -149,6 +158,17 @@ def test_catalogue_is_accepted(tmp_path: Path, op: OpInfo) -> None:
     candidate = tmp_path / "candidate.py"
     candidate.write_text(f"from zmlx.kernels.{family} import {name}\n")
     accepted(candidate, op)
+
+
+@pytest.mark.parametrize("name", SHARED_WORK)
+def test_work_outside_of_kernels_is_refused(tmp_path: Path, name: str) -> None:
+    (op,) = (op for op in op_db if op.name == name)
+    family, _, function = name.partition(".")
+    candidate = tmp_path / "candidate.py"
+    candidate.write_text(f"from zmlx.kernels.{family} import {function}\n")
+    with mx.stream(mx.cpu):
+        verdict = judge(candidate, op)
+    assert {reason.code for reason in verdict.reasons} & {"computed-outside", "not-from-kernel", "no-kernel"}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -114,11 +114,11 @@ def run(fields: dict[str, Any], inputs: tuple[Raw, ...], kernels: dict[Any, Any]
     outputs: list[mx.array] = kernels[key](
         inputs=arrays,
         output_shapes=[tuple(shape) for shape in fields["output_shapes"]],
-        output_dtypes=[getattr(mx, _known(dtype)) for dtype in fields["output_dtypes"]],
+        output_dtypes=[_dtype(dtype) for dtype in fields["output_dtypes"]],
         grid=tuple(fields["grid"]),
         threadgroup=tuple(fields["threadgroup"]),
         template=[
-            (name, getattr(mx, _known(value["dtype"])) if isinstance(value, dict) else value)
+            (name, _dtype(value["dtype"]) if isinstance(value, dict) else value)
             for name, value in fields["template"]
         ],
         init_value=fields["init_value"],
@@ -128,10 +128,13 @@ def run(fields: dict[str, Any], inputs: tuple[Raw, ...], kernels: dict[Any, Any]
     return outputs
 
 
-def _known(dtype: str) -> str:
-    if dtype not in BITS:
-        raise ValueError(f"Expected a dtype that MLX has, got {dtype!r}.")
-    return dtype
+def _dtype(name: str) -> mx.Dtype:
+    import mlx.core as mx
+
+    if name not in BITS:
+        raise ValueError(f"Expected a dtype that MLX has, got {name!r}.")
+    found: mx.Dtype = getattr(mx, "bool_" if name == "bool" else name)
+    return found
 
 
 def _placed(raw: Raw, strides: list[int] | None) -> mx.array:

@@ -106,7 +106,7 @@ def _repeated(source: NDArray[np.generic], shape: Sequence[int]) -> Iterator[NDA
     """`source` broadcast to `shape`, with its axes last or first, or to one of as many elements, with a new axis or
     two."""
     for axes in range(len(shape) - source.ndim + 1):
-        padded = source.reshape(*source.shape, *[1] * axes)
+        padded = source.reshape((*source.shape, *[1] * axes))
         try:
             yield np.broadcast_to(padded, tuple(shape))
         except ValueError:

@@ -147,11 +147,13 @@ DIRECTIONS: dict[str, tuple[Callable[[OpInfo, str], Iterator[Step]], Callable[[O
 
 
 def directions_of(op: OpInfo) -> list[str]:
-    """Those that an operation has: a gradient if it launches kernels, and new shapes if a sample has rows."""
+    """Those that an operation has: a gradient if it launches kernels, and new shapes if a sample has rows. Where the
+    entry has a `strategy`, or `large` samples of its own, extents belong together in a way that rows do not show."""
+    together = op.strategy is not None or op.large is not None
     has = {
         "forward": True,
         "gradient": bool(op.grad_kernels),
-        "new shapes": any(_has_rows(s) for s in _samples(op)),
+        "new shapes": not together and any(_has_rows(s) for s in _samples(op)),
     }
     return [direction for direction, there in has.items() if there]
 
