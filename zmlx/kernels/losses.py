@@ -280,7 +280,8 @@ def _fused(chunk: int, numbers: tuple[tuple[str, float], ...]) -> Callable[..., 
     """A function of (hidden, weight, labels): the mean loss and the gradients of hidden and weight."""
 
     def forward(hidden: mx.array, weight: mx.array, labels: mx.array) -> tuple[mx.array, mx.array, mx.array]:
-        arrays = map(mx.stop_gradient, (hidden, weight, labels))
+        # MLX multiplies matrices in other layouts in other ways, which need not come to the same bits.
+        arrays = (mx.contiguous(mx.stop_gradient(array)) for array in (hidden, weight, labels))
         return _chunks(*arrays, chunk=chunk, numbers=dict(numbers))
 
     function = mx.custom_function(forward)
