@@ -189,13 +189,15 @@ def test_headers_branch_at_one_architecture() -> None:
 
 
 def test_the_catalogue_is_compiled_whole() -> None:
-    """The launches above reach every kernel that zmlx.kernels defines."""
+    """The launches above reach every kernel that zmlx.kernels defines. Those made for an argument's value are kept
+    by small caches, which may have dropped some by now."""
     for module in pkgutil.iter_modules(zmlx.kernels.__path__):
         importlib.import_module(f"zmlx.kernels.{module.name}")
     compiled = {r.kernel.name for op, dtype in KERNEL_OPS for r in recorded_launches(op, dtype, "cuda")}
     made = {kernel.source.name for kernel in gc.get_objects() if type(kernel) is MetalKernel}
     defined = {name for name in made if name.startswith("zmlx_")}
-    assert compiled == defined
+    assert defined
+    assert defined - compiled == set()
 
 
 #: The instruction that makes an integer of a float; 8 and 16 bits are the lowest of 32.
