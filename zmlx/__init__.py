@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from zmlx.launch import KernelCompileError as KernelCompileError
     from zmlx.launch import install as install
     from zmlx.launch import metal_kernel as metal_kernel
+    from zmlx.launch import metal_library as metal_library
     from zmlx.launch import pretend_metal as pretend_metal
     from zmlx.sessions.project import nox_sessions as nox_sessions
 
@@ -40,6 +41,7 @@ _HOMES = {
     "install": ("zmlx.launch", "install"),
     "kernels": ("zmlx.kernels", ""),
     "metal_kernel": ("zmlx.launch", "metal_kernel"),
+    "metal_library": ("zmlx.launch", "metal_library"),
     "nox_sessions": ("zmlx.sessions.project", "nox_sessions"),
     "pretend_metal": ("zmlx.launch", "pretend_metal"),
     "row_kernel": ("zmlx.kernels._row_kernel", "row_kernel"),
@@ -56,6 +58,7 @@ __all__ = [
     "install",
     "kernels",
     "metal_kernel",
+    "metal_library",
     "nox_sessions",
     "pretend_metal",
     "row_kernel",

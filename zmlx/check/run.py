@@ -311,7 +311,7 @@ class Run:
                     f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {how}: "
                     "comparing all of them with each other would take more than the memory limit."
                 )
-            initial = self.call.init_value is not None
+            initial = self.call.init_value is not None or parameter.array < len(self.call.contents)
             source = view.address - low if view.address is not None and (not written or initial) else None
             found.append(
                 Array(
@@ -331,7 +331,7 @@ class Run:
                 parameter.name, parameter.role, size, itemsize, start=low, sampled=shadowed > 1
             )
         # A second run starts from what the first one wrote, unless the initial contents are kept.
-        if self.call.init_value is not None:
+        if self.call.init_value is not None or self.call.contents:
             self._keep_initial(found)
         return (Array * len(found))(*found)
 
@@ -348,7 +348,7 @@ class Run:
             self._initial = {
                 i: ctypes.create_string_buffer(ctypes.string_at(a.source, a.bytes), max(1, a.bytes))
                 for i, a in enumerate(arrays)
-                if a.writable and a.bytes
+                if a.writable and a.bytes and a.source is not None
             }
         for i, memory in self._initial.items():
             arrays[i].source = ctypes.addressof(memory)

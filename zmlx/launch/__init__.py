@@ -15,6 +15,7 @@ from zmlx.errors import (
 )
 from zmlx.launch.installation import install, pretend_metal
 from zmlx.launch.kernel import MetalKernel, current_backend, metal_kernel
+from zmlx.launch.library import LibraryKernel, MetalLibrary, metal_library
 from zmlx.launch.records import (
     LaunchKey,
     LaunchRecord,
@@ -35,7 +36,9 @@ __all__ = [
     "KernelSource",
     "LaunchKey",
     "LaunchRecord",
+    "LibraryKernel",
     "MetalKernel",
+    "MetalLibrary",
     "NvrtcNotFoundError",
     "Signature",
     "TranslationError",
@@ -43,6 +46,7 @@ __all__ = [
     "install",
     "launch_counts",
     "metal_kernel",
+    "metal_library",
     "poisoned_outputs",
     "pretend_metal",
     "recording",

@@ -23,11 +23,11 @@ _KNOWN_DTYPES = ", ".join(METAL_TYPES)
 def expected(what: str, wanted: str, got: Any, hint: str = "") -> str:
     """``[metal_kernel] Expected `what` to be … but got …. hint``"""
     return (
-        f"[metal_kernel] Expected `{what}` to be {wanted} but got {_shown(got)}.{' ' + hint if hint else ''}"
+        f"[metal_kernel] Expected `{what}` to be {wanted} but got {shown(got)}.{' ' + hint if hint else ''}"
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as a message shows it: arrays by dtype and shape, what is long cut short."""
     if isinstance(value, mlx().array):
         return f"an mx.array of {_dtype_text(value.dtype)}, shape {tuple(value.shape)}"
@@ -123,7 +123,7 @@ def check_dtype(what: str, name: str, dtype: Any) -> None:
     if not isinstance(dtype, mlx().Dtype):
         text = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
         hint = f" Write mx.{text}." if text in METAL_TYPES else ""
-        raise ArgumentTypeError(f"{where} (mx.Dtype) but got {_shown(dtype)}.{hint}")
+        raise ArgumentTypeError(f"{where} (mx.Dtype) but got {shown(dtype)}.{hint}")
     if _dtype_text(dtype) not in METAL_TYPES:
         raise ValueError(f"{where} but got {_dtype_text(dtype)}, which Metal does not have. Use mx.float32.")
 
@@ -139,7 +139,7 @@ def checked_template(template: Any) -> list[tuple[str, Any]]:
     for pair in template:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ArgumentTypeError(
-                expected("template", wanted, template, f"{_shown(pair)} is no pair of a name and a value.")
+                expected("template", wanted, template, f"{shown(pair)} is no pair of a name and a value.")
             )
     return [(name, value) for name, value in template]
 

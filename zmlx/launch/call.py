@@ -17,7 +17,11 @@ MAX_THREADS_PER_THREADGROUP = 1024
 
 
 class Call(NamedTuple):
-    """The arguments of one launch, checked. Arrays and dtypes are MLX's."""
+    """The arguments of one launch, checked. Arrays and dtypes are MLX's.
+
+    ``contents`` are what the first outputs hold at the start, one-dimensional and evaluated, where a launch changes
+    arrays instead of making them (library.py); outputs behind those are new.
+    """
 
     inputs: list[mx.array]
     output_shapes: list[tuple[int, ...]]
@@ -27,6 +31,7 @@ class Call(NamedTuple):
     template: list[tuple[str, Any]]
     init_value: float | None
     stream: Any
+    contents: tuple[mx.array, ...] = ()
 
 
 def dtype_name(dtype: mx.Dtype) -> str:

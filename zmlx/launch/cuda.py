@@ -22,6 +22,7 @@ from zmlx.launch.cache import cached, digest
 from zmlx.launch.cubin import shared_bytes
 from zmlx.launch.diagnosis import MAX_THREADGROUP_MEMORY, compile_error, too_much_memory
 from zmlx.launch.lazy import mlx
+from zmlx.launch.memory import padded
 from zmlx.launch.nvrtc import Nvrtc, NvrtcError, arch_number, find_nvrtc
 from zmlx.launch.records import Triple, launched_group
 from zmlx.launch.translations import translation
@@ -92,13 +93,19 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     if layout.described:
         inputs, described = _described(signature, layout.described, call)
         scalars += described
+    # MLX passes inputs, then outputs: what a launch changes comes last of the one and first of the other.
+    changed = [padded(x, 0, 1, call.stream) for x in call.contents]
+    if changed:
+        mx.eval(changed)
+        inputs = [*inputs, *changed]
+    new = len(changed)
     outputs = mx.fast.precompiled_cuda_kernel(
         name=layout.program.entry,
         compiled_source=layout.program.code,
         inputs=inputs,
         # MLX cannot hand a kernel no memory: an empty output gets one element, which is cut off again.
-        output_shapes=[(1,) if 0 in shape else shape for shape in call.output_shapes],
-        output_dtypes=call.output_dtypes,
+        output_shapes=[(1,) if 0 in shape else shape for shape in call.output_shapes[new:]],
+        output_dtypes=call.output_dtypes[new:],
         scalars=scalars,
         grid=layout.grid,
         threadgroup=layout.group,
@@ -106,6 +113,9 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
         ensure_row_contiguous=signature.kernel.ensure_row_contiguous,
         stream=call.stream,
     )
+    if changed:
+        mx.eval(outputs)
+        outputs = [*(x[: len(old)] for x, old in zip(changed, call.contents, strict=True)), *outputs]
     if True in empty:
         for index, shape in enumerate(call.output_shapes):
             if 0 in shape:
@@ -222,10 +232,13 @@ def _unlaunched(call: Call) -> list[mx.array]:
     """Outputs of a launch without threads, or without anything to write: CUDA takes no empty grid."""
     import mlx.core as mx
 
-    value = call.init_value or 0.0
+    value, old = call.init_value or 0.0, len(call.contents)
     return [
-        mx.full(shape, value, stream=call.stream).astype(dtype, stream=call.stream)
-        for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True)
+        *call.contents,
+        *(
+            mx.full(shape, value, stream=call.stream).astype(dtype, stream=call.stream)
+            for shape, dtype in zip(call.output_shapes[old:], call.output_dtypes[old:], strict=True)
+        ),
     ]
 
 

@@ -248,6 +248,11 @@ class MetalKernel:
             init_value,
             stream,
         )
+        return self.run(call, verbose)
+
+    def run(self, call: Call, verbose: bool = False) -> list[mx.array]:
+        """Launch the kernel with arguments that are checked already; errors are those of a call."""
+        source, stream = self.source, call.stream
         signature = self._signature(call)
         if verbose is not False:
             checks.check_bool("verbose", verbose)

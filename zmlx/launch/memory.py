@@ -113,9 +113,11 @@ _ZEROS = memoryview(bytes(_SMALL))
 def allocate(call: Call) -> list[mx.array]:
     """The outputs: evaluated arrays of their own memory, which the kernel then writes in place."""
     mx = mlx()
-    outputs, lazy = [], False
-    for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
-        if call.init_value is None and (size := math.prod(shape)) <= _SMALL:
+    outputs, lazy = [], bool(call.contents)
+    for index, (shape, dtype) in enumerate(zip(call.output_shapes, call.output_dtypes, strict=True)):
+        if index < len(call.contents):
+            outputs.append(padded(call.contents[index], 0, 1, mx.cpu)[: shape[0]])
+        elif call.init_value is None and (size := math.prod(shape)) <= _SMALL:
             outputs.append(mx.array(_small_zeros(shape, size), dtype))
         else:
             outputs.append(_filled(shape, dtype, call.init_value))
@@ -137,19 +139,30 @@ def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
     Small outputs have no room, and the second list is empty: the runtime keeps bands for them. A room shares its memory
     with its output, and is not needed after the launch.
     """
-    if call.init_value is None and max(map(math.prod, call.output_shapes)) <= _SMALL:
+    if not call.contents and call.init_value is None and max(map(math.prod, call.output_shapes)) <= _SMALL:
         return allocate(call), []
     mx = mlx()
     outputs, rooms = [], []
-    for shape, dtype in zip(call.output_shapes, call.output_dtypes, strict=True):
+    for index, (shape, dtype) in enumerate(zip(call.output_shapes, call.output_dtypes, strict=True)):
         edge = BAND // dtype.size
         wanted = math.prod(shape) + 2 * edge
         extent = [wanted] if wanted < _MAX_EXTENT else [-(-wanted // edge), edge]
-        room = _filled(extent, dtype, call.init_value)
+        if index < len(call.contents):
+            room = padded(call.contents[index], edge, edge, mx.cpu)
+        else:
+            room = _filled(extent, dtype, call.init_value)
         rooms.append(room)
         outputs.append(mx.as_strided(room, shape, offset=edge, stream=mx.cpu))
     mx.eval(outputs, rooms)
     return outputs, rooms
+
+
+def padded(x: mx.array, front: int, back: int, stream: Any) -> mx.array:
+    """A lazy copy of a one-dimensional array between zeros, at least one of them: MLX shares no memory of such a copy."""
+    core = mlx()
+    zeros = [core.zeros((count,), x.dtype, stream=stream) for count in (front, back)]
+    made: mx.array = core.concatenate([zeros[0], x, zeros[1]], stream=stream)
+    return made
 
 
 def _filled(shape: Sequence[int], dtype: mx.Dtype, value: float | None) -> mx.array:

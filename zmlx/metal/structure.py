@@ -308,4 +308,5 @@ def _declared_templates(fragment: Fragment) -> Iterator[str]:
         while i < len(fragment) and fragment.text(i) not in ("(", "{", ";", "=", ":"):
             if fragment.is_name(i) and fragment.text(i + 1) in ("(", "{", ";", "=", ":", "<"):
                 yield fragment.text(i)
-            i += 1
+            # Attributes in front of the name, as of kernels, are no parameters.
+            i = max(fragment.partner(i), i) + 1 if fragment.text(i) == "[" else i + 1

@@ -1,0 +1,202 @@
+"""What a call gives for each buffer of a Metal file's kernel: checked against its type, and as an array of MLX's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from zmlx.errors import ArgumentTypeError
+from zmlx.launch.arguments import is_list, shown
+from zmlx.launch.call import dtype_name
+from zmlx.launch.lazy import mlx, numpy
+from zmlx.metal.entry_points import Argument, EntryPoint
+from zmlx.metal.signature import METAL_TYPES
+from zmlx.metal.type_names import NumberType
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A buffer and what is bound to it.
+
+    ``array`` has one axis. ``given`` is what the caller passed; ``memory`` is that as a NumPy array, where a kernel's
+    writes go to it. A buffer that is not there has no array.
+    """
+
+    argument: Argument
+    given: Any
+    array: mx.array | None = None
+    memory: np.ndarray[Any, Any] | None = None
+
+    @property
+    def dtype(self) -> str:
+        return "" if self.array is None else dtype_name(self.array.dtype)
+
+
+def bind(entry: EntryPoint, numbers: Sequence[NumberType | None], given: Sequence[Any]) -> list[Bound]:
+    """The buffers of a kernel with the arguments of a call. ``numbers`` are the types of the buffers' elements.
+
+    Raises
+    ------
+    ValueError
+        There are too many or too few arguments, or two share memory and one of them is written.
+    ArgumentTypeError
+        An argument is of another kind or dtype than its parameter.
+    """
+    last = entry.buffers[-1][0] if entry.buffers else -1
+    absent = [None] * (last + 1 - len(given))
+    missing = [a for index, a in entry.buffers if index >= len(given) and not _is_optional(a)]
+    if len(given) > last + 1 or missing:
+        raise ValueError(_wrong_count(entry, given))
+    values = [*given, *absent]
+    taken = {index for index, _ in entry.buffers}
+    for index, value in enumerate(values):
+        if index not in taken and value is not None:
+            raise ArgumentTypeError(
+                f"[metal_library] Expected argument {index} of {entry.name!r} to be None, since it has no "
+                f"[[buffer({index})]], but got {shown(value)}."
+            )
+    bound = [
+        _Binder(entry, index, argument, number).bind(values[index])
+        for (index, argument), number in zip(entry.buffers, numbers, strict=True)
+    ]
+    _check_overlaps(entry, bound)
+    return bound
+
+
+def _is_optional(argument: Argument) -> bool:
+    return argument.attribute("function_constant") is not None
+
+
+def _wrong_count(entry: EntryPoint, given: Sequence[Any]) -> str:
+    listed = "; ".join(f"{index}: {argument.declaration}" for index, argument in entry.buffers)
+    wanted = entry.buffers[-1][0] + 1 if entry.buffers else 0
+    return (
+        f"[metal_library] Expected {entry.name!r} to be called with {wanted} arguments ({listed or 'none'}) but got "
+        f"{len(given)}."
+    )
+
+
+def _check_overlaps(entry: EntryPoint, bound: Sequence[Bound]) -> None:
+    """Refuse memory that is bound twice and written: here each buffer is a copy while the kernel runs."""
+    np = numpy()
+    held = [(b, b.memory if b.memory is not None else b.given) for b in bound]
+    held = [(b, memory) for b, memory in held if isinstance(memory, np.ndarray)]
+    for index, (one, first) in enumerate(held):
+        for other, second in held[index + 1 :]:
+            if (one.argument.written or other.argument.written) and np.may_share_memory(first, second):
+                raise ValueError(
+                    f"[metal_library] Expected arguments of {entry.name!r} that are written to have memory of their "
+                    f"own, but {one.argument.name!r} and {other.argument.name!r} share some. Pass a copy for one."
+                )
+
+
+@dataclass(frozen=True)
+class _Binder:
+    """One buffer of a kernel. ``number`` is the type of its elements, None where that is none of numbers."""
+
+    entry: EntryPoint
+    index: int
+    argument: Argument
+    number: NumberType | None
+
+    def bind(self, value: Any) -> Bound:
+        argument, np = self.argument, numpy()
+        if value is None:
+            if not _is_optional(argument):
+                raise self._error(value)
+            return Bound(argument, value)
+        if isinstance(value, mlx().array):
+            self._check_dtype(dtype_name(value.dtype), value)
+            return self._sized(Bound(argument, value, value.reshape(-1)))
+        memory = self._memory(value)
+        if memory is None:
+            if argument.written:
+                raise self._error(value)
+            return self._sized(Bound(argument, value, self._from_numbers(value)))
+        if argument.written and not memory.flags.writeable:
+            raise ValueError(
+                f"{self._expected()} that can be written, but it is read-only. Pass a copy: np.array(x)."
+            )
+        if self.number is None:
+            flat = np.frombuffer(memory.tobytes(), np.uint8)
+        else:
+            self._check_dtype(memory.dtype.name, value)
+            flat = memory.ravel()
+        return self._sized(Bound(argument, value, mlx().array(flat), memory if argument.written else None))
+
+    def _memory(self, value: Any) -> np.ndarray[Any, Any] | None:
+        """A value's memory as a NumPy array, which shares it; None where it has none."""
+        np = numpy()
+        if isinstance(value, np.ndarray):
+            return value
+        if isinstance(value, np.void | bytes | bytearray | memoryview) or type(value).__module__ == "array":
+            found: np.ndarray[Any, Any] = np.asarray(
+                value if isinstance(value, np.void) else memoryview(value)
+            )
+            return found
+        return None
+
+    def _from_numbers(self, value: Any) -> mx.array:
+        """An array of a number, or of a list of them."""
+        np, number = numpy(), self.number
+        if number is None or not (
+            is_list(value) or isinstance(value, bool | int | float | complex | np.generic)
+        ):
+            raise self._error(value)
+        given = np.asarray(value)
+        if given.dtype.kind not in "biufc":
+            raise self._error(value)
+        if number.dtype == "bfloat16":
+            return mlx().array(given.astype(np.float32).ravel()).astype(mlx().bfloat16)
+        wanted = np.dtype(number.dtype)
+        with np.errstate(over="ignore"):
+            converted = given.astype(wanted)
+        exact = wanted.kind in "fc" or bool(np.all(converted == given))
+        if not exact or (given.dtype.kind == "c" and wanted.kind != "c"):
+            raise self._error(value)
+        return mlx().array(converted.ravel())
+
+    def _sized(self, bound: Bound) -> Bound:
+        """``bound``, if it is as many elements as a reference refers to."""
+        array = bound.array
+        if self.argument.form == "&" and self.number is not None and array is not None:
+            count = self.number.count
+            if array.size != count:
+                raise ValueError(
+                    f"{self._expected()} with {count} element{'s' * (count != 1)}, since it is a reference, but got "
+                    f"{shown(bound.given)}."
+                )
+        return bound
+
+    def _check_dtype(self, dtype: str, value: Any) -> None:
+        if self.number is not None and dtype != self.number.dtype:
+            raise self._error(value)
+        if dtype not in METAL_TYPES:
+            raise self._error(value)
+
+    def _expected(self) -> str:
+        kind = f"an array of {self.number.dtype}" if self.number is not None else "an array, or bytes,"
+        return (
+            f"[metal_library] Expected argument {self.index} of {self.entry.name!r}, "
+            f"`{self.argument.declaration}`, to be {kind}"
+        )
+
+    def _error(self, value: Any) -> ArgumentTypeError:
+        number, hint = self.number, ""
+        wanted = self._expected()
+        if number is not None and not self.argument.written:
+            wanted += " or numbers that are exactly of it" if number.dtype[0] not in "bfc" else " or numbers"
+        if number is None:
+            hint = f" For a struct, pass a NumPy array with the layout of {self.argument.type}."
+        elif isinstance(value, numpy().ndarray):
+            hint = f" Convert it: x.astype({number.dtype!r})." if number.dtype != "bfloat16" else ""
+        elif isinstance(value, mlx().array):
+            hint = f" Convert it: x.astype(mx.{number.dtype})."
+        elif value is not None:
+            hint = " What a kernel writes has to be an array." if self.argument.written else ""
+        return ArgumentTypeError(f"{wanted} but got {shown(value)}.{hint}")
