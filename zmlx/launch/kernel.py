@@ -160,12 +160,20 @@ def metal_kernel(
 
 
 class MetalKernel:
-    """A kernel made by `metal_kernel`; call it to launch it."""
+    """A kernel made by `metal_kernel`; call it to launch it.
+
+    ``constant`` says which inputs are in Metal's constant memory, where that is not by their size, as MLX has it.
+    """
 
     def __init__(
-        self, source: KernelSource, reference: Reference | None = None, origin: Origin | None = None
+        self,
+        source: KernelSource,
+        reference: Reference | None = None,
+        origin: Origin | None = None,
+        constant: Sequence[bool] | None = None,
     ) -> None:
         self.source = source
+        self.constant = constant
         self.reference = reference
         self.origin = origin
         self._native: Any = None  # MLX's own kernel object, once Metal or an export asked for it
@@ -309,7 +317,10 @@ class MetalKernel:
         return self._native
 
     def _signature(self, call: Call) -> Signature:
-        arrays = tuple([(x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs])
+        if self.constant is None:
+            arrays = tuple([(x.dtype, x.ndim, x.size < MAX_CONSTANT_ARRAY_SIZE) for x in call.inputs])
+        else:
+            arrays = tuple([(x.dtype, x.ndim, s) for x, s in zip(call.inputs, self.constant, strict=True)])
         # `type` tells True from 1, which are equal and hash alike.
         template = (
             tuple([(name, type(value), value) for name, value in call.template]) if call.template else ()

@@ -244,7 +244,7 @@ class LibraryKernel:
         key = (dtypes, memory, target)
         if key not in self._made:
             made = LibrarySource(self._library, self._entry, dtypes, memory, target)
-            self._made[key] = made, MetalKernel(made.kernel, None, self._origin)
+            self._made[key] = made, MetalKernel(made.kernel, None, self._origin, made.constant)
         return self._made[key]
 
     def _extents(self, bound: Sequence[Bound], threads: Any, group_size: Any) -> tuple[Triple, Triple]:

@@ -25,6 +25,9 @@ Target = Literal["cpu", "cuda", "metal"]
 #: The output of a launch that makes nothing new: MLX runs no kernel without one.
 DONE = "zmlx_done"
 
+#: What buffers in constant memory that are not there hold.
+_ABSENT = "constant ulong zmlx_absent[64] = {};\n"
+
 _INTEGER = re.compile(r"-?[0-9]+")
 _LANES = {1: ".x", 2: ".xy", 3: ""}
 
@@ -41,7 +44,7 @@ class Library:
         """The library of a preprocessed text."""
         program = Program(text, "")
         drop_entries(program)
-        return cls(program.header.render(), aliases(text))
+        return cls(f"{program.header.render()}\n{_ABSENT}", aliases(text))
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,13 @@ class LibrarySource:
         """Whether the generated function takes a buffer as a reference, to an array without axes."""
         return argument.form == "&" and self._is_direct(argument)
 
+    @property
+    def constant(self) -> list[bool] | None:
+        """Which inputs are in constant memory; None on Metal, where MLX decides."""
+        if self.target == "metal":
+            return None
+        return [argument.space == "constant" for argument in self._present if not argument.written]
+
     # ---- what the generated function has ----
 
     @cached_property
@@ -112,12 +122,13 @@ class LibrarySource:
 
     def _plain(self, parameter: TemplateParameter) -> Any:
         """The value of a template parameter as a launch gives it; None if it is no such value."""
-        if parameter.kind in ("typename", "class"):
+        kind = parameter.kind.removeprefix("const ")
+        if kind in ("typename", "class"):
             number = number_type(parameter.value, self._types)
             return number.dtype if number is not None and number == NumberType(number.dtype) else None
-        if parameter.kind == "bool" and parameter.value in ("true", "false"):
+        if kind == "bool" and parameter.value in ("true", "false"):
             return parameter.value == "true"
-        if parameter.kind == "int" and _INTEGER.fullmatch(parameter.value):
+        if kind == "int" and _INTEGER.fullmatch(parameter.value):
             return int(parameter.value)
         return None
 
@@ -154,7 +165,9 @@ class LibrarySource:
     def _memory_lines(self) -> Iterator[str]:
         absent = [a for (_, a), dtype in zip(self.entry.buffers, self.dtypes, strict=True) if not dtype]
         for argument in absent:
-            yield f"{argument.declaration} = nullptr;"
+            # Kernels read structs that are not there, and make nothing of it.
+            none = f"(constant {argument.type}*)zmlx_absent" if argument.space == "constant" else "nullptr"
+            yield f"{argument.declaration} = {'*' if argument.form == '&' else ''}{none};"
         for (_, argument), count in zip(self.entry.threadgroup_memory, self.memory, strict=True):
             name, kind = argument.name, argument.type
             yield f"threadgroup {kind} zmlx_{name}[{count} / sizeof({kind})];"

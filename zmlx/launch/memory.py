@@ -158,7 +158,7 @@ def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
 
 
 def padded(x: mx.array, front: int, back: int, stream: Any) -> mx.array:
-    """A lazy copy of a one-dimensional array between zeros, at least one of them: MLX shares no memory of such a copy."""
+    """A lazy copy of a one-dimensional array between zeros, at least one of them: nobody else has its memory."""
     core = mlx()
     zeros = [core.zeros((count,), x.dtype, stream=stream) for count in (front, back)]
     made: mx.array = core.concatenate([zeros[0], x, zeros[1]], stream=stream)

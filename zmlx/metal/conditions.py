@@ -67,12 +67,18 @@ class _UnknownError(Exception):
 
 def evaluate(tokens: Sequence[Token], names: Mapping[str, int] = PREDEFINED) -> bool | None:
     """Whether the condition behind ``#if`` holds; None if that is not known here."""
+    value = value_of(tokens, names)
+    return None if value is None else bool(value)
+
+
+def value_of(tokens: Sequence[Token], names: Mapping[str, int]) -> int | None:
+    """The value of an expression of integers; None if that is not known here."""
     words = [token.text for token in answered(tokens) if token.is_code]
     try:
         value, rest = _binary(words, 0, names)
     except (_UnknownError, IndexError):
         return None
-    return bool(value) if not rest else None
+    return value if not rest else None
 
 
 def is_defined(name: str, names: Mapping[str, int] = PREDEFINED) -> bool | None:

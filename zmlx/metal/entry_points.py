@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from zmlx.metal.conditions import value_of
 from zmlx.metal.declarations import Declaration, declarations
 from zmlx.metal.structure import Fragment, Program
-from zmlx.metal.tokens import join
+from zmlx.metal.tokens import join, tokenize
 
 _SPACES = frozenset({"device", "constant", "threadgroup", "thread"})
 #: What stands in a parameter's type and changes nothing for who calls the kernel.
@@ -64,8 +65,9 @@ class TemplateParameter:
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """A kernel. ``line`` is that of its body's brace, ``body`` the text between the braces, ``problem`` why it cannot be
-    launched, where it cannot."""
+    """A kernel. ``line`` is that of its body's brace, ``body`` the text between the braces. ``problem`` is why it cannot
+    be launched, where it cannot.
+    """
 
     name: str
     arguments: tuple[Argument, ...]
@@ -78,7 +80,7 @@ class EntryPoint:
 
     @cached_property
     def buffers(self) -> tuple[tuple[int, Argument], ...]:
-        """The buffers with their indices, in the order of these: as ``[[buffer(n)]]`` says, else the next that is free."""
+        """The buffers with their indices, in the order of these: those of ``[[buffer(n)]]``, else the next free one."""
         return tuple(sorted(_indexed([a for a in self.arguments if a.is_buffer], "buffer")))
 
     @cached_property
@@ -172,12 +174,13 @@ def _instance(fragment: Fragment, index: int) -> _Instance | None:
 def _entry(fragment: Fragment, function: Declaration, name: str, values: tuple[str, ...]) -> EntryPoint:
     opened, closed = function.body
     attributes = _attributes(fragment, function.first, function.parameters[0])
-    most = attributes.get("max_total_threads_per_threadgroup", "")
     arguments = [
         _argument(fragment, *piece)
         for piece in fragment.pieces(function.parameters[0] + 1, function.parameters[1] - 1)
     ]
     template, problem = _template(fragment, function.first, values)
+    known = {p.name: int(p.value) for p in template if p.value.isdecimal()}
+    most = tokenize(attributes.get("max_total_threads_per_threadgroup", ""))
     return EntryPoint(
         name,
         tuple(arguments),
@@ -185,7 +188,7 @@ def _entry(fragment: Fragment, function: Declaration, name: str, values: tuple[s
         tuple(_namespaces(fragment, function.first)),
         join(fragment.tokens(opened, closed))[1:-1],
         fragment.code[opened].line,
-        int(most) if most.isdecimal() else None,
+        value_of(most, known) if most else None,
         problem,
     )
 
@@ -227,12 +230,15 @@ def _namespaces(fragment: Fragment, index: int) -> Iterator[str]:
 def _argument(fragment: Fragment, first: int, last: int) -> Argument:
     attributes = _attributes(fragment, first, last)
     end = next((i for i in range(first, last + 1) if fragment.text(i) == "["), last + 1) - 1
-    form = at = None
+    form, at = None, None
+    if fragment.text(end + 1) == "[" and fragment.text(end + 2) != "[":
+        form, at = "*", end  # `constant int strides[2]` is a pointer
     for i in range(end, first - 1, -1):
         if fragment.text(i) in ("*", "&"):
             form, at = fragment.text(i), i
             break
-    parts, space, const, index = [], "", False, first
+    space, const, index = "", False, first
+    parts: list[str] = []
     stop = end - 1 if at is None else at - 1
     while index <= stop:
         text = fragment.text(index)
