@@ -19,6 +19,31 @@ GROUP_RACES = (
         array="s",
     ),
     Case(
+        # As in MLX's scan before mlx#2591: the next block's sums come while some still read the last one's.
+        "scan_of_several_blocks",
+        "data-race",
+        """
+            uint i = thread_position_in_threadgroup.x;
+            threadgroup float sums[2];
+            float before = 0;
+            for (uint at = i; at < 256; at += 64) {
+              float inclusive = simd_prefix_inclusive_sum(x[at]);
+              if (i % 32 == 31) sums[i / 32] = inclusive; //!
+              threadgroup_barrier(mem_flags::mem_threadgroup);
+              float2 block = float2(sums[0], sums[1]); //!
+              out[at] = before + inclusive + (i < 32 ? 0.0f : block.x);
+              before += block.x + block.y;
+            }
+        """,
+        repair=(
+            ("if (i % 32", "threadgroup_barrier(mem_flags::mem_threadgroup);\nif (i % 32"),
+            ("//!\n  threadgroup", "\n  threadgroup"),
+        ),
+        inputs=256,
+        outputs=256,
+        array="sums",
+    ),
+    Case(
         "histogram_without_atomics",
         "data-race",
         """
