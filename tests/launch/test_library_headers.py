@@ -84,9 +84,7 @@ FILES = {
 }
 #: How MLX sets its GEMM up for a batch of one, and sizes that are no multiples of a tile.
 CONSTANTS = {
-    "gemm": dict.fromkeys(
-        ("has_batch", "use_out_source", "do_axpby", "align_M", "align_N", "align_K"), False
-    )
+    "gemm": dict.fromkeys(("has_batch", "use_out_source", "do_axpby", "align_M", "align_N", "align_K"), False)
 }
 
 

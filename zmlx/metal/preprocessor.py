@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from zmlx.metal.conditions import PREDEFINED, answered, evaluate, is_defined
 from zmlx.metal.tokens import Token, join, line_end, tokenize
 
-_CLOSERS = {"(": ")", "[": "]", "{": "}"}
 _VARIADIC = "__VA_ARGS__"
 _KEPT = frozenset({"include", "import", "pragma"})
 
@@ -252,16 +251,13 @@ def _arguments(tokens: Sequence[Token], index: int) -> tuple[list[list[Token]], 
     if index >= len(tokens) or tokens[index].text != "(":
         return None
     found: list[list[Token]] = [[]]
-    closers = [")"]
+    depth = 1
     for end in range(index + 1, len(tokens)):
         text = tokens[end].text
-        if text == closers[-1]:
-            closers.pop()
-            if not closers:
-                return [_stripped(argument) for argument in found], end + 1
-        elif text in _CLOSERS:
-            closers.append(_CLOSERS[text])
-        elif text == "," and len(closers) == 1:
+        depth += (text == "(") - (text == ")")
+        if depth == 0:
+            return [_stripped(argument) for argument in found], end + 1
+        if text == "," and depth == 1:
             found.append([])
             continue
         found[-1].append(tokens[end])

@@ -27,9 +27,8 @@ _DTYPES = {name: dtype for dtype, names in _NAMES.items() for name in names.spli
 _WORDS = {
     **{f"unsigned {name}": f"u{name}" for name in ("char", "short", "int", "long")},
     **{f"signed {name}": name for name in ("char", "short", "int", "long")},
-    **{f"long {name}": "long" for name in ("int", "long")},
-    **{f"unsigned long {name}": "ulong" for name in ("int", "long")},
-    **{f"{sign}short int": f"{sign[:1]}short" for sign in ("", "unsigned ")},
+    **{f"{name} int": name for name in ("short", "long")},
+    **{f"unsigned {name} int": f"u{name}" for name in ("short", "long")},
 }
 _VECTOR = re.compile(r"(?:packed_)?([a-z]+)([234])")
 _TEMPLATE = re.compile(r"(atomic|(?:packed_)?vec)<\s*([\w ]+?)\s*(?:,\s*([234])\s*)?>")
