@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import zmlx
+from zmlx.check.legality.judge import static_findings
 from zmlx.launch import NvrtcNotFoundError, recording
 from zmlx.launch.nvrtc import find_nvrtc
 
@@ -291,6 +292,14 @@ def test_a_kernel_of_mlx_compiles_for_cuda(case: Case) -> None:
     with recording("cuda") as records:
         launch(case)
     assert compile_cubin(records[0].signature, "sm_90")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.kernel)
+def test_the_text_for_metal_is_what_metal_takes(case: Case) -> None:
+    with recording("metal") as records:
+        launch(case)
+    findings, _ = static_findings(records[0].signature, records[0].threadgroup)
+    assert not findings, findings
 
 
 def test_what_a_kernel_of_mlx_reads_unwritten_is_found() -> None:

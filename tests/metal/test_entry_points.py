@@ -24,9 +24,9 @@ def only(text: str) -> EntryPoint:
         ("kernel void f(device float* x);", []),
         ("template <typename T> kernel void f(device T* x) {}", []),
         (
-            "template <typename T> [[kernel]] void f(device T* x) {}\n"
-            'template [[host_name("f_" "float")]] [[kernel]] decltype(f<float>) f<float>;\n'
-            'template [[host_name("f_half")]] kernel void f<half>(device half*);',
+            """template <typename T> [[kernel]] void f(device T* x) {}
+            template [[host_name("f_" "float")]] [[kernel]] decltype(f<float>) f<float>;
+            template [[host_name("f_half")]] kernel void f<half>(device half*);""",
             ["f_float", "f_half"],
         ),
         ("template <int N> [[kernel]] void f(device int* x) {} template [[kernel]] decltype(f<4>) f<4>;", ["f"]),

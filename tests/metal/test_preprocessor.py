@@ -90,8 +90,7 @@ def test_macros_are_given() -> None:
         ("\n#error give N\n", r"line 2: #error give N"),
         (
             "\n\n#if 1 << 2\n#endif",
-            r"line 3: expected a condition of integers, comparisons, `defined`, &&, \|\| and ! but got "
-            r"`#if 1 << 2`. Give what it asks for in `defines`",
+            r"line 3: expected a condition of integers, comparisons, .* but got `#if 1 << 2`. Give what",
         ),
     ],
 )

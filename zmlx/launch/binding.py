@@ -68,6 +68,12 @@ def bind(entry: EntryPoint, numbers: Sequence[NumberType | None], given: Sequenc
     return bound
 
 
+def _as_words(data: bytes) -> np.ndarray[Any, Any]:
+    """Bytes as the largest integers that they divide into: MLX counts elements, and passes few in constant memory."""
+    size = next(size for size in (8, 4, 2, 1) if len(data) % size == 0)
+    return numpy().frombuffer(data, f"u{size}")
+
+
 def _is_optional(argument: Argument) -> bool:
     return argument.attribute("function_constant") is not None
 
@@ -105,7 +111,7 @@ class _Binder:
     number: NumberType | None
 
     def bind(self, value: Any) -> Bound:
-        argument, np = self.argument, numpy()
+        argument = self.argument
         if value is None:
             if not _is_optional(argument):
                 raise self._error(value)
@@ -123,7 +129,7 @@ class _Binder:
                 f"{self._expected()} that can be written, but it is read-only. Pass a copy: np.array(x)."
             )
         if self.number is None:
-            flat = np.frombuffer(memory.tobytes(), np.uint8)
+            flat = _as_words(memory.tobytes())
         else:
             self._check_dtype(memory.dtype.name, value)
             flat = memory.ravel()
@@ -149,15 +155,14 @@ class _Binder:
         ):
             raise self._error(value)
         given = np.asarray(value)
-        if given.dtype.kind not in "biufc":
+        if given.dtype.kind not in ("biufc" if number.dtype == "complex64" else "biuf"):
             raise self._error(value)
         if number.dtype == "bfloat16":
             return mlx().array(given.astype(np.float32).ravel()).astype(mlx().bfloat16)
         wanted = np.dtype(number.dtype)
         with np.errstate(over="ignore"):
             converted = given.astype(wanted)
-        exact = wanted.kind in "fc" or bool(np.all(converted == given))
-        if not exact or (given.dtype.kind == "c" and wanted.kind != "c"):
+        if wanted.kind not in "fc" and not np.array_equal(converted, given):
             raise self._error(value)
         return mlx().array(converted.ravel())
 

@@ -300,8 +300,6 @@ class MetalKernel:
 
             reason = why_not_lazy()
             if not reason:
-                from zmlx.launch import primitive
-
                 return _host().launch_lazily(signature, call, self.reference), primitive.PATH
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name, reason=reason))

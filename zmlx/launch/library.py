@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ from zmlx.metal.signature import MAX_CONSTANT_ARRAY_SIZE
 
 if TYPE_CHECKING:
     import mlx.core as mx
+
+#: Bytes of one buffer that a kernel's text may hold.
+MAX_EMBEDDED = 4096
 
 MSG_TRACED = (
     "[metal_library] {name!r} changes its arrays as soon as it is called, so it cannot be traced by mx.compile, "
@@ -152,7 +156,7 @@ class MetalLibrary:
         return f"<zmlx.metal_library {', '.join(self._kernels)}>"
 
     def _unknown(self, name: str) -> str:
-        close = difflib.get_close_matches(str(name), self._kernels, n=1)
+        close = difflib.get_close_matches(str(name), self._kernels, n=1, cutoff=0.5)
         meant = f" Did you mean {close[0]!r}?" if close else ""
         return f"the library has no kernel {name!r}.{meant} It has {', '.join(self._kernels)}."
 
@@ -233,17 +237,18 @@ class LibraryKernel:
         if not evaluate([b.array for b in bound if b.array is not None]):
             raise ValueError(MSG_TRACED.format(name=entry.name))
         target: Target = "cpu" if hook.current() is not None else current_backend(stream)  # type: ignore[assignment]
-        made, kernel = self._kernel(tuple(b.dtype for b in bound), memory, target)
+        constants = tuple(map(_embedded, bound)) if target == "metal" else ()
+        made, kernel = self._kernel(tuple(b.dtype for b in bound), memory, target, constants)
         launch = _on_metal if target == "metal" else _changed
         arrays = iter(launch(made, kernel, bound, grid, group, stream))
         return [_given_back(b, next(arrays)) for b in bound if b.array is not None and b.argument.written]
 
     def _kernel(
-        self, dtypes: tuple[str, ...], memory: tuple[int, ...], target: Target
+        self, dtypes: tuple[str, ...], memory: tuple[int, ...], target: Target, constants: tuple[bytes, ...]
     ) -> tuple[LibrarySource, MetalKernel]:
-        key = (dtypes, memory, target)
+        key = (dtypes, memory, target, constants)
         if key not in self._made:
-            made = LibrarySource(self._library, self._entry, dtypes, memory, target)
+            made = LibrarySource(self._library, self._entry, dtypes, memory, target, constants)
             self._made[key] = made, MetalKernel(made.kernel, None, self._origin, made.constant)
         return self._made[key]
 
@@ -283,7 +288,7 @@ class LibraryKernel:
 
 def _triple(what: str, value: Any) -> Triple:
     """One to three counts of threads as three."""
-    given = (value,) if isinstance(value, int) and not isinstance(value, bool) else value
+    given = (value,) if isinstance(value, Integral) and not isinstance(value, bool) else value
     if not checks.is_list(given) or not 1 <= len(given) <= 3:
         raise ArgumentTypeError(
             f"[metal_library] Expected `{what}` to be a number of threads, or one to three of them, but got {value!r}."
@@ -328,29 +333,33 @@ def _on_metal(
     after.
     """
     mx = mlx()
-    inputs = []
-    for b in bound:
-        if b.array is None:
-            continue
-        if b.argument.space == "constant" and b.array.size >= MAX_CONSTANT_ARRAY_SIZE:
-            raise ValueError(
-                f"[metal_library] Expected `{b.argument.declaration}` of {made.entry.name!r} to have fewer than "
-                f"{MAX_CONSTANT_ARRAY_SIZE} elements on Metal but got {b.array.size}: MLX passes larger arrays in "
-                "device memory, and has no other way to fill Metal's constant memory. Declare it as `const device`, or "
-                "run it with stream=mx.cpu."
-            )
-        # MLX passes small arrays in constant memory: they are made as large as it takes.
-        room = max(MAX_CONSTANT_ARRAY_SIZE - b.array.size, 1) if b.argument.space == "device" else 0
-        inputs.append(padded(b.array, 0, room, stream) if room else b.array)
-    mx.eval(inputs)
-    call = Call(inputs, [(1,)], [mx.uint8], grid, group, _template(made), None, stream)
-    mx.eval(kernel.run(call))
-    present = [b for b in bound if b.array is not None]
-    return [
-        x[: b.array.size]
-        for b, x in zip(present, inputs, strict=True)
-        if b.argument.written and b.array is not None
+    present = [(b, b.array) for b in bound if b.array is not None and not _embedded(b)]
+    # MLX passes small arrays in constant memory: those in device memory are made as large as it takes.
+    inputs = [
+        padded(x, 0, max(MAX_CONSTANT_ARRAY_SIZE - x.size, 1), stream) if b.argument.space == "device" else x
+        for b, x in present
     ]
+    mx.eval(inputs)
+    mx.eval(kernel.run(Call(inputs, [(1,)], [mx.uint8], grid, group, _template(made), None, stream)))
+    return [copy[: x.size] for (b, x), copy in zip(present, inputs, strict=True) if b.argument.written]
+
+
+def _embedded(bound: Bound) -> bytes:
+    """What a buffer in constant memory holds, where MLX would pass it in device memory, on Metal; else nothing."""
+    if (
+        bound.array is None
+        or bound.argument.space != "constant"
+        or bound.array.size < MAX_CONSTANT_ARRAY_SIZE
+    ):
+        return b""
+    if bound.array.nbytes > MAX_EMBEDDED:
+        raise ValueError(
+            f"[metal_library] Expected `{bound.argument.declaration}` to have at most {MAX_EMBEDDED} bytes on Metal "
+            f"but got {bound.array.nbytes}: MLX passes arrays in constant memory only if they have fewer than "
+            f"{MAX_CONSTANT_ARRAY_SIZE} elements, and larger ones become part of the kernel's text. Declare it as "
+            "`const device`, or run it with stream=mx.cpu."
+        )
+    return bytes(memoryview(bound.array.view(mlx().uint8)))  # type: ignore[arg-type]
 
 
 def _template(made: LibrarySource) -> list[tuple[str, Any]]:

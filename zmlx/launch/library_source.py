@@ -59,6 +59,9 @@ class LibrarySource:
         Dtype names of the buffers, in the order of `EntryPoint.buffers`; empty for one that is not there.
     memory
         Bytes of each argument in threadgroup memory, in the order of `EntryPoint.threadgroup_memory`.
+    constants
+        What buffers in constant memory hold that the kernel's text has, in the order of `EntryPoint.buffers`; empty for
+        the others. MLX, on Metal, passes arrays in constant memory only if they are small.
     target
         The back end. On the CPU and CUDA what is written is an output. MLX's own kernels, on Metal, change no array:
         there it is an input, a private copy, and the kernel is told that it may write to it.
@@ -69,6 +72,7 @@ class LibrarySource:
     dtypes: tuple[str, ...]
     memory: tuple[int, ...]
     target: Target
+    constants: tuple[bytes, ...] = ()
 
     @cached_property
     def kernel(self) -> KernelSource:
@@ -80,14 +84,16 @@ class LibrarySource:
         if shadowing:
             body = f"{{ {' '.join(shadowing)} {body}}}"
         start = "\n" * (self.entry.line - 1) + " ".join(line for line in (*lines, *attributes) if line)
-        inputs = [a for a in self._present if self.target == "metal" or not a.written]
+        inputs = [
+            a for a in self._present if (self.target == "metal" or not a.written) and a not in self._embedded
+        ]
         outputs = [] if self.target == "metal" else [a for a in self._present if a.written]
         return KernelSource(
             re.sub(r"\W", "_", self.entry.name),
             tuple(self._name(a) for a in inputs),
             (*(self._name(a) for a in outputs), *([] if self.target == "cpu" else [DONE])),
             f"{start} {body}",
-            self.library.header,
+            self.library.header + "".join(map(self._embedding, self._embedded)),
         )
 
     @cached_property
@@ -119,6 +125,18 @@ class LibrarySource:
     @cached_property
     def _present(self) -> list[Argument]:
         return [a for (_, a), dtype in zip(self.entry.buffers, self.dtypes, strict=True) if dtype]
+
+    @cached_property
+    def _embedded(self) -> dict[Argument, bytes]:
+        """Buffers whose contents are part of the text."""
+        buffers = [argument for _, argument in self.entry.buffers]
+        return {a: data for a, data in zip(buffers, self.constants, strict=False) if data}
+
+    def _embedding(self, argument: Argument) -> str:
+        data = self._embedded[argument]
+        data += bytes(-len(data) % 8)
+        words = [f"{int.from_bytes(data[i : i + 8], 'little'):#x}ul" for i in range(0, len(data), 8)]
+        return f"constant ulong {self._name(argument)}[{len(words)}] = {{{', '.join(words)}}};\n"
 
     def _plain(self, parameter: TemplateParameter) -> Any:
         """The value of a template parameter as a launch gives it; None if it is no such value."""

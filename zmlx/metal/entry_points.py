@@ -65,8 +65,8 @@ class TemplateParameter:
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """A kernel. ``line`` is that of its body's brace, ``body`` the text between the braces. ``problem`` is why it cannot
-    be launched, where it cannot.
+    """A kernel. ``line`` is that of its body's brace, ``body`` the text between the braces. ``problem`` is why it
+    cannot be launched, where it cannot.
     """
 
     name: str
