@@ -71,7 +71,8 @@ def bind(entry: EntryPoint, numbers: Sequence[NumberType | None], given: Sequenc
 def _as_words(data: bytes) -> np.ndarray[Any, Any]:
     """Bytes as the largest integers that they divide into: MLX counts elements, and passes few in constant memory."""
     size = next(size for size in (8, 4, 2, 1) if len(data) % size == 0)
-    return numpy().frombuffer(data, f"u{size}")
+    words: np.ndarray[Any, Any] = numpy().frombuffer(data, f"u{size}")
+    return words
 
 
 def _is_optional(argument: Argument) -> bool:
@@ -137,15 +138,13 @@ class _Binder:
 
     def _memory(self, value: Any) -> np.ndarray[Any, Any] | None:
         """A value's memory as a NumPy array, which shares it; None where it has none."""
-        np = numpy()
-        if isinstance(value, np.ndarray):
-            return value
-        if isinstance(value, np.void | bytes | bytearray | memoryview) or type(value).__module__ == "array":
-            found: np.ndarray[Any, Any] = np.asarray(
-                value if isinstance(value, np.void) else memoryview(value)
-            )
-            return found
-        return None
+        numeric = numpy()
+        found: np.ndarray[Any, Any] | None = None
+        if isinstance(value, numeric.ndarray | numeric.void):
+            found = numeric.asarray(value)
+        elif isinstance(value, bytes | bytearray | memoryview) or type(value).__module__ == "array":
+            found = numeric.asarray(memoryview(value))
+        return found
 
     def _from_numbers(self, value: Any) -> mx.array:
         """An array of a number, or of a list of them."""
@@ -157,20 +156,19 @@ class _Binder:
         given = np.asarray(value)
         if given.dtype.kind not in ("biufc" if number.dtype == "complex64" else "biuf"):
             raise self._error(value)
-        if number.dtype == "bfloat16":
-            return mlx().array(given.astype(np.float32).ravel()).astype(mlx().bfloat16)
-        wanted = np.dtype(number.dtype)
-        with np.errstate(over="ignore"):
+        wanted = np.dtype("float32" if number.dtype == "bfloat16" else number.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
             converted = given.astype(wanted)
         if wanted.kind not in "fc" and not np.array_equal(converted, given):
             raise self._error(value)
-        return mlx().array(converted.ravel())
+        made: mx.array = mlx().array(converted.ravel())
+        return made.astype(getattr(mlx(), number.dtype)) if number.dtype == "bfloat16" else made
 
     def _sized(self, bound: Bound) -> Bound:
         """``bound``, if it is as many elements as a reference refers to."""
         array = bound.array
         if self.argument.form == "&" and self.number is not None and array is not None:
-            count = self.number.count
+            count = self.number.lanes
             if array.size != count:
                 raise ValueError(
                     f"{self._expected()} with {count} element{'s' * (count != 1)}, since it is a reference, but got "

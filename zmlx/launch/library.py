@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +106,7 @@ def metal_library(
     return MetalLibrary(Library.of(text), entries, caller_origin(1))
 
 
-def _texts(defines: Mapping[str, Any]) -> dict[str, str]:
+def _texts(defines: Mapping[Any, Any]) -> dict[str, str]:
     """The texts of macros by their names."""
     found = {}
     for name, value in defines.items():
@@ -135,7 +134,7 @@ class MetalLibrary:
         return self._kernels[name]
 
     def __getattr__(self, name: str) -> LibraryKernel:
-        kernels = self.__dict__.get("_kernels", {})
+        kernels: dict[str, LibraryKernel] = self.__dict__.get("_kernels", {})
         if name not in kernels:
             raise AttributeError(self._unknown(name) if kernels else name)
         return kernels[name]
@@ -269,7 +268,7 @@ class LibraryKernel:
             )
         return grid, group
 
-    def _memory(self, given: Mapping[str, int]) -> tuple[int, ...]:
+    def _memory(self, given: Any) -> tuple[int, ...]:
         """Bytes of each argument in threadgroup memory."""
         wanted = self._entry.threadgroup_memory
         names = {argument.name for _, argument in wanted}
@@ -288,7 +287,7 @@ class LibraryKernel:
 
 def _triple(what: str, value: Any) -> Triple:
     """One to three counts of threads as three."""
-    given = (value,) if isinstance(value, Integral) and not isinstance(value, bool) else value
+    given = (value,) if type(value) is int or isinstance(value, numpy().integer) else value
     if not checks.is_list(given) or not 1 <= len(given) <= 3:
         raise ArgumentTypeError(
             f"[metal_library] Expected `{what}` to be a number of threads, or one to three of them, but got {value!r}."

@@ -161,7 +161,8 @@ def _instance(fragment: Fragment, index: int) -> _Instance | None:
     if fragment.text(end) != ";" or not _is_kernel(fragment, index, end):
         return None
     name = _string(_attributes(fragment, index, end).get("host_name"))
-    last, values = end - 1, ()
+    last = end - 1
+    values: tuple[str, ...] = ()
     if fragment.text(last) == ")":
         last = fragment.partner(last) - 1
     if fragment.text(last) == ">":
@@ -200,7 +201,7 @@ def _template(
     if fragment.text(first) != "template":
         return (), ""
     closed = fragment.angles.get(first + 1, first + 1)
-    found = []
+    found: list[TemplateParameter] = []
     for index, (start, end) in enumerate(fragment.pieces(first + 2, closed - 1)):
         equals = next((i for i in range(start, end + 1) if fragment.text(i) == "="), end + 1)
         kind, name = fragment.render(start, equals - 2), fragment.text(equals - 1)

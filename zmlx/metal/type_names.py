@@ -37,10 +37,10 @@ _ALIAS = re.compile(r"\busing\s+(\w+)\s*=\s*([\w: ]+);|\btypedef\s+([\w: ]+?)\s+
 
 
 class NumberType(NamedTuple):
-    """A type of numbers: its dtype, how many of them it has, and whether it is atomic."""
+    """A type of numbers: its dtype, how many of them a vector has, and whether it is atomic."""
 
     dtype: str
-    count: int = 1
+    lanes: int = 1
     atomic: bool = False
 
 
@@ -69,6 +69,6 @@ def number_type(name: str, known: Mapping[str, str] | None = None) -> NumberType
         return NumberType(_DTYPES[match[1]], atomic=True) if match[1] in _DTYPES else None
     if match := _TEMPLATE.fullmatch(name):
         element = number_type(match[2], known)
-        if element is not None and element.count == 1:
+        if element is not None and element.lanes == 1:
             return NumberType(element.dtype, int(match[3] or 1), match[1] == "atomic")
     return None
