@@ -107,3 +107,39 @@ def test_what_a_changed_array_holds_is_there_to_be_read() -> None:
     with zmlx.checked():
         library.twice(x)
     np.testing.assert_array_equal(x, np.arange(64) * 2)
+
+
+def test_an_array_has_the_name_that_it_has_in_the_file() -> None:
+    """Also where the generated function has it as another type."""
+    library = zmlx.metal_library(
+        "kernel void count(device atomic_uint* bins, const device float4* x, uint i [[thread_position_in_grid]]) {\n"
+        "  atomic_fetch_add_explicit(bins + uint(x[i].w), 1, memory_order_relaxed);\n}"
+    )
+    x = np.full((32, 4), 3, np.float32)
+    bins = np.zeros(4, np.uint32)
+    library.count(bins, x, threads=32)
+    assert bins.tolist() == [0, 0, 0, 32]
+    for wrong, array in ((x + 1, "bins"), (x[:31], "x")):
+        with zmlx.checked(raise_on_finding=False) as check:
+            library.count(bins, wrong, threads=32)
+        (found,) = check.findings
+        assert (found.kind, found.array) == ("out-of-bounds", array)
+        assert "zmlx_" not in found.message
+
+
+def test_what_no_thread_writes_is_no_difference_between_orders() -> None:
+    library = zmlx.metal_library(
+        """
+        kernel void swap(device float* x, uint i [[thread_position_in_threadgroup]]) {
+          threadgroup float held[32];
+          held[i] = x[i];
+          threadgroup_barrier(mem_flags::mem_threadgroup);
+          if (i < 8) x[i] = held[31 - i];
+        }
+        """
+    )
+    x = np.arange(64, dtype=np.float32)
+    with zmlx.checked() as check:
+        library.swap(x, threads=32)
+    assert x.tolist() == [*range(31, 23, -1), *range(8, 64)]
+    assert not check.notes

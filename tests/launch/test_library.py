@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import re
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 
 import zmlx
 from zmlx.errors import ArgumentTypeError
-from zmlx.launch import KernelCompileError, NvrtcNotFoundError, TranslationError, recording, watch
+from zmlx.launch import (
+    KernelCompileError,
+    KernelRuntimeError,
+    NvrtcNotFoundError,
+    TranslationError,
+    recording,
+    watch,
+)
 from zmlx.launch.memory import view
 from zmlx.launch.nvrtc import find_nvrtc
 
@@ -284,6 +292,27 @@ def test_an_index_that_no_buffer_has_is_none(library: Any, mx: Any) -> None:
         library.gap(2.0, 3.0, mx.zeros(3))
 
 
+@pytest.mark.parametrize("size", [20, 20_000])
+def test_a_write_past_the_end_is_an_error_without_a_check(size: int, library: Any, mx: Any) -> None:
+    with pytest.raises(KernelRuntimeError, match=r"past the end of its output 'x', at index"):
+        library.add(np.ones(1, np.float32), np.zeros(size, np.float32), threads=(1, size + 8))
+
+
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("followed", [0, 1])
+def test_a_gradient_is_an_error(followed: int, checked: bool, library: Any, mx: Any) -> None:
+    def total(x: Any) -> Any:
+        arguments = [mx.ones(4), mx.ones(4)]
+        arguments[followed] = x
+        return library.add(*arguments, threads=(4, 1))[0].sum()
+
+    with (
+        zmlx.checked() if checked else contextlib.nullcontext(),
+        pytest.raises(ValueError, match="'add' has no gradient"),
+    ):
+        mx.grad(total)(mx.ones(4))
+
+
 def test_launches_are_recorded(library: Any, mx: Any) -> None:
     with watch() as seen:
         library.fill(mx.zeros(16), 1, threads=(8, 2), group_size=(4,))
@@ -401,7 +430,7 @@ def test_what_only_metals_own_api_has_is_refused(library: Any, mx: Any) -> None:
         ("\n#error not here\n", {}, "[metal_library] the library, line 2: #error not here"),
         ("kernel void f(device int* x) {}", {"defines": {"a b": 1}}, "to have identifiers as names but got 'a b'."),
         ("kernel void f(device int* x) {}", {"defines": {"N": [1]}}, "defines['N'] to be a text, a number or a bool"),
-        ("kernel void f(device int* x) {}", {"function_constants": {"n": 1}}, "which it does not declare"),
+        ("kernel void f(device int* x) {}", {"function_constants": {"n": 1}}, "those of the library, got 'n'"),
         (7, {}, "Expected `source` to be Metal source, a str, but got 7"),
     ],
 )  # fmt: skip
@@ -476,6 +505,8 @@ def test_metal_has_writable_copies_as_inputs(library: Any, mx: Any, monkeypatch:
         monkeypatch.setattr(f"zmlx.launch.{module}.current_backend", lambda stream=None: "metal")
     (filled,) = library.fill(x, 1, stream=mx.cpu)
     assert (filled.tolist(), x.tolist()) == ([5.0, 6.0, 2.0], [0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="'fill' has no gradient"):
+        mx.grad(lambda x: library.fill(x, 1, stream=mx.cpu)[0].sum())(x)
     memory = np.zeros(3, np.float32)
     library.fill(memory, 1, stream=mx.cpu)
     assert memory.tolist() == [5.0, 6.0, 0.0]
@@ -517,12 +548,14 @@ def test_cuda_has_what_is_written_behind_its_inputs(
     x = mx.array([[1.0, 2.0]])
     (filled,) = library.fill(x, 3)
     assert (filled.tolist(), x.tolist()) == ([[7.0, 2.0]], [[1.0, 2.0]])
-    (given,) = seen
+    with pytest.raises(ValueError, match="'fill' has no gradient"):
+        mx.grad(lambda x: library.fill(x, 3)[0].sum())(x)
+    given, _ = seen
     assert [array.shape for array in given["inputs"]] == [(), (3,)]
     assert (given["output_shapes"], given["output_dtypes"]) == ([(1,)], [mx.uint8])
     (nothing,) = library.fill(x, 3, threads=0)
     assert nothing.tolist() == [[1.0, 2.0]]
-    assert len(seen) == 1, "no threads, no launch"
+    assert len(seen) == 2, "no threads, no launch"
 
 
 @pytest.mark.parametrize("name", LAUNCHES)

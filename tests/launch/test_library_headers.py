@@ -5,6 +5,7 @@ What each computes is compared with NumPy or MLX; the CUDA text of each is compi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,9 +20,16 @@ import zmlx
 from zmlx.check.legality.judge import static_findings
 from zmlx.launch import NvrtcNotFoundError, recording
 from zmlx.launch.nvrtc import find_nvrtc
+from zmlx.metal.entry_points import entry_points
+from zmlx.metal.includes import follow_includes
+from zmlx.metal.preprocessor import preprocess
+from zmlx.metal.signature import ATTRIBUTES
 
 INCLUDE = Path(mx.__file__).parent / "include"
 PLACE = "mlx/backend/metal/kernels/"
+HEADERS = sorted(str(path.relative_to(INCLUDE / PLACE)) for path in (INCLUDE / PLACE).rglob("*.h"))
+#: Template arguments for any kernel: more than one has are no matter.
+VALUES = ", ".join(["float"] * 24)
 
 pytestmark = [
     pytest.mark.cpu,
@@ -308,6 +316,24 @@ def test_what_a_kernel_of_mlx_reads_unwritten_is_found() -> None:
         library("scan").cumsum(rows(60), mx.zeros(60), 60, threads=64, group_size=64)
     assert [finding.kind for finding in check.findings] == ["uninitialized"]
     assert check.findings[0].array == "simdgroup_sums"
+
+
+@pytest.mark.parametrize("header", [name for name in HEADERS if "nax" not in name])
+def test_every_kernel_of_a_header_is_understood(header: str) -> None:
+    """Of each parameter it is known what a call gives for it; of 163 kernels in all with MLX 0.32.4."""
+    text = preprocess(follow_includes(f'#include "{PLACE}{header}"', [INCLUDE], header))
+    names = re.findall(r"\[\[\s*kernel\b[^\]]*\]\]\s*void\s+(\w+)\(", text)
+    instances = "".join(
+        f'template [[host_name("{name}")]] [[kernel]] decltype({name}<{VALUES}>) {name}<{VALUES}>;\n'
+        for name in names
+    )
+    found = entry_points(text + instances)
+    assert {entry.name for entry in found} == set(names)
+    for entry in found:
+        assert entry.buffers, entry
+        assert not entry.problem
+        for argument in entry.arguments:
+            assert argument.is_buffer or argument.attributes[0][0] in ATTRIBUTES, argument
 
 
 def test_a_library_has_what_its_macros_instantiate() -> None:

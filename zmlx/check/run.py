@@ -23,7 +23,7 @@ from zmlx.check.worker import run_guarded
 from zmlx.launch import gradient, host, host_call
 from zmlx.launch.memory import Buffer, allocate, argument, release, view
 from zmlx.launch.records import Triple, launched_group, threads_of
-from zmlx.metal.signature import Parameter, Signature
+from zmlx.metal.signature import Parameter, Signature, shown_name
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -86,7 +86,7 @@ def launch(signature: Signature, call: Call, limits: Limits, schedules: Sequence
             result.findings += run.fill_locals() or run.vary_inputs() or run.compare(schedules)
     finally:
         run.release()
-    result.outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
+    result.outputs = gradient.guarded(signature.kernel.name, call.read, outputs)
     return result
 
 
@@ -169,7 +169,7 @@ class Run:
             how = f"when it begins with another one, the kernel {messages[0]}"
             return [unset.unset_local(self.signature.kernel, suspects, places, how)]
         for name, array, zeros, pattern in zip(
-            self.signature.kernel.output_names, self.outputs, *memories, strict=True
+            map(shown_name, self.signature.kernel.output_names), self.outputs, *memories, strict=True
         ):
             size = array.itemsize
             if zeros.raw == pattern.raw:
@@ -227,7 +227,7 @@ class Run:
                 note = f"Seen with the threads in another order: {schedule}."
                 return [replace(f, notes=(*f.notes, note)) for f in findings]
             for name, array, memory in zip(
-                self.signature.kernel.output_names, self.outputs, again, strict=True
+                map(shown_name, self.signature.kernel.output_names), self.outputs, again, strict=True
             ):
                 found = find_difference(self.signature.kernel, name, array, memory, schedule, self._add_note)
                 if found is not None:
@@ -292,7 +292,7 @@ class Run:
             if parameter.role in ("shape", "strides"):
                 found.append(self._extents(number, parameter))
                 self.storage[len(found) - 1] = Storage(
-                    parameter.name, parameter.role, found[-1].bytes, found[-1].itemsize
+                    shown_name(parameter.name), parameter.role, found[-1].bytes, found[-1].itemsize
                 )
                 continue
             if parameter.role not in ("input", "output"):
@@ -308,7 +308,7 @@ class Run:
             if shadowed != 1:
                 how = BOUNDS_ONLY if not shadowed else f"{SAMPLED} {shadowed} blocks of {layout.BLOCK} bytes"
                 self._add_note(
-                    f"{kernel.name}: accesses to {parameter.name} ({size / 2**30:.1f} GB) {how}: "
+                    f"{kernel.name}: accesses to {shown_name(parameter.name)} ({size / 2**30:.1f} GB) {how}: "
                     "comparing all of them with each other would take more than the memory limit."
                 )
             initial = self.call.init_value is not None or parameter.array < len(self.call.contents)
@@ -328,7 +328,7 @@ class Run:
                 )
             )
             self.storage[len(found) - 1] = Storage(
-                parameter.name, parameter.role, size, itemsize, start=low, sampled=shadowed > 1
+                shown_name(parameter.name), parameter.role, size, itemsize, start=low, sampled=shadowed > 1
             )
         # A second run starts from what the first one wrote, unless the initial contents are kept.
         if self.call.init_value is not None or self.call.contents:

@@ -33,6 +33,11 @@ class Call(NamedTuple):
     stream: Any
     contents: tuple[mx.array, ...] = ()
 
+    @property
+    def read(self) -> list[mx.array]:
+        """All arrays that the kernel may read."""
+        return [*self.inputs, *self.contents] if self.contents else self.inputs
+
 
 def dtype_name(dtype: mx.Dtype) -> str:
     """``"float32"`` for ``mx.float32``."""

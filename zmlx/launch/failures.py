@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from zmlx.errors import KernelRuntimeError
 from zmlx.launch.call import dtype_name
 from zmlx.launch.host_call import BAD_TIME_LIMIT, INTERRUPTED, NO_MEMORY, OUTSIDE, TOO_LONG, Outside
+from zmlx.metal.signature import shown_name
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -91,7 +92,7 @@ def outside_text(
     kernel: KernelSource, output: int, dtype: mx.Dtype, shape: Sequence[int], before: bool
 ) -> str:
     """What `OUTSIDE` ends a launch with; ``{distance}``, ``{plural}`` and ``{index}`` are left to fill in."""
-    name = kernel.output_names[output]
+    name = shown_name(kernel.output_names[output])
     side = "in front of" if before else "past the end of"
     return (
         f"{_start(kernel)} wrote up to {{distance}} byte{{plural}} {side} its output {name!r}, at index {{index}}; "

@@ -73,8 +73,8 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     outputs, rooms = memory.allocate_guarded(call)
     if 0 not in call.grid:
         _run(program, signature, call, group, [*outputs, *rooms])
-    if program.is_traced(call.inputs):
-        outputs = gradient.guarded(signature.kernel.name, call.inputs, outputs)
+    if program.is_traced(call.read):
+        outputs = gradient.guarded(signature.kernel.name, call.read, outputs)
     return outputs, program.path
 
 

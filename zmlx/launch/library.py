@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zmlx.errors import ArgumentTypeError
 from zmlx.launch import arguments as checks
-from zmlx.launch import gpu_by_name, hook, pretence
+from zmlx.launch import gpu_by_name, gradient, hook, pretence
 from zmlx.launch.binding import Bound, bind
 from zmlx.launch.call import MAX_THREADS_PER_THREADGROUP, Call, evaluate, extents
 from zmlx.launch.kernel import MetalKernel, current_backend
@@ -91,11 +91,11 @@ def metal_library(
     checks.check_text("source", text)
     if folders:
         text = follow_includes(text, folders, what)
-    text = with_values(text, function_constants or {})
     try:
         text = preprocess(text, _texts(defines or {}))
     except ValueError as error:
         raise ValueError(f"[metal_library] {what}, {error}") from error
+    text = with_values(text, function_constants or {}, what)
     entries = entry_points(text)
     if not entries:
         raise ValueError(
@@ -239,7 +239,10 @@ class LibraryKernel:
         constants = tuple(map(_embedded, bound)) if target == "metal" else ()
         made, kernel = self._kernel(tuple(b.dtype for b in bound), memory, target, constants)
         launch = _on_metal if target == "metal" else _changed
-        arrays = iter(launch(made, kernel, bound, grid, group, stream))
+        changed = launch(made, kernel, bound, grid, group, stream)
+        if target != "cpu":  # they come of copies, to which MLX has the way; the CPU's launcher sees to it
+            changed = gradient.guarded(entry.name, [b.array for b in bound if b.array is not None], changed)
+        arrays = iter(changed)
         return [_given_back(b, next(arrays)) for b in bound if b.array is not None and b.argument.written]
 
     def _kernel(

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from zmlx.errors import TranslationError
 from zmlx.metal.entry_points import Argument, EntryPoint, TemplateParameter
-from zmlx.metal.signature import ATTRIBUTES, KernelSource
+from zmlx.metal.signature import ATTRIBUTES, HIDDEN, KernelSource
 from zmlx.metal.structure import Program
 from zmlx.metal.type_names import NumberType, aliases, number_type
 from zmlx.translate.entries import drop_entries
@@ -23,7 +23,7 @@ from zmlx.translate.entries import drop_entries
 Target = Literal["cpu", "cuda", "metal"]
 
 #: The output of a launch that makes nothing new: MLX runs no kernel without one.
-DONE = "zmlx_done"
+DONE = f"{HIDDEN}done"
 
 #: What buffers in constant memory that are not there hold.
 _ABSENT = "constant ulong zmlx_absent[64] = {};\n"
@@ -170,7 +170,7 @@ class LibrarySource:
         return argument.name not in ATTRIBUTES and not any(name in self.entry.body for name in made)
 
     def _name(self, argument: Argument) -> str:
-        return argument.name if self._is_direct(argument) else f"zmlx_{argument.name}"
+        return argument.name if self._is_direct(argument) else HIDDEN + argument.name
 
     def _buffer_line(self, argument: Argument) -> str:
         """The declaration of a buffer of another type than the generated function's parameter has."""
@@ -188,8 +188,8 @@ class LibrarySource:
             yield f"{argument.declaration} = {'*' if argument.form == '&' else ''}{none};"
         for (_, argument), count in zip(self.entry.threadgroup_memory, self.memory, strict=True):
             name, kind = argument.name, argument.type
-            yield f"threadgroup {kind} zmlx_{name}[{count} / sizeof({kind})];"
-            yield f"{argument.declaration} = {'*' if argument.form == '&' else ''}zmlx_{name};"
+            yield f"threadgroup {kind} {HIDDEN}{name}[{count} / sizeof({kind})];"
+            yield f"{argument.declaration} = {'*' if argument.form == '&' else ''}{HIDDEN}{name};"
 
     def _attribute_lines(self) -> tuple[list[str], list[str]]:
         """Declarations of the arguments that are attributes, and those that hide one of these."""
@@ -205,7 +205,7 @@ class LibrarySource:
             if argument.name == attribute and argument.type == ATTRIBUTES[attribute]:
                 continue
             if argument.name in ATTRIBUTES:
-                kept = f"zmlx_{argument.name}"
+                kept = HIDDEN + argument.name
                 lines.append(f"const {argument.type} {kept} = {argument.type}({value});")
                 shadowing.append(f"{argument.type} {argument.name} = {kept};")
             else:

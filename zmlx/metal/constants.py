@@ -8,8 +8,10 @@ from collections.abc import Mapping
 _DECLARED = r"(\b{name}\s*)\[\[\s*function_constant\s*\(\s*\w+\s*\)\s*\]\]"
 
 
-def with_values(text: str, values: Mapping[str, bool | int | float]) -> str:
+def with_values(text: str, values: Mapping[str, bool | int | float], what: str = "the header") -> str:
     """``constant bool causal [[function_constant(0)]];`` as ``constant bool causal = true;``, for each of ``values``.
+
+    ``what`` is whose text it is, for messages.
 
     Raises
     ------
@@ -24,7 +26,7 @@ def with_values(text: str, values: Mapping[str, bool | int | float]) -> str:
         text, found = re.subn(_DECLARED.format(name=re.escape(str(name))), rf"\1= {_literal(value)}", text)
         if not found:
             raise ValueError(
-                f"[metal_kernel] Expected function_constants to be those of the header, got {name!r}, which it does "
+                f"[metal_kernel] Expected function_constants to be those of {what}, got {name!r}, which it does "
                 f"not declare as `constant … {name} [[function_constant(0)]];`."
             )
         # Who asks whether it is there hears yes.

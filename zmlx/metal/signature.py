@@ -59,6 +59,15 @@ ATTRIBUTES = {
     "threads_per_threadgroup": "uint3",
 }
 
+#: In front of an argument's name where the generated function has it as another type (launch/library_source.py).
+HIDDEN = "zmlx_"
+
+
+def shown_name(name: str) -> str:
+    """An argument's name as its author wrote it."""
+    return name.removeprefix(HIDDEN)
+
+
 #: Buffers that a Metal function may take (Metal feature set tables), shapes and strides included.
 MAX_BUFFERS = 31
 
