@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -23,17 +25,18 @@ def filled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     fill = memory._filled
 
-    def note(shape, dtype, value):
+    def note(shape: Any, dtype: Any, value: Any) -> mx.array:
         sizes.append(int(np.prod(shape)) * dtype.size)
-        return fill(shape, dtype, value)
+        filled: mx.array = fill(shape, dtype, value)
+        return filled
 
     monkeypatch.setattr(memory, "_filled", note)
     return sizes
 
 
-def doubled(x: mx.array, **more) -> mx.array:
+def doubled(x: mx.array, **more: Any) -> mx.array:
     kernel = zmlx.metal_kernel("doubled", ["x"], ["y"], SOURCE)
-    (y,) = kernel(
+    outputs: list[mx.array] = kernel(
         inputs=[x],
         output_shapes=[x.shape],
         output_dtypes=[x.dtype],
@@ -42,7 +45,7 @@ def doubled(x: mx.array, **more) -> mx.array:
         stream=mx.cpu,
         **more,
     )
-    return y
+    return outputs[0]
 
 
 def array(shape: tuple[int, ...], dtype: str) -> mx.array:
@@ -53,7 +56,9 @@ def array(shape: tuple[int, ...], dtype: str) -> mx.array:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("there", [True, False], ids=["library", "without"])
-def test_large_outputs_are_not_filled(shape, dtype, there, filled, monkeypatch):
+def test_large_outputs_are_not_filled(
+    shape: tuple[int, ...], dtype: str, there: bool, filled: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not there:
         monkeypatch.setattr(primitive_library, "found", lambda: (None, "it is not here"))
     elif primitive_library.found()[0] is None:
@@ -68,13 +73,13 @@ def test_large_outputs_are_not_filled(shape, dtype, there, filled, monkeypatch):
     assert bool(filled) is (not there or y.nbytes < memory._MANY_BYTES)
 
 
-def test_an_init_value_is_filled_in(filled):
+def test_an_init_value_is_filled_in(filled: list[int]) -> None:
     y = doubled(array((1 << 21,), "float32"), init_value=7.0)
     assert len(filled) == 1
     assert y.size == 1 << 21
 
 
-def test_memory_is_given_back():
+def test_memory_is_given_back() -> None:
     x = array((1 << 20,), "float32")
     mx.eval(x)
     mx.clear_cache()
@@ -86,17 +91,19 @@ def test_memory_is_given_back():
     assert mx.get_active_memory() == before
 
 
-def test_axes_of_more_than_31_bits():
+def test_axes_of_more_than_31_bits() -> None:
     """The room of an output that is nearly as long as an axis may be has two axes; nothing of it is touched."""
     if primitive_library.found()[0] is None:
         pytest.skip(f"not here: {primitive_library.found()[1]}")
-    output, room = memory._unwritten((1, 2**31 - 1), mx.uint8)
+    made = memory._unwritten((1, 2**31 - 1), mx.uint8)
+    assert made is not None
+    output, room = made
     assert output.shape == (1, 2**31 - 1)
     assert max(room.shape) < 2**31
     assert room.nbytes >= output.nbytes + 2 * memory.BAND
 
 
-def test_no_memory_is_an_error():
+def test_no_memory_is_an_error() -> None:
     if primitive_library.found()[0] is None:
         pytest.skip(f"not here: {primitive_library.found()[1]}")
     with pytest.raises(
