@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,28 @@ def test_a_loss_is_exit_status_1(folder: Path, capsys: pytest.CaptureFixture[str
     assert "| f.g | forward | float32 | 2x2 |" in (folder / "build" / "page.md").read_text(encoding="utf-8")
     assert main(["bench-cmp", old, new, "--tolerance", "0.5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["verdict"] == "same"
+
+
+@pytest.mark.parametrize(
+    ("how", "status"), [(KeyboardInterrupt(), 130), (OSError("the disk is full"), 1)], ids=["stopped", "disk"]
+)
+def test_a_run_that_is_stopped_leaves_what_it_has_measured(
+    how: BaseException,
+    status: int,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    so_far = measured(1.0, missing=7)
+
+    def fake(*selection: Any, keep: Callable[[bench.Benchmark], None], **options: Any) -> bench.Benchmark:
+        keep(so_far)
+        raise how
+
+    monkeypatch.setattr(bench, "bench", fake)
+    assert main(["bench", "--output-dir", "build/bench"]) == status
+    assert "Stopped before its end: 7 benchmarks were not measured.\n" in capsys.readouterr().out
+    assert (folder / "build" / "bench" / "cpu.json").read_text(encoding="utf-8") == f"{to_json(so_far)}\n"
 
 
 def test_without_files_the_last_benchmark_follows_the_last_release(

@@ -284,9 +284,12 @@ def test_bench_prints_and_writes_either_way(
     about = {"device": "a CPU", "mlx": "0.32.4", "date": "2026-01-02"}
     found = bench.Benchmark("cpu", about, PLANS["cpu"], (line,))
 
-    def fake(*selection: Any, small: bool, seconds: Any, ops: Any, progress: Any) -> bench.Benchmark:
+    def fake(
+        *selection: Any, small: bool, seconds: Any, ops: Any, progress: Any, keep: Any
+    ) -> bench.Benchmark:
         asked.append((*selection, small, seconds))
         assert ops == op_db
+        keep(found)
         return found
 
     monkeypatch.setattr(bench, "bench", fake)

@@ -23,6 +23,7 @@ from zmlx._commands import (
 
 if TYPE_CHECKING:
     from zmlx.testing.bench.kept import KeptRun
+    from zmlx.testing.bench.run import Benchmark
 
 BENCH = """\
 Time every kernel of the catalogue, in every dtype, against MLX's own operation, mx.compile of the formula and a copy
@@ -34,7 +35,7 @@ examples:
   python -m zmlx bench --quick                       small arrays, few rounds: does everything run?
   python -m zmlx bench --backend cpu --kernel 'norms.*' --dtype bfloat16
   python -m zmlx bench --kernel 'engine.*'           only what is under the kernels
-  python -m zmlx bench --output-dir build/bench      and write BACKEND.md and BACKEND.json there
+  python -m zmlx bench --output-dir build/bench      and write BACKEND.md and BACKEND.json there, after each one anew
   python -m zmlx bench --keep 1.2.0                  and keep it as benchmarks/1.2.0-BACKEND.json, of a release
 
 Exit status 0: all was measured, however slow. 1: something raised or computed wrong numbers. 2: nothing matches.
@@ -81,21 +82,38 @@ def _run_bench(options: argparse.Namespace) -> int:
     if options.keep is not None:
         # A name that cannot be is told before anything takes minutes.
         kept_path(project.root, options.keep, "")
-    found = bench(
-        options.backend,
-        options.kernel,
-        options.dtype,
-        small=options.quick,
-        seconds=options.seconds,
-        ops=project.ops,
-        progress=show_progress,
-    )
-    clear_progress()
-    # Numbers that took minutes are shown before anything is written, which can fail.
-    print(to_json(found) if options.json else render_terminal(found), flush=True)
-    if options.output_dir is not None:
-        for path in write_files(found, options.output_dir):
-            print(f"wrote {path}", file=sys.stderr)
+    found: Benchmark | None = None
+    paths: list[Path] = []
+
+    def keep(so_far: Benchmark) -> None:
+        nonlocal found, paths
+        found = so_far
+        if options.output_dir is not None:
+            paths = write_files(so_far, options.output_dir)
+
+    def show(measured: Benchmark) -> None:
+        clear_progress()
+        print(to_json(measured) if options.json else render_terminal(measured), flush=True)
+
+    try:
+        found = bench(
+            options.backend,
+            options.kernel,
+            options.dtype,
+            small=options.quick,
+            seconds=options.seconds,
+            ops=project.ops,
+            progress=show_progress,
+            keep=keep,
+        )
+    except (KeyboardInterrupt, OSError):
+        # Numbers that took minutes are shown, whatever ended the run.
+        if found is not None:
+            show(found)
+        raise
+    show(found)
+    for path in paths:
+        print(f"wrote {path}", file=sys.stderr)
     if options.keep is not None:
         write_and_say(kept_path(project.root, options.keep, found.backend), to_json(found) + "\n")
     return found.exit_code

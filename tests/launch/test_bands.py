@@ -18,8 +18,8 @@ pytestmark = pytest.mark.cpu
 #: Ways that threads run: a piece of source each, and the threadgroup that makes it so.
 SYNC = {"loop": "", "meeting": "threadgroup_barrier(mem_flags::mem_threadgroup);"}
 DTYPES = ("bool", "uint8", "int16", "float16", "bfloat16", "float32", "int64", "complex64")
-#: In the runtime's arena, and in a room of its own.
-SIZES = (1, 1000, 20_001)
+#: In the runtime's arena, in a room of its own, and in one that nobody has written to.
+SIZES = (1, 1000, 20_001, (1 << 20) + 1)
 
 
 def run(source, shapes=((8,),), dtypes=("float32",), **more):

@@ -15,9 +15,11 @@ so that vmap over rows can be left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
+
+from zmlx.launch.gradient import tracing_test
 
 Outputs = tuple[mx.array, ...]
 
@@ -78,7 +80,7 @@ def differentiable(
     function.vmap(_vmap(function, row_arguments, entries=entries))
     # A weight's gradient is a sum over rows, which must not run over the mapped axis too.
     gradient.vmap(_vmap(gradient, cotangents + row_arguments, weights_split=True, entries=entries))
-    return cast("Callable[..., Any]", function)  # MLX types the call of a custom_function as object
+    return where_followed(function, forward)
 
 
 def by_reference(
@@ -108,14 +110,28 @@ def by_reference(
 
     function.jvp(_forward_mode(reference))
     function.vmap(_vmap(function, row_arguments))
-    return cast("Callable[..., Any]", function)
+    return where_followed(function, forward)
 
 
 def mapped_rows(forward: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
     """A function of rows without a gradient, such as one of integers, that mx.vmap takes in one launch."""
     function = mx.custom_function(forward)
     function.vmap(_vmap(function, row_arguments=1))
-    return cast("Callable[[mx.array], mx.array]", function)
+    return where_followed(function, forward)
+
+
+def where_followed(function: Any, launch: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, a custom function around ``launch``, where a transformation follows an argument; else ``launch``.
+
+    On the CPU a custom function costs several times what a launch does: its result is an operation more to evaluate,
+    and so are the inputs that it gives to the launch.
+    """
+    is_followed = tracing_test()
+
+    def called(*arrays: mx.array) -> Any:
+        return function(*arrays) if is_followed(list(arrays)) else launch(*arrays)
+
+    return called
 
 
 def per_entry(function: Any, reference: Callable[..., Any]) -> None:

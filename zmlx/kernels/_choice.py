@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap
+from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap, where_followed
 
 Chosen = tuple[mx.array, mx.array]
 
@@ -58,7 +58,7 @@ def choosing(
     gradient.jvp(_forward_mode(reference))
     function.vmap(_vmap(function, row_arguments=1))
     gradient.vmap(_vmap(gradient, row_arguments=3))
-    return cast("Callable[..., Chosen]", function)
+    return where_followed(function, forward)
 
 
 def placing(
@@ -115,4 +115,4 @@ def placing(
 
     function.vmap(_vmap(function, row_arguments=0))
     gradient.vmap(_vmap(gradient, row_arguments=0))
-    return cast("Callable[..., mx.array]", function)
+    return where_followed(function, forward)

@@ -162,8 +162,9 @@ def taken(x: mx.array, indices: mx.array, share: mx.array | int = 1) -> mx.array
     sources = x.shape[0]
     rows = indices.astype(mx.int64)
     there = (rows >= 0) & (rows // share < sources)
-    found = mx.take(x, mx.where(there, rows // share, 0), axis=0)
-    return mx.where(there[:, None], found, mx.zeros_like(found))
+    # A row of zeros more, and no mx.where: in MLX 0.30 the tangents of one that broadcasts have another shape.
+    more = mx.concatenate([x, mx.zeros((1, x.shape[1]), x.dtype)])
+    return mx.take(more, mx.where(there, rows // share, sources), axis=0)
 
 
 def weighted_sum(x: mx.array, positions: mx.array, weights: mx.array) -> mx.array:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from zmlx.kernels import _check, _rows, _sampling
-from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap
+from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap, where_followed
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._random import PHILOX
 from zmlx.kernels._ranking import RANKING, check_length, ranked_places
@@ -246,7 +246,7 @@ def _masking(forward: Callable[..., mx.array], row_arguments: int) -> Callable[.
     gradient.jvp(_forward_mode(lambda cotangent, result: _left(mx.stop_gradient(result), cotangent)))
     function.vmap(_vmap(function, row_arguments))
     gradient.vmap(_vmap(gradient, row_arguments=2))
-    return cast("Callable[..., mx.array]", function)
+    return where_followed(function, forward)
 
 
 _MASK_BACKWARD_KERNEL = metal_kernel(
@@ -360,4 +360,4 @@ def _categorical(temperature: float) -> Callable[[mx.array, mx.array], mx.array]
 
     function: Any = mx.custom_function(_stopped(run))
     function.vmap(_vmap(function, row_arguments=0))
-    return cast("Callable[[mx.array, mx.array], mx.array]", function)
+    return where_followed(function, run)

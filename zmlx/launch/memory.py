@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from zmlx.launch import primitive_library
 from zmlx.launch.lazy import mlx, numpy
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ def allocate(call: Call) -> list[mx.array]:
 BAND = 4096
 #: An axis of an MLX array is shorter than this.
 _MAX_EXTENT = 1 << 31
+#: From so many bytes on, zeros that the kernel overwrites cost more than to look for the library that does without.
+_MANY_BYTES = 1 << 20
 
 
 def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
@@ -144,13 +147,18 @@ def allocate_guarded(call: Call) -> tuple[list[mx.array], list[mx.array]]:
     mx = mlx()
     outputs, rooms = [], []
     for index, (shape, dtype) in enumerate(zip(call.output_shapes, call.output_dtypes, strict=True)):
+        given = index < len(call.contents)
+        if not given and call.init_value is None and math.prod(shape) * dtype.size >= _MANY_BYTES:
+            unwritten = _unwritten(shape, dtype)
+            if unwritten is not None:
+                outputs.append(unwritten[0])
+                rooms.append(unwritten[1])
+                continue
         edge = BAND // dtype.size
         wanted = math.prod(shape) + 2 * edge
         extent = [wanted] if wanted < _MAX_EXTENT else [-(-wanted // edge), edge]
-        if index < len(call.contents):
-            room = padded(call.contents[index], edge, edge, mx.cpu)
-        else:
-            room = _filled(extent, dtype, call.init_value)
+        held = call.contents[index] if given else None
+        room = _filled(extent, dtype, call.init_value) if held is None else padded(held, edge, edge, mx.cpu)
         rooms.append(room)
         outputs.append(mx.as_strided(room, shape, offset=edge, stream=mx.cpu))
     mx.eval(outputs, rooms)
@@ -163,6 +171,18 @@ def padded(x: mx.array, front: int, back: int, stream: Any) -> mx.array:
     zeros = [core.zeros((count,), x.dtype, stream=stream) for count in (front, back)]
     made: mx.array = core.concatenate([zeros[0], x, zeros[1]], stream=stream)
     return made
+
+
+def _unwritten(shape: tuple[int, ...], dtype: mx.Dtype) -> tuple[mx.array, mx.array] | None:
+    """An array that nobody has written to, and its room; None where the library that makes them is not to be had."""
+    library, _ = primitive_library.found()
+    if library is None:
+        return None
+    mx = mlx()
+    output, room = mx.array(0, dtype), mx.array(0, dtype)
+    if library.zmlx_unwritten(output, room, (ctypes.c_int32 * len(shape))(*shape), len(shape)):
+        raise RuntimeError(library.zmlx_failure().decode(errors="replace"))
+    return output, room
 
 
 def _filled(shape: Sequence[int], dtype: mx.Dtype, value: float | None) -> mx.array:

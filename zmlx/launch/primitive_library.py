@@ -155,6 +155,7 @@ def _declared(library: ctypes.PyDLL) -> ctypes.PyDLL:
         "zmlx_call_new": ((pointer, thing, pointer), ctypes.c_int),
         "zmlx_call_free": ((pointer,), None),
         "zmlx_call_lazily": ((pointer, thing, thing, number, thing), ctypes.c_int),
+        "zmlx_unwritten": ((thing, thing, pointer, number), ctypes.c_int),
         "zmlx_derivation_count": ((pointer, number), number),
         "zmlx_derivation_number": ((pointer, number, number), ctypes.c_int32),
         "zmlx_derivation_get": ((pointer, number, number, thing), None),

@@ -138,11 +138,13 @@ def resized(
 
 
 def _pool(array: NDArray[Any], ordinary: bool) -> NDArray[Any]:
-    """The values to draw from, all but those that are huge."""
+    """The values to draw from, all but those that an oracle can say nothing of beside some others (`_goes_with`)."""
     flat = array.reshape(-1)
     if array.dtype.kind != "f":
         return flat
-    left = flat[~_is_special(flat) | (flat == 0)] if ordinary else flat[~_is_huge(flat)]
+    left = (
+        flat[~_is_special(flat) | (flat == 0)] if ordinary else flat[~(_is_huge(flat) | _is_subnormal(flat))]
+    )
     return left if left.size else flat
 
 

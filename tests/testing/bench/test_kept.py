@@ -42,6 +42,7 @@ def written(folder, found=FOUND, name="cpu.json", edit=lambda body: None):
 def test_what_was_written_comes_back(tmp_path):
     run = read_run(written(tmp_path))
     assert (run.backend, run.environment, run.kernel, run.dtype) == ("cpu", ABOUT, "f.*", "float32")
+    assert (run.missing, read_run(written(tmp_path, replace(FOUND, missing=3))).missing) == (0, 3)
     assert run.sizes["rows"] == PLANS["cpu"].rows
     kernel, failed, memcpy, negative = run.rows.values()
     assert kernel.key == Key("f.g", "backward", "float32", "2x3 3")

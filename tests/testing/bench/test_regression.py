@@ -32,9 +32,9 @@ def row(seconds=1.0, spread=0.0, of_copy=None, of_copy_spread=0.0, key=KEY, fail
     return KeptRow(key, seconds, spread, rounds, of_copy, of_copy_spread, failure)
 
 
-def run(*rows, name="old", backend="cpu", kernel="*", dtype=None, plan=PLAN, **facts):
+def run(*rows, name="old", backend="cpu", kernel="*", dtype=None, plan=PLAN, missing=0, **facts):
     by_key = {r.key: r for r in rows}
-    return KeptRun(Path(f"{name}.json"), backend, {**ABOUT, **facts}, plan, kernel, dtype, by_key)
+    return KeptRun(Path(f"{name}.json"), backend, {**ABOUT, **facts}, plan, kernel, dtype, by_key, missing)
 
 
 def compared(old, new, **options):
@@ -126,6 +126,14 @@ def test_what_was_not_selected_is_not_gone():
     assert names(run(row(), kernel="g")) == [("f.g", "float32"), ("f.g", "float16")]
     assert ("engine.launch (1000 elements)", "float32") in names(run(row(key=engine), kernel="engine.*"))
     assert [r.verdict for r in compare_runs(old, run(row(), dtype="float32")).rows] == [SAME, GONE, GONE]
+
+
+def test_what_a_stopped_run_did_not_reach_is_not_gone():
+    old = run(row(), row(key=Key("f.h", "forward", "float32", "8x4")))
+    found = compare_runs(old, run(row(), name="new", missing=1))
+    assert [r.verdict for r in found.rows] == [SAME]
+    assert found.notes == ("new.json was stopped before its end: 1 of its benchmarks are not in it",)
+    assert [r.verdict for r in compare_runs(old, run(row(), name="new")).rows] == [SAME, GONE]
 
 
 def test_copies_measure_the_machine():

@@ -252,7 +252,7 @@ def counting(backend, plan):
 
 def test_a_case_that_fails_is_reported_and_the_others_run():
     broken = make("made.broken", oracle=lambda x: x)
-    steps = []
+    steps, kept = [], []
     found = bench(
         "cpu",
         dtype="float32",
@@ -260,8 +260,11 @@ def test_a_case_that_fails_is_reported_and_the_others_run():
         ops=[broken, make()],
         engine=[EngineCase("engine.made", counting)],
         progress=lambda *step: steps.append(step),
+        keep=kept.append,
     )
     assert found.exit_code == 1
+    assert [(len(part.measurements), part.missing) for part in kept] == [(1, 2), (2, 1), (4, 0)]
+    assert kept[-1] == found
     assert [(line.name, bool(line.failure)) for line in found.measurements] == [
         ("made.broken", True),
         ("made.double", False),
@@ -284,6 +287,7 @@ def test_a_run_in_which_all_is_well_succeeds_and_leaves_the_device_alone():
     assert found.exit_code == 0
     assert mx.default_device() == before
     assert replace(found, measurements=()).exit_code == 1
+    assert replace(found, missing=1).exit_code == 1
 
 
 def test_more_seconds_are_more_rounds():

@@ -1,6 +1,7 @@
 """A benchmark's table, in text, Markdown and JSON."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -92,6 +93,17 @@ def test_json_has_every_rival_and_the_quartiles():
     assert failed["ok"] is False
     assert failed["measurements"][1]["timing"] is None
     assert failed["measurements"][1]["failure"] == BROKEN.failure
+
+
+@pytest.mark.parametrize(("missing", "were"), [(1, "1 benchmark was"), (12, "12 benchmarks were")])
+def test_a_run_that_was_stopped_says_so(missing, were):
+    found = replace(FOUND, missing=missing)
+    said = f"Stopped before its end: {were} not measured."
+    assert said in render_terminal(found).splitlines()
+    assert said in render_markdown(found).splitlines()
+    body = json.loads(to_json(found))
+    assert (body["ok"], body["selected"]["missing"]) == (False, missing)
+    assert "Stopped" not in render_terminal(FOUND) + render_markdown(FOUND)
 
 
 def test_files_are_named_after_the_back_end(tmp_path):

@@ -33,8 +33,8 @@ _FORMS = tuple(
     for form in (
         r"({})",
         r"(?:packed_|simd_)?({})(2|3|4)",
-        r"(?:(?:packed_)?vec|zmlx_deduced)<({}), (\d+)>",
-        r"zmlx_vector<({}), (\d+)>::(?:type)",
+        r"(?:(?:packed_)?vec|zmlx_legal_deduced)<({}), (\d+)>",
+        r"zmlx_legal_vector<({}), (\d+)>::(?:type)",
         r"({}|lane) __attribute__\(\(ext_vector_type\((\d+)\)\)\)",
     )
 )
@@ -95,7 +95,7 @@ class Refusal:
 
 def in_metal(message: str) -> str:
     """A complaint with Metal's names for vectors."""
-    message = message.replace("zmlx_deduced<", "vec<")
+    message = message.replace("zmlx_legal_deduced<", "vec<")
     named = _SPELLED_OUT.sub(lambda found: _ELEMENTS[found[1]] + found[3] + found[2], message)
     return _VECTOR_OF.sub("", named)
 

@@ -33,7 +33,7 @@ class _GroupStorage(AddressSpaces):
                 token.text = "threadgroup"
 
     def _storage(self, kind: str, name: str, extents: str) -> str:
-        return f"auto& {name} = zmlx_group<{kind}{extents}>()"
+        return f"auto& {name} = zmlx_legal_group<{kind}{extents}>()"
 
 
 def _in_kernel(fragment: Fragment, index: int) -> bool:
@@ -59,7 +59,7 @@ def _call_constructors(fragment: Fragment) -> None:
         end = fragment.angles.get(index, -1)
         named = fragment.text(index - 1) in ("vec", "packed_vec") and fragment.text(index) == "<"
         if named and end > index and fragment.text(end + 1) == "(" and fragment.text(index - 2) != "operator":
-            fragment.code[index - 1].before += "zmlx_make<"
+            fragment.code[index - 1].before += "zmlx_legal_make<"
             fragment.code[end].after += ">"
 
 
@@ -76,7 +76,7 @@ def _deduce_vectors(header: Fragment) -> None:
     for first, last in ranges:
         for i in range(first, last):
             if header.text(i) == "vec" and header.text(i + 1) == "<" and header.text(i + 2) != "bool":
-                header.code[i].text = "zmlx_deduced"
+                header.code[i].text = "zmlx_legal_deduced"
 
 
 def _drop_includes(program: Program) -> None:
@@ -102,9 +102,9 @@ def written(signature: Signature) -> dict[str, str]:
     parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
     main = (
         f'#include "{HEADER}"\n{signature.template_declaration}\n'
-        f'void zmlx_kernel({", ".join(parameters)}) {{\n#include "{SOURCE}"\n}}\n'
+        f'void zmlx_legal_kernel({", ".join(parameters)}) {{\n#include "{SOURCE}"\n}}\n'
     )
     if signature.template:
-        instance = f"zmlx_kernel{signature.template_arguments}"
+        instance = f"zmlx_legal_kernel{signature.template_arguments}"
         main += f"template decltype({instance}) {instance};\n"
     return {MAIN: main, HEADER: program.header.render() + "\n", SOURCE: program.body.render() + "\n"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,8 @@ def evaluate(roots: Iterable[Node], given: Mapping[Node, Any]) -> list[Any]:
         if node in values:
             continue
         if node.function == "constant":
-            values[node] = node.value
+            # mx.compile of MLX 0.30 writes NaN as `nan`, which is a function in C++.
+            values[node] = mx.array(math.inf) - mx.array(math.inf) if node.value != node.value else node.value
         elif all(argument in values for argument in node.arguments) and node.arguments:
             arguments = (_array(values[a]) for a in node.arguments)
             values[node] = FUNCTIONS[node.function].mlx(mx, *arguments)

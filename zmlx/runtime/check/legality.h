@@ -9,18 +9,18 @@
 #define vertex
 #define fragment
 // Words of OpenCL that are ordinary names in Metal.
-#define global zmlx_word_global
-#define local zmlx_word_local
-#define generic zmlx_word_generic
-#define pipe zmlx_word_pipe
-#define uniform zmlx_word_uniform
-#define vec_step zmlx_word_vec_step
-#define read_only zmlx_word_read_only
-#define write_only zmlx_word_write_only
-#define read_write zmlx_word_read_write
-#define event_t zmlx_word_event_t
-#define queue_t zmlx_word_queue_t
-#define addrspace_cast zmlx_word_addrspace_cast
+#define global zmlx_legal_word_global
+#define local zmlx_legal_word_local
+#define generic zmlx_legal_word_generic
+#define pipe zmlx_legal_word_pipe
+#define uniform zmlx_legal_word_uniform
+#define vec_step zmlx_legal_word_vec_step
+#define read_only zmlx_legal_word_read_only
+#define write_only zmlx_legal_word_write_only
+#define read_write zmlx_legal_word_read_write
+#define event_t zmlx_legal_word_event_t
+#define queue_t zmlx_legal_word_queue_t
+#define addrspace_cast zmlx_legal_word_addrspace_cast
 #define restrict __restrict
 #define __METAL__ 1
 #define __METAL_VERSION__ 320
@@ -89,7 +89,7 @@ template <class T> struct remove_reference { typedef T type; };
 template <class T> struct remove_reference<T&> { typedef T type; };
 template <class T> struct remove_reference<T&&> { typedef T type; };
 // A temporary of the type: what a value of it is without reference, qualifiers and address space.
-template <class T> T zmlx_value(T);
+template <class T> T zmlx_legal_value(T);
 template <class T> struct remove_addrspace { typedef T type; };
 template <class T> struct remove_addrspace<__global T> { typedef T type; };
 template <class T> struct remove_addrspace<__constant T> { typedef T type; };
@@ -112,16 +112,16 @@ template <class T> using remove_pointer_t = typename remove_pointer<T>::type;
 template <class T> T&& declval();
 
 // ------------------------------------------------------------------------------------------ numbers' types
-template <class T> constexpr constant bool zmlx_is_float = false;
-template <> constexpr constant bool zmlx_is_float<float> = true;
-template <> constexpr constant bool zmlx_is_float<half> = true;
-template <> constexpr constant bool zmlx_is_float<bfloat> = true;
-template <class T> constexpr constant bool zmlx_is_int = false;
-#define ZMLX_INT(t) template <> constexpr constant bool zmlx_is_int<t> = true;
+template <class T> constexpr constant bool zmlx_legal_is_float = false;
+template <> constexpr constant bool zmlx_legal_is_float<float> = true;
+template <> constexpr constant bool zmlx_legal_is_float<half> = true;
+template <> constexpr constant bool zmlx_legal_is_float<bfloat> = true;
+template <class T> constexpr constant bool zmlx_legal_is_int = false;
+#define ZMLX_INT(t) template <> constexpr constant bool zmlx_legal_is_int<t> = true;
 ZMLX_INT(bool) ZMLX_INT(char) ZMLX_INT(signed char) ZMLX_INT(uchar) ZMLX_INT(short) ZMLX_INT(ushort) ZMLX_INT(int)
 ZMLX_INT(uint) ZMLX_INT(long) ZMLX_INT(ulong)
-template <class T> constexpr constant bool is_floating_point_v = zmlx_is_float<remove_cvref_t<T>>;
-template <class T> constexpr constant bool is_integral_v = zmlx_is_int<remove_cvref_t<T>>;
+template <class T> constexpr constant bool is_floating_point_v = zmlx_legal_is_float<remove_cvref_t<T>>;
+template <class T> constexpr constant bool is_integral_v = zmlx_legal_is_int<remove_cvref_t<T>>;
 template <class T> constexpr constant bool is_arithmetic_v = is_floating_point_v<T> || is_integral_v<T>;
 template <class T> constexpr constant bool is_scalar_v = is_arithmetic_v<T>;
 template <class T> constexpr constant bool is_unsigned_v = is_integral_v<T> && !(remove_cvref_t<T>(-1) < remove_cvref_t<T>(0));
@@ -137,28 +137,28 @@ ZMLX_TRAIT(is_floating_point) ZMLX_TRAIT(is_integral) ZMLX_TRAIT(is_arithmetic) 
 ZMLX_TRAIT(is_unsigned) ZMLX_TRAIT(is_signed) ZMLX_TRAIT(is_pointer) ZMLX_TRAIT(is_const) ZMLX_TRAIT(is_void)
 ZMLX_TRAIT(is_enum)
 template <class T, class U> struct is_convertible : bool_constant<is_convertible_v<T, U>> {};
-template <class T> struct zmlx_unsigned { typedef T type; };
-template <class T> struct zmlx_signed { typedef T type; };
+template <class T> struct zmlx_legal_unsigned { typedef T type; };
+template <class T> struct zmlx_legal_signed { typedef T type; };
 #define ZMLX_SIGNS(s, u)                                  \
-  template <> struct zmlx_unsigned<s> { typedef u type; }; \
-  template <> struct zmlx_signed<u> { typedef s type; };
+  template <> struct zmlx_legal_unsigned<s> { typedef u type; }; \
+  template <> struct zmlx_legal_signed<u> { typedef s type; };
 ZMLX_SIGNS(char, uchar) ZMLX_SIGNS(short, ushort) ZMLX_SIGNS(int, uint) ZMLX_SIGNS(long, ulong)
-template <class T> using make_unsigned_t = typename zmlx_unsigned<T>::type;
-template <class T> using make_signed_t = typename zmlx_signed<T>::type;
-template <class T> struct make_unsigned : zmlx_unsigned<T> {};
-template <class T> struct make_signed : zmlx_signed<T> {};
+template <class T> using make_unsigned_t = typename zmlx_legal_unsigned<T>::type;
+template <class T> using make_signed_t = typename zmlx_legal_signed<T>::type;
+template <class T> struct make_unsigned : zmlx_legal_unsigned<T> {};
+template <class T> struct make_signed : zmlx_legal_signed<T> {};
 
 // ------------------------------------------------------------------------------------------ vectors
-template <class T> struct zmlx_lane { typedef T type; };
-template <> struct zmlx_lane<bool> { typedef int type; };
-template <class T, int N> struct zmlx_vector {
-  typedef typename zmlx_lane<T>::type lane;
+template <class T> struct zmlx_legal_lane { typedef T type; };
+template <> struct zmlx_legal_lane<bool> { typedef int type; };
+template <class T, int N> struct zmlx_legal_vector {
+  typedef typename zmlx_legal_lane<T>::type lane;
   typedef lane type __attribute__((ext_vector_type(N)));
 };
-template <class T, int N> using vec = typename zmlx_vector<T, N>::type;
+template <class T, int N> using vec = typename zmlx_legal_vector<T, N>::type;
 // The same where T and N are deduced; there is none of bool, of which the front end has no vectors.
-template <class T, int N> using zmlx_deduced = T __attribute__((ext_vector_type(N)));
-template <class T, int N> using packed_vec = typename zmlx_vector<T, N>::type;
+template <class T, int N> using zmlx_legal_deduced = T __attribute__((ext_vector_type(N)));
+template <class T, int N> using packed_vec = typename zmlx_legal_vector<T, N>::type;
 #define ZMLX_VECTORS(t)                    \
   typedef vec<t, 2> t##2;                  \
   typedef vec<t, 3> t##3;                  \
@@ -172,8 +172,8 @@ template <class T, int N> using packed_vec = typename zmlx_vector<T, N>::type;
 ZMLX_VECTORS(bool) ZMLX_VECTORS(char) ZMLX_VECTORS(uchar) ZMLX_VECTORS(short) ZMLX_VECTORS(ushort) ZMLX_VECTORS(int)
 ZMLX_VECTORS(uint) ZMLX_VECTORS(long) ZMLX_VECTORS(ulong) ZMLX_VECTORS(half) ZMLX_VECTORS(float)
 ZMLX_VECTORS(bfloat)
-template <class V, class... A> constexpr V zmlx_make(A...) { return V(); }
-template <class T> __local T& zmlx_group() { return *(__local T*)0; }
+template <class V, class... A> constexpr V zmlx_legal_make(A...) { return V(); }
+template <class T> __local T& zmlx_legal_group() { return *(__local T*)0; }
 #define ZMLX_PACK(name, n)                    \
   vec<float, n> unpack_##name##_to_float(uint); \
   vec<half, n> unpack_##name##_to_half(uint);   \
@@ -198,7 +198,7 @@ template <class D, class A, class B, class C, int M, int K, int N>
 void simdgroup_multiply_accumulate(
     simdgroup_matrix<D, N, M>&, simdgroup_matrix<A, K, M>, simdgroup_matrix<B, N, K>, simdgroup_matrix<C, N, M>);
 
-struct zmlx_any;
+struct zmlx_legal_any;
 template <class To, class From> constexpr To as_type(From) { return To(); }
 template <class T, size_t N> struct array {
   T elements[N];
@@ -240,38 +240,38 @@ ZMLX_COMPLEX(%, complex_t<T>) ZMLX_COMPLEX(==, bool) ZMLX_COMPLEX(!=, bool) ZMLX
 ZMLX_COMPLEX(<=, bool) ZMLX_COMPLEX(>=, bool)
 
 // ------------------------------------------------------------------------------------------ functions
-template <class T> struct zmlx_element { typedef T type; };
-template <class T, int N> struct zmlx_element<T __attribute__((ext_vector_type(N)))> { typedef T type; };
-template <class T> constexpr constant int zmlx_lanes = 1;
-template <class T, int N> constexpr constant int zmlx_lanes<T __attribute__((ext_vector_type(N)))> = N;
-template <class T> constexpr constant bool zmlx_is_number = is_arithmetic_v<T> || __is_enum(T);
+template <class T> struct zmlx_legal_element { typedef T type; };
+template <class T, int N> struct zmlx_legal_element<T __attribute__((ext_vector_type(N)))> { typedef T type; };
+template <class T> constexpr constant int zmlx_legal_lanes = 1;
+template <class T, int N> constexpr constant int zmlx_legal_lanes<T __attribute__((ext_vector_type(N)))> = N;
+template <class T> constexpr constant bool zmlx_legal_is_number = is_arithmetic_v<T> || __is_enum(T);
 // The type that stands for two arguments: 0 for two numbers that become one another, else 1 or 2 for either of them.
-template <class A, class B> constexpr constant int zmlx_wins =
-    zmlx_lanes<A> > 1 ? 1 : zmlx_lanes<B> > 1 ? 2 : zmlx_is_number<A> && zmlx_is_number<B> ? 0 : 1;
-template <class A, class B, int = zmlx_wins<A, B>> struct zmlx_both { typedef decltype(true ? A() : B()) type; };
-template <class A, class B> struct zmlx_both<A, B, 1> { typedef A type; };
-template <class A, class B> struct zmlx_both<A, B, 2> { typedef B type; };
-template <> struct zmlx_both<half, bfloat, 0> { typedef float type; };
-template <> struct zmlx_both<bfloat, half, 0> { typedef float type; };
-template <class A, class... B> struct zmlx_common { typedef A type; };
-template <class A, class B, class... C> struct zmlx_common<A, B, C...> : zmlx_common<typename zmlx_both<A, B>::type, C...> {};
-template <class... A> using zmlx_common_t = typename zmlx_common<A...>::type;
+template <class A, class B> constexpr constant int zmlx_legal_wins =
+    zmlx_legal_lanes<A> > 1 ? 1 : zmlx_legal_lanes<B> > 1 ? 2 : zmlx_legal_is_number<A> && zmlx_legal_is_number<B> ? 0 : 1;
+template <class A, class B, int = zmlx_legal_wins<A, B>> struct zmlx_legal_both { typedef decltype(true ? A() : B()) type; };
+template <class A, class B> struct zmlx_legal_both<A, B, 1> { typedef A type; };
+template <class A, class B> struct zmlx_legal_both<A, B, 2> { typedef B type; };
+template <> struct zmlx_legal_both<half, bfloat, 0> { typedef float type; };
+template <> struct zmlx_legal_both<bfloat, half, 0> { typedef float type; };
+template <class A, class... B> struct zmlx_legal_common { typedef A type; };
+template <class A, class B, class... C> struct zmlx_legal_common<A, B, C...> : zmlx_legal_common<typename zmlx_legal_both<A, B>::type, C...> {};
+template <class... A> using zmlx_legal_common_t = typename zmlx_legal_common<A...>::type;
 // Comparisons give signed integers here, and vectors of bool are some: in Metal both are of bool.
-template <class T> constexpr constant bool zmlx_is_truth =
-    is_integral_v<typename zmlx_element<T>::type> && is_signed_v<typename zmlx_element<T>::type>;
-template <class A, class B> constexpr constant bool zmlx_agree =
-    zmlx_lanes<A> == 1 || zmlx_lanes<B> == 1 || is_same_v<A, B> ||
-    (zmlx_lanes<A> == zmlx_lanes<B> && zmlx_is_truth<A> && zmlx_is_truth<B>);
-template <class T> constexpr constant bool zmlx_floats = zmlx_lanes<T> == 1 || is_floating_point_v<typename zmlx_element<T>::type>;
-template <class T> constexpr constant bool zmlx_truths = zmlx_lanes<T> == 1 || zmlx_is_truth<T>;
-template <class T> struct zmlx_math { typedef T type; };
-#define ZMLX_AS_FLOAT(t) template <> struct zmlx_math<t> { typedef float type; };
+template <class T> constexpr constant bool zmlx_legal_is_truth =
+    is_integral_v<typename zmlx_legal_element<T>::type> && is_signed_v<typename zmlx_legal_element<T>::type>;
+template <class A, class B> constexpr constant bool zmlx_legal_agree =
+    zmlx_legal_lanes<A> == 1 || zmlx_legal_lanes<B> == 1 || is_same_v<A, B> ||
+    (zmlx_legal_lanes<A> == zmlx_legal_lanes<B> && zmlx_legal_is_truth<A> && zmlx_legal_is_truth<B>);
+template <class T> constexpr constant bool zmlx_legal_floats = zmlx_legal_lanes<T> == 1 || is_floating_point_v<typename zmlx_legal_element<T>::type>;
+template <class T> constexpr constant bool zmlx_legal_truths = zmlx_legal_lanes<T> == 1 || zmlx_legal_is_truth<T>;
+template <class T> struct zmlx_legal_math { typedef T type; };
+#define ZMLX_AS_FLOAT(t) template <> struct zmlx_legal_math<t> { typedef float type; };
 ZMLX_AS_FLOAT(bool) ZMLX_AS_FLOAT(char) ZMLX_AS_FLOAT(uchar) ZMLX_AS_FLOAT(short) ZMLX_AS_FLOAT(ushort) ZMLX_AS_FLOAT(int)
 ZMLX_AS_FLOAT(uint) ZMLX_AS_FLOAT(long) ZMLX_AS_FLOAT(ulong)
 #define ZMLX_FLOATS                                                      \
-  static_assert((zmlx_agree<zmlx_common_t<A...>, A> && ...), "zmlx:arguments"); \
-  static_assert(!(zmlx_agree<zmlx_common_t<A...>, A> && ...) || (zmlx_floats<A> && ...), "zmlx:float-arguments");
-#define ZMLX_MATH(name) template <class... A> typename zmlx_math<zmlx_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
+  static_assert((zmlx_legal_agree<zmlx_legal_common_t<A...>, A> && ...), "zmlx:arguments"); \
+  static_assert(!(zmlx_legal_agree<zmlx_legal_common_t<A...>, A> && ...) || (zmlx_legal_floats<A> && ...), "zmlx:float-arguments");
+#define ZMLX_MATH(name) template <class... A> typename zmlx_legal_math<zmlx_legal_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
 #define ZMLX_MATHS                                                                                                 \
   ZMLX_MATH(exp) ZMLX_MATH(exp2) ZMLX_MATH(exp10) ZMLX_MATH(log) ZMLX_MATH(log2) ZMLX_MATH(log10) ZMLX_MATH(sqrt)  \
   ZMLX_MATH(rsqrt) ZMLX_MATH(sin) ZMLX_MATH(cos) ZMLX_MATH(tan) ZMLX_MATH(asin) ZMLX_MATH(acos) ZMLX_MATH(atan)    \
@@ -286,54 +286,54 @@ ZMLX_MATHS
 namespace fast { ZMLX_MATHS ZMLX_MATH(clamp) ZMLX_MATH(min) ZMLX_MATH(max) }
 namespace precise { ZMLX_MATHS ZMLX_MATH(clamp) ZMLX_MATH(min) ZMLX_MATH(max) }
 ZMLX_MATH(log1p) ZMLX_MATH(hypot)
-template <class A, class B> typename zmlx_math<A>::type ldexp(A, B) {
-  static_assert(zmlx_floats<A>, "zmlx:float-arguments");
-  static_assert(zmlx_lanes<A> == zmlx_lanes<B> || zmlx_lanes<A> == 1 || zmlx_lanes<B> == 1, "zmlx:arguments");
+template <class A, class B> typename zmlx_legal_math<A>::type ldexp(A, B) {
+  static_assert(zmlx_legal_floats<A>, "zmlx:float-arguments");
+  static_assert(zmlx_legal_lanes<A> == zmlx_legal_lanes<B> || zmlx_legal_lanes<A> == 1 || zmlx_legal_lanes<B> == 1, "zmlx:arguments");
 }
-#define ZMLX_LENGTH(name) template <class... A> typename zmlx_element<zmlx_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
+#define ZMLX_LENGTH(name) template <class... A> typename zmlx_legal_element<zmlx_legal_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
 ZMLX_LENGTH(dot) ZMLX_LENGTH(length) ZMLX_LENGTH(length_squared) ZMLX_LENGTH(distance) ZMLX_LENGTH(distance_squared)
 #define ZMLX_SAME(name)                                               \
-  template <class A, class... B> constexpr zmlx_common_t<A, B...> name(A a, B...) { \
-    static_assert((zmlx_agree<zmlx_common_t<A, B...>, A> && ... && zmlx_agree<zmlx_common_t<A, B...>, B>), "zmlx:arguments"); \
-    return zmlx_common_t<A, B...>(a);                                 \
+  template <class A, class... B> constexpr zmlx_legal_common_t<A, B...> name(A a, B...) { \
+    static_assert((zmlx_legal_agree<zmlx_legal_common_t<A, B...>, A> && ... && zmlx_legal_agree<zmlx_legal_common_t<A, B...>, B>), "zmlx:arguments"); \
+    return zmlx_legal_common_t<A, B...>(a);                                 \
   }
 ZMLX_SAME(abs) ZMLX_SAME(addsat) ZMLX_SAME(subsat) ZMLX_SAME(hadd) ZMLX_SAME(rhadd) ZMLX_SAME(mulhi)
 ZMLX_SAME(madhi) ZMLX_SAME(madsat) ZMLX_SAME(mad24) ZMLX_SAME(mul24) ZMLX_SAME(rotate) ZMLX_SAME(popcount) ZMLX_SAME(clz)
 ZMLX_SAME(ctz) ZMLX_SAME(reverse_bits) ZMLX_SAME(clamp) ZMLX_SAME(min3) ZMLX_SAME(max3) ZMLX_SAME(median3)
 template <class A> constexpr A extract_bits(A a, uint, uint) { return a; }
 template <class A, class B> constexpr A insert_bits(A a, B, uint, uint) {
-  static_assert(zmlx_agree<A, B>, "zmlx:arguments");
+  static_assert(zmlx_legal_agree<A, B>, "zmlx:arguments");
   return a;
 }
 // The packs let a function of the author's with such a name be the better one, as it is in Metal.
-template <class A, class B, class C, class... Z> constexpr zmlx_common_t<A, B> select(A a, B, C, Z...) {
-  static_assert(zmlx_agree<A, B>, "zmlx:arguments");
-  static_assert(zmlx_truths<C>, "zmlx:bool-arguments");
-  return zmlx_common_t<A, B>(a);
+template <class A, class B, class C, class... Z> constexpr zmlx_legal_common_t<A, B> select(A a, B, C, Z...) {
+  static_assert(zmlx_legal_agree<A, B>, "zmlx:arguments");
+  static_assert(zmlx_legal_truths<C>, "zmlx:bool-arguments");
+  return zmlx_legal_common_t<A, B>(a);
 }
-template <class T, int N> struct zmlx_unsigned<T __attribute__((ext_vector_type(N)))> {
-  typedef vec<typename zmlx_unsigned<T>::type, N> type;
+template <class T, int N> struct zmlx_legal_unsigned<T __attribute__((ext_vector_type(N)))> {
+  typedef vec<typename zmlx_legal_unsigned<T>::type, N> type;
 };
-template <class A, class B> constexpr typename zmlx_unsigned<zmlx_common_t<A, B>>::type absdiff(A, B) {
-  static_assert(zmlx_agree<A, B>, "zmlx:arguments");
-  return typename zmlx_unsigned<zmlx_common_t<A, B>>::type();
+template <class A, class B> constexpr typename zmlx_legal_unsigned<zmlx_legal_common_t<A, B>>::type absdiff(A, B) {
+  static_assert(zmlx_legal_agree<A, B>, "zmlx:arguments");
+  return typename zmlx_legal_unsigned<zmlx_legal_common_t<A, B>>::type();
 }
 #define ZMLX_EXTREME(name, first, second)                                   \
-  template <class A, class B> constexpr zmlx_common_t<A, B> name(A a, B b) { \
-    static_assert(zmlx_agree<A, B>, "zmlx:arguments");                      \
-    if constexpr (zmlx_lanes<A> == 1 && zmlx_lanes<B> == 1) return a < b ? first : second; \
-    else return zmlx_common_t<A, B>();                                      \
+  template <class A, class B> constexpr zmlx_legal_common_t<A, B> name(A a, B b) { \
+    static_assert(zmlx_legal_agree<A, B>, "zmlx:arguments");                      \
+    if constexpr (zmlx_legal_lanes<A> == 1 && zmlx_legal_lanes<B> == 1) return a < b ? first : second; \
+    else return zmlx_legal_common_t<A, B>();                                      \
   }
 ZMLX_EXTREME(min, a, b) ZMLX_EXTREME(max, b, a)
-#define ZMLX_BOOL(name) template <class A, class... Z> bool name(A, Z...) { static_assert(zmlx_truths<A>, "zmlx:bool-arguments"); }
+#define ZMLX_BOOL(name) template <class A, class... Z> bool name(A, Z...) { static_assert(zmlx_legal_truths<A>, "zmlx:bool-arguments"); }
 ZMLX_BOOL(any) ZMLX_BOOL(all)
 // Of numbers a bool, of vectors a vector.
-template <class A> struct zmlx_truth { typedef A type; };
-template <class T, int N> struct zmlx_truth<T __attribute__((ext_vector_type(N)))> { typedef vec<bool, N> type; };
-#define ZMLX_TRUTH(t) template <> struct zmlx_truth<t> { typedef bool type; };
+template <class A> struct zmlx_legal_truth { typedef A type; };
+template <class T, int N> struct zmlx_legal_truth<T __attribute__((ext_vector_type(N)))> { typedef vec<bool, N> type; };
+#define ZMLX_TRUTH(t) template <> struct zmlx_legal_truth<t> { typedef bool type; };
 ZMLX_TRUTH(float) ZMLX_TRUTH(half) ZMLX_TRUTH(bfloat) ZMLX_TRUTH(int) ZMLX_TRUTH(uint) ZMLX_TRUTH(bool) ZMLX_TRUTH(short)
 ZMLX_TRUTH(ushort) ZMLX_TRUTH(char) ZMLX_TRUTH(uchar) ZMLX_TRUTH(long) ZMLX_TRUTH(ulong)
-#define ZMLX_PREDICATE(name) template <class... A> typename zmlx_truth<zmlx_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
+#define ZMLX_PREDICATE(name) template <class... A> typename zmlx_legal_truth<zmlx_legal_common_t<A...>>::type name(A...) { ZMLX_FLOATS }
 ZMLX_PREDICATE(isnan) ZMLX_PREDICATE(isinf) ZMLX_PREDICATE(isfinite) ZMLX_PREDICATE(isnormal) ZMLX_PREDICATE(signbit)
 ZMLX_PREDICATE(isordered) ZMLX_PREDICATE(isunordered)
 
@@ -354,21 +354,21 @@ template <class... A> void threadgroup_barrier(mem_flags, A...);
 template <class... A> void simdgroup_barrier(mem_flags, A...);
 enum thread_scope { thread_scope_thread, thread_scope_simdgroup, thread_scope_threadgroup, thread_scope_device };
 
-template <class T> constexpr constant bool zmlx_64 = is_same_v<T, long> || is_same_v<T, ulong>;
+template <class T> constexpr constant bool zmlx_legal_64 = is_same_v<T, long> || is_same_v<T, ulong>;
 #define ZMLX_LANES(name)                                              \
   template <class T, class... B> T name(T v, B...) {                  \
-    static_assert((true && ... && (zmlx_lanes<B> == 1)), "zmlx:number-argument"); \
+    static_assert((true && ... && (zmlx_legal_lanes<B> == 1)), "zmlx:number-argument"); \
     return v;                                                         \
   }
 #define ZMLX_FILLS(name)                                              \
   template <class T, class F, class... B> T name(T v, F, B...) {      \
-    static_assert(zmlx_agree<T, F>, "zmlx:arguments");                \
-    static_assert((true && ... && (zmlx_lanes<B> == 1)), "zmlx:number-argument"); \
+    static_assert(zmlx_legal_agree<T, F>, "zmlx:arguments");                \
+    static_assert((true && ... && (zmlx_legal_lanes<B> == 1)), "zmlx:number-argument"); \
     return v;                                                         \
   }
 #define ZMLX_REDUCES(name)                              \
   template <class T> T name(T v) {                      \
-    static_assert(!zmlx_64<T>, "zmlx:simd-64");         \
+    static_assert(!zmlx_legal_64<T>, "zmlx:simd-64");         \
     return v;                                           \
   }
 ZMLX_REDUCES(simd_sum) ZMLX_REDUCES(simd_product) ZMLX_REDUCES(simd_min) ZMLX_REDUCES(simd_max) ZMLX_REDUCES(simd_and)
@@ -396,33 +396,33 @@ ZMLX_MOVES(simd) ZMLX_MOVES(quad)
 
 // ------------------------------------------------------------------------------------------ atomics
 enum memory_order { memory_order_relaxed };
-enum zmlx_other_order { memory_order_acquire, memory_order_release, memory_order_acq_rel, memory_order_seq_cst };
+enum zmlx_legal_other_order { memory_order_acquire, memory_order_release, memory_order_acq_rel, memory_order_seq_cst };
 template <class O, class... A> void atomic_thread_fence(mem_flags, O, A...);
 
-template <class T> constexpr constant bool zmlx_atomic =
+template <class T> constexpr constant bool zmlx_legal_atomic =
     is_same_v<T, int> || is_same_v<T, uint> || is_same_v<T, float> || is_same_v<T, bool> || is_same_v<T, ulong>;
-template <class T> struct atomic { T zmlx_value; };
+template <class T> struct atomic { T zmlx_legal_value; };
 
 // What an operation may work on; 0 for memory that is not known.
-template <class P> struct zmlx_place { typedef int type; static constexpr constant int space = 0; };
+template <class P> struct zmlx_legal_place { typedef int type; static constexpr constant int space = 0; };
 #define ZMLX_PLACE(words, number)                                                                                      \
-  template <class T> struct zmlx_place<words atomic<T>*> { typedef T type; static constexpr constant int space = number; }; \
-  template <class T> struct zmlx_place<volatile words atomic<T>*> { typedef T type; static constexpr constant int space = number; }; \
-  template <class T> struct zmlx_place<const words atomic<T>*> { typedef T type; static constexpr constant int space = number; }; \
-  template <class T> struct zmlx_place<const volatile words atomic<T>*> { typedef T type; static constexpr constant int space = number; };
+  template <class T> struct zmlx_legal_place<words atomic<T>*> { typedef T type; static constexpr constant int space = number; }; \
+  template <class T> struct zmlx_legal_place<volatile words atomic<T>*> { typedef T type; static constexpr constant int space = number; }; \
+  template <class T> struct zmlx_legal_place<const words atomic<T>*> { typedef T type; static constexpr constant int space = number; }; \
+  template <class T> struct zmlx_legal_place<const volatile words atomic<T>*> { typedef T type; static constexpr constant int space = number; };
 ZMLX_PLACE(__global, 1) ZMLX_PLACE(__local, 2) ZMLX_PLACE(__constant, 3) ZMLX_PLACE(__private, 4)
 #define ZMLX_ATOMIC_CHECK(P, O, words_ok)                                                                       \
-  typedef typename zmlx_place<P>::type T;                                                                       \
-  constexpr int space = zmlx_place<P>::space;                                                                   \
-  static_assert(zmlx_atomic<T>, "zmlx:atomic-type");                                                            \
-  static_assert(is_same_v<O, memory_order> || !is_same_v<O, zmlx_other_order>, "zmlx:atomic-order");                          \
+  typedef typename zmlx_legal_place<P>::type T;                                                                       \
+  constexpr int space = zmlx_legal_place<P>::space;                                                                   \
+  static_assert(zmlx_legal_atomic<T>, "zmlx:atomic-type");                                                            \
+  static_assert(is_same_v<O, memory_order> || !is_same_v<O, zmlx_legal_other_order>, "zmlx:atomic-order");                          \
   static_assert(space < 3, "zmlx:atomic-space");                                                               \
   static_assert(space != 2 || !is_same_v<T, float>, "zmlx:atomic-float-threadgroup");                          \
-  static_assert(!zmlx_atomic<T> || (words_ok), "zmlx:atomic-operation");
+  static_assert(!zmlx_legal_atomic<T> || (words_ok), "zmlx:atomic-operation");
 #define ZMLX_RMW(name, ok)                                                             \
-  template <class P, class V, class O, class... A> typename zmlx_place<P>::type name(P, V, O, A...) { \
+  template <class P, class V, class O, class... A> typename zmlx_legal_place<P>::type name(P, V, O, A...) { \
     ZMLX_ATOMIC_CHECK(P, O, ok)                                                        \
-    static_assert(zmlx_lanes<V> == 1, "zmlx:number-argument");                         \
+    static_assert(zmlx_legal_lanes<V> == 1, "zmlx:number-argument");                         \
     return T();                                                                        \
   }
 #define ZMLX_INTS (is_same_v<T, int> || is_same_v<T, uint>)
@@ -434,9 +434,9 @@ ZMLX_RMW(atomic_fetch_xor_explicit, ZMLX_INTS) ZMLX_RMW(atomic_fetch_min_explici
 ZMLX_RMW(atomic_fetch_max_explicit, ZMLX_INTS) ZMLX_RMW(atomic_exchange_explicit, (!is_same_v<T, ulong>))
 template <class P, class V, class O, class... A> void atomic_store_explicit(P, V, O, A...) {
   ZMLX_ATOMIC_CHECK(P, O, (!is_same_v<T, ulong>))
-  static_assert(zmlx_lanes<V> == 1, "zmlx:number-argument");
+  static_assert(zmlx_legal_lanes<V> == 1, "zmlx:number-argument");
 }
-template <class P, class O, class... A> typename zmlx_place<P>::type atomic_load_explicit(P, O, A...) {
+template <class P, class O, class... A> typename zmlx_legal_place<P>::type atomic_load_explicit(P, O, A...) {
   ZMLX_ATOMIC_CHECK(P, O, (!is_same_v<T, ulong>))
   return T();
 }
@@ -487,39 +487,39 @@ using namespace metal;
 #define UINT_MAX 4294967295u
 #define LONG_MAX 9223372036854775807l
 // Metal's vectors are made by calls, those of the front end are not.
-#define float2(...) zmlx_make<float2>(__VA_ARGS__)
-#define float3(...) zmlx_make<float3>(__VA_ARGS__)
-#define float4(...) zmlx_make<float4>(__VA_ARGS__)
-#define half2(...) zmlx_make<half2>(__VA_ARGS__)
-#define half3(...) zmlx_make<half3>(__VA_ARGS__)
-#define half4(...) zmlx_make<half4>(__VA_ARGS__)
-#define int2(...) zmlx_make<int2>(__VA_ARGS__)
-#define int3(...) zmlx_make<int3>(__VA_ARGS__)
-#define int4(...) zmlx_make<int4>(__VA_ARGS__)
-#define uint2(...) zmlx_make<uint2>(__VA_ARGS__)
-#define uint3(...) zmlx_make<uint3>(__VA_ARGS__)
-#define uint4(...) zmlx_make<uint4>(__VA_ARGS__)
-#define short2(...) zmlx_make<short2>(__VA_ARGS__)
-#define short3(...) zmlx_make<short3>(__VA_ARGS__)
-#define short4(...) zmlx_make<short4>(__VA_ARGS__)
-#define ushort2(...) zmlx_make<ushort2>(__VA_ARGS__)
-#define ushort3(...) zmlx_make<ushort3>(__VA_ARGS__)
-#define ushort4(...) zmlx_make<ushort4>(__VA_ARGS__)
-#define char2(...) zmlx_make<char2>(__VA_ARGS__)
-#define char3(...) zmlx_make<char3>(__VA_ARGS__)
-#define char4(...) zmlx_make<char4>(__VA_ARGS__)
-#define uchar2(...) zmlx_make<uchar2>(__VA_ARGS__)
-#define uchar3(...) zmlx_make<uchar3>(__VA_ARGS__)
-#define uchar4(...) zmlx_make<uchar4>(__VA_ARGS__)
-#define long2(...) zmlx_make<long2>(__VA_ARGS__)
-#define long3(...) zmlx_make<long3>(__VA_ARGS__)
-#define long4(...) zmlx_make<long4>(__VA_ARGS__)
-#define ulong2(...) zmlx_make<ulong2>(__VA_ARGS__)
-#define ulong3(...) zmlx_make<ulong3>(__VA_ARGS__)
-#define ulong4(...) zmlx_make<ulong4>(__VA_ARGS__)
-#define bool2(...) zmlx_make<bool2>(__VA_ARGS__)
-#define bool3(...) zmlx_make<bool3>(__VA_ARGS__)
-#define bool4(...) zmlx_make<bool4>(__VA_ARGS__)
-#define bfloat2(...) zmlx_make<bfloat2>(__VA_ARGS__)
-#define bfloat3(...) zmlx_make<bfloat3>(__VA_ARGS__)
-#define bfloat4(...) zmlx_make<bfloat4>(__VA_ARGS__)
+#define float2(...) zmlx_legal_make<float2>(__VA_ARGS__)
+#define float3(...) zmlx_legal_make<float3>(__VA_ARGS__)
+#define float4(...) zmlx_legal_make<float4>(__VA_ARGS__)
+#define half2(...) zmlx_legal_make<half2>(__VA_ARGS__)
+#define half3(...) zmlx_legal_make<half3>(__VA_ARGS__)
+#define half4(...) zmlx_legal_make<half4>(__VA_ARGS__)
+#define int2(...) zmlx_legal_make<int2>(__VA_ARGS__)
+#define int3(...) zmlx_legal_make<int3>(__VA_ARGS__)
+#define int4(...) zmlx_legal_make<int4>(__VA_ARGS__)
+#define uint2(...) zmlx_legal_make<uint2>(__VA_ARGS__)
+#define uint3(...) zmlx_legal_make<uint3>(__VA_ARGS__)
+#define uint4(...) zmlx_legal_make<uint4>(__VA_ARGS__)
+#define short2(...) zmlx_legal_make<short2>(__VA_ARGS__)
+#define short3(...) zmlx_legal_make<short3>(__VA_ARGS__)
+#define short4(...) zmlx_legal_make<short4>(__VA_ARGS__)
+#define ushort2(...) zmlx_legal_make<ushort2>(__VA_ARGS__)
+#define ushort3(...) zmlx_legal_make<ushort3>(__VA_ARGS__)
+#define ushort4(...) zmlx_legal_make<ushort4>(__VA_ARGS__)
+#define char2(...) zmlx_legal_make<char2>(__VA_ARGS__)
+#define char3(...) zmlx_legal_make<char3>(__VA_ARGS__)
+#define char4(...) zmlx_legal_make<char4>(__VA_ARGS__)
+#define uchar2(...) zmlx_legal_make<uchar2>(__VA_ARGS__)
+#define uchar3(...) zmlx_legal_make<uchar3>(__VA_ARGS__)
+#define uchar4(...) zmlx_legal_make<uchar4>(__VA_ARGS__)
+#define long2(...) zmlx_legal_make<long2>(__VA_ARGS__)
+#define long3(...) zmlx_legal_make<long3>(__VA_ARGS__)
+#define long4(...) zmlx_legal_make<long4>(__VA_ARGS__)
+#define ulong2(...) zmlx_legal_make<ulong2>(__VA_ARGS__)
+#define ulong3(...) zmlx_legal_make<ulong3>(__VA_ARGS__)
+#define ulong4(...) zmlx_legal_make<ulong4>(__VA_ARGS__)
+#define bool2(...) zmlx_legal_make<bool2>(__VA_ARGS__)
+#define bool3(...) zmlx_legal_make<bool3>(__VA_ARGS__)
+#define bool4(...) zmlx_legal_make<bool4>(__VA_ARGS__)
+#define bfloat2(...) zmlx_legal_make<bfloat2>(__VA_ARGS__)
+#define bfloat3(...) zmlx_legal_make<bfloat3>(__VA_ARGS__)
+#define bfloat4(...) zmlx_legal_make<bfloat4>(__VA_ARGS__)

@@ -190,6 +190,27 @@ ZMLX_EXPORT int zmlx_call_lazily(
   });
 }
 
+// Makes `output`, an array of the dtype that is wanted, one of `shape` that nobody has written to, and `room` the memory
+// that it lies in: a band more on each side.
+ZMLX_EXPORT int zmlx_unwritten(zmlx::Object* output, zmlx::Object* room, const int32_t* shape, uint32_t rank) {
+  return zmlx::guarded([&] {
+    const mx::Dtype dtype = zmlx::array_of(output).dtype();
+    mx::array made(mx::Shape(shape, shape + rank), dtype, nullptr, {});
+    const size_t edge = zmlx::BAND / mx::size_of(dtype);
+    const size_t count = made.size() + 2 * edge;
+    // An axis of an MLX array is shorter than 2^31.
+    const size_t inner = count < (size_t(1) << 31) ? count : size_t(1) << 20;
+    mx::array all(
+        mx::Shape{static_cast<int>((count + inner - 1) / inner), static_cast<int>(inner)}, dtype, nullptr, {});
+    all.set_data(zmlx::memory(all.nbytes()));
+    made.copy_shared_buffer(
+        all, made.strides(), zmlx::row_contiguous(made), made.size(), static_cast<int64_t>(edge));
+    for (const mx::array* array : {&all, &made}) array->set_status(mx::array::Status::available);
+    zmlx::array_of(output).overwrite_descriptor(made);
+    zmlx::array_of(room).overwrite_descriptor(all);
+  });
+}
+
 ZMLX_EXPORT uint32_t zmlx_derivation_count(const zmlx::Derivation* derivation, uint32_t what) {
   return derivation->count(what);
 }

@@ -17,6 +17,21 @@ inline std::atomic<bool>& failed() {
 // Outputs up to this many elements get no room of their own: as in memory.py.
 constexpr size_t SMALL = 1 << 14;
 
+// How MLX's operations may read a row-contiguous array.
+inline mx::array::Flags row_contiguous(const mx::array& array) {
+  const auto long_axes =
+      std::count_if(array.shape().begin(), array.shape().end(), [](int extent) { return extent > 1; });
+  return {true, true, long_axes <= 1};
+}
+
+// Memory of MLX's. (Where there is none, mx::allocator::malloc itself says nothing.)
+inline mx::allocator::Data memory(size_t bytes) {
+  auto found = mx::allocator::malloc(bytes);
+  if (bytes && !found.buffer().ptr())
+    throw std::runtime_error("[metal_kernel] Unable to allocate " + std::to_string(bytes) + " bytes for an output.");
+  return found;
+}
+
 class Work {
  public:
   Work(std::shared_ptr<const Call> call, mx::Shape batch) : call_(std::move(call)), batch_(std::move(batch)) {
@@ -35,12 +50,10 @@ class Work {
 
   void add_output(mx::array& array) {
     const size_t edge = roomy_ ? BAND : 0;
-    auto room = mx::allocator::malloc(array.nbytes() + 2 * edge);
+    auto room = memory(array.nbytes() + 2 * edge);
     char* data = static_cast<char*>(room.buffer().raw_ptr());
-    const bool column = static_cast<size_t>(std::count_if(array.shape().begin(), array.shape().end(), [](int extent) {
-                          return extent > 1;
-                        })) <= 1;
-    array.set_data(std::move(room), array.size(), array.strides(), {true, true, column}, static_cast<int64_t>(edge));
+    array.set_data(
+        std::move(room), array.size(), array.strides(), row_contiguous(array), static_cast<int64_t>(edge));
     outputs_.emplace_back(array, data + edge, batch_.size());
     rooms_.push_back(outputs_.back());
     rooms_.back().buffer.buf = data;

@@ -72,7 +72,8 @@ class KeptRow:
 
 @dataclass(frozen=True)
 class KeptRun:
-    """A benchmark as its file has it; `kernel` and `dtype` are what was selected."""
+    """A benchmark as its file has it; `kernel` and `dtype` are what was selected, `missing` how many of those were
+    not reached before the run was stopped."""
 
     path: Path
     backend: str
@@ -81,6 +82,7 @@ class KeptRun:
     kernel: str
     dtype: str | None
     rows: Mapping[Key, KeptRow]
+    missing: int = 0
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def read_run(path: Path) -> KeptRun:
         selected.get("kernel", "*"),
         selected.get("dtype"),
         rows,
+        int(selected.get("missing", 0)),
     )
 
 

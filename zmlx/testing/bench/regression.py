@@ -107,7 +107,7 @@ def compare_runs(
     ratio that is nearer to 1 counts, and 1 if one says slower and the other faster: on a busy machine the time is worse
     and the share is not; where only the copy was faster than before, the share is worse and the time is not. Of two
     machines only the shares count; what has no copy beside it is compared by its time. Of the old run only what the new
-    one selected counts.
+    one selected counts, and of a new run that was stopped before its end only what it reached.
 
     Parameters
     ----------
@@ -146,7 +146,9 @@ def compare_runs(
     before, after = old.rows, new.rows
     if old.backend != new.backend:  # each back end has sizes of its own
         before, after = _without_shapes(before), _without_shapes(after)
-    before = {key: row for key, row in before.items() if _selected(new, key)}
+    before = {
+        key: row for key, row in before.items() if _selected(new, key) and (key in after or not new.missing)
+    }
     rows = [
         _compare(key, before.get(key), after.get(key), tolerance, not differing)
         for key in {**before, **after}
@@ -167,6 +169,11 @@ def compare_runs(
             f"some rows have {rounds} rounds only, of which the noise is not known; it is taken to be "
             f"{NOISE_OF_FEW:.0%}"
         )
+    notes += [
+        f"{run.path} was stopped before its end: {run.missing} of its benchmarks are not in it"
+        for run in (old, new)
+        if run.missing
+    ]
     if differing:
         notes.insert(0, f"two machines: {'; '.join(differing)}")
     return Regression(old, new, tolerance, tuple(rows), tuple(notes))

@@ -28,7 +28,8 @@ class BenchError(ValueError):
 @dataclass(frozen=True)
 class Benchmark:
     """What `bench` measured, on which plan and where; `kernel` and `dtype` are what was selected,
-    `peers` has a line on each of those that could not be timed."""
+    `peers` has a line on each of those that could not be timed, `missing` says how many of the selected benchmarks
+    have not been reached."""
 
     backend: str
     environment: Mapping[str, str]
@@ -37,6 +38,7 @@ class Benchmark:
     kernel: str = "*"
     dtype: str | None = None
     peers: tuple[str, ...] = ()
+    missing: int = 0
 
     @property
     def failures(self) -> tuple[Measurement, ...]:
@@ -45,8 +47,8 @@ class Benchmark:
 
     @property
     def exit_code(self) -> int:
-        """0 if something was measured and nothing failed, else 1."""
-        return 0 if self.measurements and not self.failures else 1
+        """0 if all was measured and nothing failed, else 1."""
+        return 0 if self.measurements and not self.failures and not self.missing else 1
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def bench(
     ops: Iterable[OpInfo] | None = None,
     engine: Iterable[EngineCase] = ENGINE,
     progress: Progress | None = None,
+    keep: Callable[[Benchmark], object] | None = None,
 ) -> Benchmark:
     """Measure on one back end of this machine.
 
@@ -147,6 +150,8 @@ def bench(
         Instead of op_db and `ENGINE`.
     progress : callable, optional
         Called as ``progress(done, total, case)`` before each case.
+    keep : callable, optional
+        Called after each case with all that was measured so far: a run takes long, and may be stopped.
 
     Raises
     ------
@@ -165,6 +170,9 @@ def bench(
     plan = quick(PLANS[name]) if small else PLANS[name]
     if seconds is not None:
         plan = replace(plan, seconds=seconds)
+    measured = {case.name for case in cases}
+    peers = [peer for op in ops if op.name in measured and op.rivals for peer in op.rivals.peers]
+    notes = peer_notes(peers, name)
     lines: list[Measurement] = []
     with working_on(name):
         environment = describe_environment(name)
@@ -172,6 +180,7 @@ def bench(
             from zmlx.launch.host import num_threads
 
             environment["threads"] = str(num_threads())
+        found = Benchmark(name, environment, plan, (), kernel, dtype, notes, len(cases))
         for done, case in enumerate(cases):
             if progress is not None:
                 progress(done, len(cases), f"{case.name}/{case.dtype} {case.direction}".rstrip())
@@ -184,6 +193,7 @@ def bench(
                 failure = f"{case.name}/{case.dtype}: {type(error).__name__}: {error}"
                 lines.append(Measurement(case.name, case.dtype, failure=failure, direction=case.direction))
             mx.clear_cache()  # what one case leaves behind is not the next one's memory
-    measured = {case.name for case in cases}
-    peers = [peer for op in ops if op.name in measured and op.rivals for peer in op.rivals.peers]
-    return Benchmark(name, environment, plan, tuple(lines), kernel, dtype, peer_notes(peers, name))
+            found = replace(found, measurements=tuple(lines), missing=len(cases) - done - 1)
+            if keep is not None:
+                keep(found)
+    return found

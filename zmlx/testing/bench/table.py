@@ -82,9 +82,17 @@ def heading(found: Benchmark) -> str:
     )
 
 
+def stopped(found: Benchmark) -> list[str]:
+    """That a run is not whole, if it is not."""
+    if not found.missing:
+        return []
+    are = "benchmark was" if found.missing == 1 else "benchmarks were"
+    return [f"Stopped before its end: {found.missing} {are} not measured."]
+
+
 def render_terminal(found: Benchmark) -> str:
     """The table as aligned text, then what failed."""
-    parts = [heading(found), "", *aligned_lines(_table(found)), "", LEGEND, *found.peers]
+    parts = [heading(found), "", *aligned_lines(_table(found)), "", LEGEND, *found.peers, *stopped(found)]
     parts += [f"FAIL {line.failure}" for line in found.failures]
     return "\n".join(parts) + "\n"
 
@@ -94,7 +102,7 @@ def render_markdown(found: Benchmark) -> str:
     table = _table(found)
     parts = ["## zmlx: benchmarks", "", markdown_text(heading(found)), ""]
     parts += [*markdown_lines([table.header, *table.rows]), "", LEGEND]
-    parts += [f"\n{markdown_text(note)}" for note in found.peers]
+    parts += [f"\n{markdown_text(note)}" for note in (*found.peers, *stopped(found))]
     if found.failures:
         parts += ["", "### Failures", "", *(f"- {markdown_text(line.failure)}" for line in found.failures)]
     return "\n".join(parts) + "\n"
@@ -140,7 +148,7 @@ def to_json(found: Benchmark) -> str:
         "environment": dict(found.environment),
         "plan": asdict(found.plan),
         "peers": list(found.peers),
-        "selected": {"kernel": found.kernel, "dtype": found.dtype},
+        "selected": {"kernel": found.kernel, "dtype": found.dtype, "missing": found.missing},
         "measurements": [_json_line(line) for line in found.measurements],
     }
     return json.dumps(body, indent=2, allow_nan=False)

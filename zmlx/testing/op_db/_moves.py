@@ -37,11 +37,8 @@ def order_samples(rng: Rng) -> Iterator[SampleInput]:
     yield SampleInput("no_tokens", (np.zeros((0, 2), np.int32), 3))
 
 
-def _moved(
-    name: str, rng: Rng, tokens: tuple[int, ...], k: int, columns: int, experts: int
-) -> dict[str, Any]:
+def _moved(numbers: SampleRng, tokens: tuple[int, ...], k: int, columns: int, experts: int) -> dict[str, Any]:
     """Tokens, their copies, weights and the order of experts."""
-    numbers = rng(name)
     order, positions, _ = expert_order(numbers.integers((*tokens, k), 0, experts), experts)
     return {
         "tokens": numbers.normal((*tokens, columns)),
@@ -66,10 +63,10 @@ def moving(*wanted: str) -> Callable[[Rng], Iterator[SampleInput]]:
 
     def samples(rng: Rng) -> Iterator[SampleInput]:
         for name, *sizes in shapes:
-            made = _moved(name, rng, *sizes)  # type: ignore[arg-type]
+            made = _moved(rng(name), *sizes)  # type: ignore[arg-type]
             yield SampleInput(name, tuple(made[argument] for argument in wanted))
 
-        special = _moved("special", rng, (SPECIAL.size,), 2, 6, 4)
+        special = _moved(rng("special"), (SPECIAL.size,), 2, 6, 4)
         for argument in ("tokens", "copies"):
             special[argument][: SPECIAL.size, 2] = SPECIAL
         yield SampleInput("special", tuple(special[argument] for argument in wanted))
@@ -77,12 +74,31 @@ def moving(*wanted: str) -> Callable[[Rng], Iterator[SampleInput]]:
     return samples
 
 
+def moved_strategy(*wanted: str) -> Callable[[str], Any]:
+    """The order is one of tokens, and the positions are its inverse, which equal extents do not show."""
+
+    def strategy(dtype: str) -> Any:
+        from hypothesis import strategies
+
+        def made(tokens: list[int], k: int, columns: int, experts: int, seed: int) -> SampleInput:
+            drawn = _moved(SampleRng(f"moved/{seed}"), tuple(tokens), k, columns, experts)
+            return SampleInput("drawn", tuple(drawn[argument] for argument in wanted))
+
+        integers = strategies.integers
+        tokens = strategies.lists(integers(1, 40), min_size=1, max_size=2)
+        return strategies.builds(
+            made, tokens, integers(1, 6), integers(1, 300), integers(1, 64), integers(0, 2**16)
+        )
+
+    return strategy
+
+
 def moving_much(*wanted: str) -> Callable[[Rng], Iterator[SampleInput]]:
     """The same of more than 65,536 elements: the order is one of tokens, which variations of its extents are not."""
 
     def samples(rng: Rng) -> Iterator[SampleInput]:
         for name, tokens, columns in (("rows", 33_001, 2), ("columns", 3, 66_003)):
-            made = _moved(name, rng, (tokens,), 2, columns, 4)
+            made = _moved(rng(name), (tokens,), 2, columns, 4)
             yield SampleInput(name, tuple(made[argument] for argument in wanted))
 
     return samples

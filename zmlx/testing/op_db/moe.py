@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from zmlx.testing.layouts import LAYOUTS
 from zmlx.testing.op_db import _moves, _routers
 from zmlx.testing.op_db._shared import (
     CANCELLING,
@@ -114,6 +115,9 @@ def _bytes(sample: SampleInput, dtype: str) -> int:
     floats = [a.size for a in sample.args if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     return (sum(floats) + max(floats)) * ITEMSIZE[dtype]
 
+
+#: Positions of which rows are repeated are those of no order.
+_INVERTIBLE = tuple(layout for layout in LAYOUTS if layout != "broadcast")
 
 OPS = (
     OpInfo(
@@ -250,6 +254,8 @@ OPS = (
         oracle_vjp=_moves.dispatch_vjp,
         differentiable=(0,),
         samples=_moves.moving("tokens", "order", "positions"),
+        strategy=_moves.moved_strategy("tokens", "order", "positions"),
+        layouts=_INVERTIBLE,
         large=_moves.moving_much("tokens", "order", "positions"),
         source="Gale et al. 2022, MegaBlocks (arXiv:2211.15841), section 5.1",
         golden_samples=("small", "single", "odd", "special"),
@@ -270,6 +276,8 @@ OPS = (
         oracle_vjp=_moves.combine_vjp,
         differentiable=(0, 1),
         samples=_moves.moving("copies", "weights", "order", "positions"),
+        strategy=_moves.moved_strategy("copies", "weights", "order", "positions"),
+        layouts=_INVERTIBLE,
         large=_moves.moving_much("copies", "weights", "order", "positions"),
         source="Shazeer et al. 2017 (arXiv:1701.06538), equation 1",
         golden_samples=("small", "single", "odd", "special"),

@@ -317,7 +317,9 @@ OPS = (
         flops=operations(5),
         rivals=Rivals(
             shapes=lambda rows, columns: ((rows, columns), Argument((rows, columns), "bool", (0, 2))),
-            formula=lambda mx, x, mask: mx.softmax(mx.where(mask, x, -mx.inf), axis=-1).astype(x.dtype),
+            formula=lambda mx, x, mask: mx.softmax(mx.where(mask, x, -mx.inf), axis=-1, precise=True).astype(
+                x.dtype
+            ),
         ),
     ),
     OpInfo(
@@ -375,7 +377,9 @@ OPS = (
         flops=operations(5),
         rivals=Rivals(
             shapes=lambda rows, columns: ((rows, columns), Argument((rows,), per_row=True)),
-            formula=lambda mx, x, sink: mx.softmax(mx.concatenate([x, sink[:, None]], -1), -1)[:, :-1],
+            formula=lambda mx, x, sink: mx.softmax(mx.concatenate([x, sink[:, None]], -1), -1, precise=True)[
+                :, :-1
+            ],
         ),
     ),
 )
