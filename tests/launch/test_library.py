@@ -427,6 +427,7 @@ def test_what_only_metals_own_api_has_is_refused(library: Any, mx: Any) -> None:
     ("source", "options", "message"),
     [
         ("void f() {}", {}, "Expected the library to have kernels, `kernel void name(…)`"),
+        ("kernels.metal", {}, "To read a file, pass Path('kernels.metal')."),
         ("\n#error not here\n", {}, "[metal_library] the library, line 2: #error not here"),
         ("kernel void f(device int* x) {}", {"defines": {"a b": 1}}, "to have identifiers as names but got 'a b'."),
         ("kernel void f(device int* x) {}", {"defines": {"N": [1]}}, "defines['N'] to be a text, a number or a bool"),

@@ -98,10 +98,13 @@ def metal_library(
     text = with_values(text, function_constants or {}, what)
     entries = entry_points(text)
     if not entries:
+        hint = (
+            f" To read a file, pass Path({text!r})." if "\n" not in text and text.endswith(".metal") else ""
+        )
         raise ValueError(
             f"[metal_library] Expected {what} to have kernels, `kernel void name(…)` or `[[kernel]] void name(…)`, but "
             'it has none. Of a template, what is instantiated is one: `template [[host_name("f_float")]] [[kernel]] '
-            "decltype(f<float>) f<float>;`."
+            f"decltype(f<float>) f<float>;`.{hint}"
         )
     return MetalLibrary(Library.of(text), entries, caller_origin(1))
 
