@@ -207,7 +207,22 @@ def test_a_call_is_pytorchs(library: Any, mx: Any) -> None:
     x = mx.zeros(16)
     (filled,) = library.fill(x, 3.25)
     assert filled.tolist() == [3.25] * 16
+    with zmlx.checked():
+        assert library.fill(x, 2)[0].tolist() == [2.0] * 16
     assert x.tolist() == [0.0] * 16, "an mx.array never changes"
+
+
+def test_a_buffer_may_have_an_attributes_name(mx: Any) -> None:
+    library = zmlx.metal_library(
+        """
+        kernel void f(device float* grid_size, constant float& threads_per_grid, uint i [[thread_position_in_grid]]) {
+          grid_size[i] = threads_per_grid;
+        }
+        """
+    )
+    with zmlx.checked():
+        assert library.f(mx.zeros(3), 2)[0].tolist() == [2.0] * 3
+    assert library.f(mx.zeros(3), 2)[0].tolist() == [2.0] * 3
 
 
 def test_numpy_arrays_are_written_in_place(library: Any) -> None:
@@ -483,6 +498,16 @@ def test_the_text_for_metal_is_what_mlx_would_compile_and_metal_take(
     assert signature.metal_text() == mlx_text(signature.kernel, arrays, [mx.uint8], [])
 
 
+def test_metal_has_small_structs_as_arguments_and_large_constants_in_its_text(library: Any, mx: Any) -> None:
+    with recording("metal") as records:
+        LAUNCHES["transform"](library, mx)
+        LAUNCHES["embedded"](library, mx)
+    small, large = (record.signature.metal_text() for record in records)
+    assert "const constant uint64_t* zmlx_params [[buffer(1)]]" in small
+    assert "constant ulong zmlx_limits[4] = {0x1000000020001ul, 0x5000400030002ul, " in large
+    assert "zmlx_limits [[buffer" not in large
+
+
 def test_metal_has_writable_copies_as_inputs(library: Any, mx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLX's kernel, played by one that writes into what it is given, as the text says that the kernel does."""
     x = mx.arange(3, dtype=mx.float32)
@@ -492,6 +517,8 @@ def test_metal_has_writable_copies_as_inputs(library: Any, mx: Any, monkeypatch:
     def native_kernel(source: Any) -> Any:
         def play(**call: Any) -> list[Any]:
             seen.append((source, call))
+            assert any(arrays is call["inputs"] for arrays in evaluated), "nobody waits for the copies"
+            evaluated.clear()
             held: list[Any] = []
             (ctypes.c_float * 2).from_address(view(call["inputs"][0], False, held).address)[:] = [5, 6]
             return [
@@ -501,10 +528,18 @@ def test_metal_has_writable_copies_as_inputs(library: Any, mx: Any, monkeypatch:
 
         return play
 
+    evaluate, evaluated = mx.eval, []
+
+    def noted(*arrays: Any) -> None:
+        evaluated.extend(arrays)
+        evaluate(*arrays)
+
+    monkeypatch.setattr(mx, "eval", noted)
     monkeypatch.setattr("zmlx.launch.metal.native_kernel", native_kernel)
     for module in ("library", "kernel"):
         monkeypatch.setattr(f"zmlx.launch.{module}.current_backend", lambda stream=None: "metal")
     (filled,) = library.fill(x, 1, stream=mx.cpu)
+    assert any(isinstance(arrays, list) for arrays in evaluated), "nobody waits for the launch"
     assert (filled.tolist(), x.tolist()) == ([5.0, 6.0, 2.0], [0.0, 1.0, 2.0])
     with pytest.raises(ValueError, match="'fill' has no gradient"):
         mx.grad(lambda x: library.fill(x, 1, stream=mx.cpu)[0].sum())(x)

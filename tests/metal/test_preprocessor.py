@@ -36,7 +36,7 @@ TEXTS = {
     "defined": ("#if defined(A) || defined B || !defined(__METAL__)\n1\n#else\n2\n#endif", "2"),
     "arithmetic": ("#define N 3\n#if N * 2 > 5 && UNKNOWN == 0\n1\n#endif", "1"),
     "else if": ("#if 0\n1\n#elif __METAL_VERSION__ >= 300\n2\n#elif 1\n3\n#else\n4\n#endif", "2"),
-    "dead branches": ("#ifdef A\n#if !\n#error no\n#endif\n#define N 1\n#else\nN\n#endif", "N"),
+    "dead branches": ("#ifdef A\n#if !\n#error no\n#elif !\n#endif\n#define N 1\n#else\nN\n#endif", "N"),
     "guard": ("#ifndef G\n#define G\n1\n#endif\n#ifndef G\n2\n#endif", "1"),
     "comment": ("#define N 4 // four\nN N", "4 4"),
     "kept": (

@@ -77,9 +77,12 @@ class LibrarySource:
     @cached_property
     def kernel(self) -> KernelSource:
         """The source to launch. Its inputs are the buffers that are not written, its outputs the others."""
-        lines = [*self._template_lines(), *map(self._buffer_line, self._present), *self._memory_lines()]
+        hiding = [argument for argument in self._present if argument.name in ATTRIBUTES]
+        plain = [argument for argument in self._present if argument not in hiding]
+        lines = [*self._template_lines(), *map(self._buffer_line, plain), *self._memory_lines()]
         lines += [f"using namespace {name};" for name in self.entry.namespaces]
         attributes, shadowing = self._attribute_lines()
+        shadowing += map(self._buffer_line, hiding)
         body = self.entry.body
         if shadowing:
             body = f"{{ {' '.join(shadowing)} {body}}}"
