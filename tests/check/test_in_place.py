@@ -142,4 +142,4 @@ def test_what_no_thread_writes_is_no_difference_between_orders() -> None:
     with zmlx.checked() as check:
         library.swap(x, threads=32)
     assert x.tolist() == [*range(31, 23, -1), *range(8, 64)]
-    assert not check.notes
+    assert not [note for note in check.notes if "order" in note]
