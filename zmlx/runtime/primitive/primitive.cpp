@@ -32,10 +32,14 @@ static_assert(sizeof(&mx::scheduler::Scheduler::check_error) > 0);
 // when nothing runs any more is taken back.
 void settle() {
   if (!failed().exchange(false)) return;
-  const std::vector<mx::Stream> streams = mx::get_streams();
-  // Waiting for a GPU could be waiting for work that this evaluation has not handed over yet.
-  for (const mx::Stream& stream : streams)
+  std::vector<mx::Stream> streams;
+  for (const mx::Stream& stream : mx::get_streams()) {
+    // A stream of a GPU can be asked for where there is none.
+    if (!mx::is_available(stream.device)) continue;
+    // Waiting for a GPU could be waiting for work that this evaluation has not handed over yet.
     if (stream.device != mx::Device::cpu) return;
+    streams.push_back(stream);
+  }
   try {
     for (const mx::Stream& stream : streams) mx::synchronize(stream);
   } catch (...) {
