@@ -262,13 +262,10 @@ def check_positive(function: str, value: float, name: str) -> float:
     ValueError
         Negative or not finite.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-        )
-    if not (math.isfinite(value) and value >= 0):
+    number = check_real(function, value, name)
+    if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"[{function}] Expected `{name}` to be finite and not negative, got {value!r}.")
-    return float(value)
+    return number
 
 
 def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> float:
@@ -343,14 +340,33 @@ def check_number(function: str, value: object, name: str, low: float, below: flo
     ValueError
         Beyond the bounds, or not finite.
     """
+    number = check_real(function, value, name)
+    if not low <= number < below:
+        bounds = f"at least {low:g}" if below == math.inf else f"at least {low:g} and less than {below:g}"
+        raise ValueError(f"[{function}] Expected `{name}` to be {bounds}, got {value!r}.")
+    return number
+
+
+def check_real(function: str, value: object, name: str) -> float:
+    """A Python number, which may be infinite or NaN, as a float.
+
+    Raises
+    ------
+    TypeError
+        Not a Python number.
+    ValueError
+        An integer beyond float's range.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(
             f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
         )
-    if not low <= value < below:
-        bounds = f"at least {low:g}" if below == math.inf else f"at least {low:g} and less than {below:g}"
-        raise ValueError(f"[{function}] Expected `{name}` to be {bounds}, got {value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f"[{function}] Expected `{name}` to be in the range of float, got an integer of {value.bit_length()} bits."
+        ) from None
 
 
 def check_integer(
