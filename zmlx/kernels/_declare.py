@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 from collections.abc import Collection, Mapping, Sequence
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check_numbers
 from zmlx.kernels._formula.functions import NUMBERS
 
 #: The scalars' names -> their defaults; None: a call has to give it.
@@ -111,7 +111,7 @@ def scalars(function: str, given: Sequence[str] | Scalars) -> dict[str, float | 
         return dict.fromkeys(names(function, "scalars", given))
     for name, default in given.items():
         if default is not None:
-            _check.check_real(function, default, name)
+            _check_numbers.check_real(function, default, name)
     return dict(given)
 
 
@@ -163,5 +163,5 @@ def numbers(function: str, declared: Scalars, given: Mapping[str, float]) -> tup
         value = given.get(name, default)
         if value is None:
             raise TypeError(f"[{function}] Expected a number `{name}`, got none. Pass {name}=1.0.")
-        values.append(_check.check_real(function, value, name))
+        values.append(_check_numbers.check_real(function, value, name))
     return tuple(values)

@@ -13,9 +13,9 @@ from zmlx.kernels import _check, _declare
 from zmlx.kernels._autodiff import differentiable as differentiable_function
 from zmlx.kernels._formula import adjoints
 from zmlx.kernels._formula.functions import ZERO
+from zmlx.kernels._row_arguments import Arguments
 from zmlx.kernels._row_declared import Declared, read_declaration
 from zmlx.kernels._row_launch import Rows
-from zmlx.kernels._row_source import Arguments
 
 #: Float32 tells columns apart up to here.
 _MOST_COLUMNS = 2**24
