@@ -24,7 +24,8 @@ def check_real(function: str, value: object, name: str) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(
-            f"[{function}] Expected `{name}` to be in the range of float, got an integer of {value.bit_length()} bits."
+            f"[{function}] Expected `{name}` to be in the range of float, got an integer of "
+            f"{int(value).bit_length()} bits."
         ) from None
 
 

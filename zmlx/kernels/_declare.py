@@ -20,7 +20,7 @@ def check_name(block: str, name: str) -> None:
     ValueError
         It is no identifier.
     """
-    if not (isinstance(name, str) and name.isidentifier() and name.isascii()):
+    if not (name.isidentifier() and name.isascii()):
         raise ValueError(
             f"[{block}] Expected `name` to be letters, digits and underscores, which kernels' names are made of, "
             f"got {name!r}."
@@ -52,7 +52,7 @@ def check_names(function: str, what: str, given: Sequence[str], reserved: Collec
         One is none, has another meaning, or is there twice.
     """
     for position, name in enumerate(given):
-        if not (isinstance(name, str) and name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
+        if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
             raise ValueError(
                 f"[{function}] Expected identifiers, which are ASCII and no words of Python, as names of {what}; got "
                 f"{name!r}. Rename it."
