@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,10 @@ def router_topk(logits: Float64Array, k: int, renormalize: bool = True) -> tuple
 
 
 def router_topk_vjp(
-    logits: Float64Array, k: int, cotangent: Float64Array, renormalize: bool = True
+    logits: Float64Array, *rest: Any, k: int = 0, renormalize: bool = True
 ) -> tuple[Float64Array]:
+    *given, cotangent = rest
+    (k,) = given or (k,)
     weights, chosen = router_topk(logits, k, renormalize)
     places = chosen.astype(np.intp)
     with quiet():

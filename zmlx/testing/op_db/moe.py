@@ -17,7 +17,7 @@ from zmlx.testing.op_db._shared import (
     ones,
     rejected_arrays,
 )
-from zmlx.testing.op_db.selection import rejected_counts, with_more
+from zmlx.testing.op_db.selection import PICKS, largest, picked_bytes, rejected_counts, with_more
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
 from zmlx.testing.rivals import Argument, Rivals
 
@@ -115,6 +115,11 @@ def _bytes(sample: SampleInput, dtype: str) -> int:
     return (sum(floats) + max(floats)) * ITEMSIZE[dtype]
 
 
+def _router_formula(mx: Any, logits: Any) -> tuple[Any, Any]:
+    places = largest(mx, logits)
+    return mx.softmax(mx.take_along_axis(logits, places, axis=-1), axis=-1), places.astype(mx.uint32)
+
+
 OPS = (
     OpInfo(
         name="moe.router_topk",
@@ -134,7 +139,10 @@ OPS = (
             *with_more(rejected_arrays("router_topk", name="logits"), 2),
             *rejected_counts("router_topk", lambda k: (ones(2, 8), k), "logits"),
         ),
-        bytes_moved=lambda sample, dtype: int(sample.args[0].size) * ITEMSIZE[dtype],
+        bytes_moved=picked_bytes,
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),), formula=_router_formula, kwargs={"k": PICKS}
+        ),
     ),
     OpInfo(
         name="moe.sigmoid_router",
