@@ -105,13 +105,15 @@ def sigmoid_router(
 def sigmoid_router_vjp(
     logits: Float64Array,
     bias: Float64Array,
-    k: int,
-    cotangent: Float64Array,
+    *rest: Any,
+    k: int = 0,
     groups: int = 1,
     best_groups: int = 1,
     renormalize: bool = True,
     scaling: float = 1.0,
 ) -> tuple[Float64Array]:
+    *given, cotangent = rest
+    (k,) = given or (k,)
     scores, places = _sigmoid_choice(logits, bias, k, groups, best_groups)
     s = np.take_along_axis(scores, places, axis=-1)
     slope = scaling * cotangent

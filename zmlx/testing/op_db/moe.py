@@ -120,6 +120,14 @@ def _router_formula(mx: Any, logits: Any) -> tuple[Any, Any]:
     return mx.softmax(mx.take_along_axis(logits, places, axis=-1), axis=-1), places.astype(mx.uint32)
 
 
+def _sigmoid_formula(mx: Any, logits: Any, bias: Any) -> tuple[Any, Any]:
+    # In float32, whatever the dtype: what is rounded before it is chosen gives other places.
+    scores = mx.sigmoid(logits.astype(mx.float32))
+    places = largest(mx, scores + bias)
+    weights = mx.take_along_axis(scores, places, axis=-1)
+    return (weights / mx.sum(weights, axis=-1, keepdims=True)).astype(logits.dtype), places.astype(mx.uint32)
+
+
 OPS = (
     OpInfo(
         name="moe.router_topk",
@@ -213,7 +221,12 @@ OPS = (
                 scaling="1",
             ),
         ),
-        bytes_moved=lambda sample, dtype: int(sample.args[0].size) * ITEMSIZE[dtype],
+        bytes_moved=picked_bytes,
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (columns,)),
+            formula=_sigmoid_formula,
+            kwargs={"k": PICKS},
+        ),
     ),
     OpInfo(
         name="moe.expert_order",

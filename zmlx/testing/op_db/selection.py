@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zmlx.testing.op_db._shared import ITEMSIZE, Float64Array, as_on_a_gpu, kernel, ones, rejected_arrays
+from zmlx.testing.op_db._shared import (
+    ITEMSIZE,
+    Float64Array,
+    as_on_a_gpu,
+    kernel,
+    ones,
+    rejected_arrays,
+    values,
+)
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
 from zmlx.testing.rivals import Rivals
 
@@ -82,11 +90,11 @@ def with_more(errors: tuple[ErrorInput, ...], *more: Any) -> tuple[ErrorInput, .
 
 
 def picked_bytes(sample: SampleInput, dtype: str) -> int:
-    """Of rows that are read, and of ``k`` values and places for each."""
-    x, *given = sample.args
-    (k,) = given or (sample.kwargs["k"],)
+    """Of arrays that are read, and of ``k`` values and places for each row of the first."""
+    x = sample.args[0]
+    k = sample.kwargs["k"] if "k" in sample.kwargs else sample.args[-1]
     rows = x.size // max(x.shape[-1], 1)
-    return int(x.size * ITEMSIZE[dtype] + rows * k * (ITEMSIZE[dtype] + 4))
+    return int(values(sample) * ITEMSIZE[dtype] + rows * k * (ITEMSIZE[dtype] + 4))
 
 
 #: What the benchmark picks.
