@@ -1,7 +1,7 @@
 """Faults for zmlx/kernels, each of which a test must notice: `nox -s mutants`.
 
 The operators are mistakes that people make in kernels: epsilons in the wrong place, sums in 16 bits, missing barriers.
-Those of the first kernels and of what all share are here, those of the other families in `mutant_tables`.
+Those of what all kernels share, of softmax, sums and GLU are here, those of the others in `mutant_tables`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from pathlib import Path
 from zmlx.testing.mutants import Mutant
 from zmlx.testing.mutants.mutant import load_table
 
-RMSNORM = "zmlx/kernels/_rmsnorm.py"
-LAYERNORM = "zmlx/kernels/_layernorm.py"
-NORMS = "zmlx/kernels/norms.py"
 SOFTMAX = "zmlx/kernels/softmax.py"
 SUM = "zmlx/kernels/reductions.py"
 GLU = "zmlx/kernels/transformer.py"
 MATHS = "zmlx/kernels/_maths.py"
 COLUMNS = "zmlx/kernels/_columns.py"
 BLOCKS = "zmlx/kernels/_msl.py"
+LOOPS = "zmlx/kernels/_row_loops.py"
 RULES = "zmlx/kernels/_autodiff.py"
 
 
@@ -40,234 +38,10 @@ BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 OF_ROWS = "for (uint row = thread_position_in_grid.y; row < rows; row += {}) {{"
 BEGIN = "const uint begin = thread_position_in_grid.x * (N * S);"
 
-EPS, MAXIMUM, ODD, SMALL = "eps placement", "missing max subtraction", "off by one", "16-bit accumulation"
+MAXIMUM, ODD, SMALL = "missing max subtraction", "off by one", "16-bit accumulation"
 GRADIENT, NAN, TAIL, INDEX = "wrong gradient", "missing NaN", "dropped tail", "32-bit index"
-UNSYNCED, HALVES, CAST, REFERENCE = "removed barrier", "swapped halves", "removed cast", "wrong reference"
+UNSYNCED, HALVES, CAST = "removed barrier", "swapped halves", "removed cast"
 NARROW, LOOP, VALUE = "16-bit index", "removed loop", "wrong value"
-
-_MEETS_AGAIN = (
-    "the next block's first sum comes between: a barrier of all threads, or a meeting of a simdgroup's lanes, which no "
-    "schedule here takes apart; the language promises no order for those"
-)
-
-_RMSNORM = (
-    Mutant(
-        "rmsnorm_eps_outside_the_root",
-        EPS,
-        RMSNORM,
-        "rsqrt(team.sum(zmlx_sum<N>(part)) / length + added)",
-        "(rsqrt(team.sum(zmlx_sum<N>(part)) / length) + added)",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_length_in_16_bits",
-        NARROW,
-        RMSNORM,
-        "/ length + added",
-        "/ ushort(length) + added",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_vjp_length_in_16_bits",
-        NARROW,
-        RMSNORM,
-        "(part)) / length + eps",
-        "(part)) / ushort(length) + eps",
-        OF_RMSNORM,
-    ),
-    Mutant("rmsnorm_vjp_without_eps", EPS, RMSNORM, "(part)) / length + eps", "(part)) / length", OF_RMSNORM),
-    Mutant(
-        "rmsnorm_held_vjp_without_eps", EPS, RMSNORM, "met[0] / length + eps", "met[0] / length", OF_RMSNORM
-    ),
-    Mutant(
-        "rmsnorm_held_vjp_missing_term",
-        GRADIENT,
-        RMSNORM,
-        "(c * w[k].at(j) - v * back)",
-        "(c * w[k].at(j))",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_vjp_missing_term",
-        GRADIENT,
-        RMSNORM,
-        "(c[j] * w[j] - v[j] * back)",
-        "(c[j] * w[j])",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_vjp_sign",
-        GRADIENT,
-        RMSNORM,
-        "c[j] * w[j] - v[j] * back",
-        "c[j] * w[j] + v[j] * back",
-        OF_RMSNORM,
-    ),
-    Mutant("rmsnorm_vjp_first_barrier", UNSYNCED, RMSNORM, BARRIER, "", OF_RMSNORM, 1),
-    Mutant(
-        "rmsnorm_vjp_second_barrier",
-        UNSYNCED,
-        RMSNORM,
-        BARRIER,
-        "",
-        OF_RMSNORM,
-        2,
-        equivalent=_MEETS_AGAIN,
-    ),
-    Mutant(
-        "rmsnorm_vjp_only_the_last_block",
-        LOOP,
-        RMSNORM,
-        "if (block > begin) sums",
-        "if (false) sums",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_vjp_without_the_last_row",
-        ODD,
-        RMSNORM,
-        "min(begin + run, rows)",
-        "min(begin + run, rows - 1)",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_vjp_offset_in_32_bits",
-        INDEX,
-        RMSNORM,
-        "in = x + size_t(block + k)",
-        "in = x + (block + k)",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "rmsnorm_squares_in_16_bits",
-        SMALL,
-        RMSNORM,
-        "part[j] = fma(v[j], v[j], part[j]);\n    })",
-        "part[j] = static_cast<T>(fma(v[j], v[j], part[j]));\n    })",
-        OF_RMSNORM,
-    ),
-)
-
-_LAYERNORM = (
-    Mutant(
-        "layernorm_uncorrected_variance",
-        VALUE,
-        LAYERNORM,
-        "max(moments[1] / length - off * off, 0.0f)",
-        "max(moments[1] / length, 0.0f)",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_uncorrected_mean",
-        VALUE,
-        LAYERNORM,
-        "(v[j] - mean - off) * scale, w",
-        "(v[j] - mean) * scale, w",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_length_in_16_bits",
-        NARROW,
-        LAYERNORM,
-        "moments[1] / length",
-        "moments[1] / ushort(length)",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_eps_outside_the_root",
-        EPS,
-        LAYERNORM,
-        "rsqrt(max(moments[1] / length - off * off, 0.0f) + added)",
-        "(1.0f / (sqrt(max(moments[1] / length - off * off, 0.0f)) + added))",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_filling_counts",
-        TAIL,
-        LAYERNORM,
-        "ZMLX_VALUES(mean, !full, {",
-        "ZMLX_VALUES(mean, false, {",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_negative_variance",
-        NAN,
-        LAYERNORM,
-        "max(moments[1] / length - off * off, 0.0f) + added",
-        "moments[1] / length - 2 * off * off + added",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_vjp_uncorrected_variance",
-        GRADIENT,
-        LAYERNORM,
-        "(part)) / length - off * off, 0.0f) + eps",
-        "(part)) / length, 0.0f) + eps",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_vjp_missing_shift",
-        GRADIENT,
-        LAYERNORM,
-        "c[j] * w[j] - shift -",
-        "c[j] * w[j] -",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_vjp_missing_correction",
-        GRADIENT,
-        LAYERNORM,
-        "(weighted)) / length - off * shift)",
-        "(weighted)) / length)",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_held_vjp_missing_correction",
-        GRADIENT,
-        LAYERNORM,
-        "(met[3] / length - off * shift)",
-        "(met[3] / length)",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_held_vjp_beyond_the_row",
-        TAIL,
-        LAYERNORM,
-        "there ? held[k].at(j) - mean : 0.0f",
-        "held[k].at(j) - mean",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_vjp_uncorrected_weights",
-        GRADIENT,
-        LAYERNORM,
-        "(v[j] - means[k] - offs[k])",
-        "(v[j] - means[k])",
-        OF_LAYERNORM,
-    ),
-    Mutant("layernorm_vjp_first_barrier", UNSYNCED, LAYERNORM, BARRIER, "", OF_LAYERNORM, 1),
-    Mutant(
-        "layernorm_vjp_second_barrier",
-        UNSYNCED,
-        LAYERNORM,
-        BARRIER,
-        "",
-        OF_LAYERNORM,
-        2,
-        equivalent=_MEETS_AGAIN,
-    ),
-    Mutant(
-        "layernorm_weights_swapped",
-        GRADIENT,
-        NORMS,
-        "dgamma, dbeta = mx.split",
-        "dbeta, dgamma = mx.split",
-        OF_LAYERNORM,
-    ),
-    Mutant(
-        "layernorm_gamma_keeps_float32", CAST, NORMS, "dgamma.astype(gamma.dtype)", "dgamma", OF_LAYERNORM
-    ),
-)
 
 _SOFTMAX = (
     Mutant(
@@ -422,7 +196,7 @@ _SHARED = (
     Mutant(
         "rows_beyond_the_grid",
         LOOP,
-        BLOCKS,
+        LOOPS,
         "first += threadgroups_per_grid.x * together",
         "first += rows",
         OF_ALL,
@@ -430,7 +204,7 @@ _SHARED = (
     Mutant(
         "rows_outside_read_the_first",
         TAIL,
-        BLOCKS,
+        LOOPS,
         "reach = inside ? length : 0",
         "reach = length",
         OF_ALL,
@@ -440,16 +214,16 @@ _SHARED = (
     Mutant(
         "runs_without_the_last_row",
         ODD,
-        BLOCKS,
+        LOOPS,
         "min(begin + run, rows)",
         "min(begin + run, rows - 1)",
         OF_RMSNORM,
     ),
-    Mutant("runs_of_one_row", LOOP, BLOCKS, "min(row + 1, end - 1)", "row", OF_RMSNORM),
+    Mutant("runs_of_one_row", LOOP, LOOPS, "min(row + 1, end - 1)", "row", OF_RMSNORM),
     Mutant(
         "sums_of_a_run_in_one_line",
         INDEX,
-        BLOCKS,
+        LOOPS,
         "size_t({index}) * length + i",
         "size_t(0) * length + i",
         OF_LAYERNORM,
@@ -465,7 +239,7 @@ _SHARED = (
     Mutant(
         "row_offset_in_32_bits",
         INDEX,
-        BLOCKS,
+        LOOPS,
         "x + size_t(inside ? row : first) *",
         "x + (inside ? row : first) *",
         OF_SUM,
@@ -501,24 +275,8 @@ _SHARED = (
         "cotangents + row_arguments,",
         OF_RMSNORM,
     ),
-    Mutant(
-        "rmsnorm_reference_without_eps",
-        REFERENCE,
-        NORMS,
-        "mx.mean(mx.square(x32), axis=-1, keepdims=True) + eps",
-        "mx.mean(mx.square(x32), axis=-1, keepdims=True)",
-        OF_RMSNORM,
-    ),
-    Mutant(
-        "layernorm_reference_without_eps",
-        REFERENCE,
-        NORMS,
-        "mx.mean(mx.square(centred), axis=-1, keepdims=True) + eps",
-        "mx.mean(mx.square(centred), axis=-1, keepdims=True)",
-        OF_LAYERNORM,
-    ),
 )
 
-_FAMILIES = load_table(Path(__file__).with_name("mutant_tables") / "families.py")
+_TABLES = sorted(Path(__file__).with_name("mutant_tables").glob("*.py"))
 
-MUTANTS = (*_RMSNORM, *_LAYERNORM, *_SOFTMAX, *_SUM, *_GLU, *_SHARED, *_FAMILIES)
+MUTANTS = (*_SOFTMAX, *_SUM, *_GLU, *_SHARED, *(mutant for table in _TABLES for mutant in load_table(table)))

@@ -198,6 +198,24 @@ def test_what_a_declaration_must_be():
             "[elementwise] Expected `grad` and `differentiable` to name inputs, which are x, y; got 'z'.",
         ),
         (
+            lambda: make("y = x", results=("y", "y")),
+            "[elementwise] Expected each name of results once, got 'y' again. Leave it out.",
+        ),
+        (
+            lambda: make("x", inputs=("x", "inf")),
+            (
+                "[elementwise] Expected names of inputs and scalars other than inf, nan, which formulas know; got "
+                "'inf'. Rename it."
+            ),
+        ),
+        (
+            lambda: make("x", name="f(x)"),
+            (
+                "[elementwise] Expected `name` to be letters, digits and underscores, which kernels' names are made "
+                "of, got 'f(x)'."
+            ),
+        ),
+        (
             lambda: make("x * dy"),
             (
                 "[elementwise] Expected no input, scalar or line called 'dy': in `grad` it is the gradient of the "
@@ -210,6 +228,36 @@ def test_what_a_declaration_must_be():
         ),
     ):
         assert _said(call, ValueError) == message
+
+
+def test_names_are_no_text():
+    """Its letters would pass for names."""
+    for argument in ("inputs", "results", "scalars", "differentiable"):
+        assert _said(lambda given={argument: "xy"}: zmlx.elementwise("x * y", **given), TypeError) == (
+            f"[elementwise] Expected `{argument}` to be a sequence of names, got the text 'xy'. Pass ('xy',)."
+        )
+
+
+def test_a_scalar_of_the_gradient_alone():
+    import mlx.core as mx
+
+    passed = zmlx.elementwise("x", scalars={"slope": 2.0}, grad={"x": "dy * slope"})
+    assert mx.array_equal(mx.grad(lambda x: passed(x, slope=3).sum())(mx.ones(4)), mx.full(4, 3.0))
+
+
+def test_long_rows_and_views(gated):
+    """Rows that no thread holds, and arrays whose elements lie apart."""
+    import mlx.core as mx
+
+    wide = mx.sin(mx.arange(6 * 40004)).reshape(6, 40004)
+    for gate in (wide, wide[::2, ::-1], wide.reshape(40004, 6).transpose(), wide[:, 1:]):
+        shift = wide[0, : gate.shape[1]]
+        assert mx.allclose(gated(gate, gate, shift), _plain(mx, gate, gate, shift), rtol=1e-5, atol=1e-6)
+        cotangent = mx.ones(gate.shape)
+        slopes, wanted = (
+            mx.vjp(f, [gate, gate, shift], [cotangent])[1] for f in (gated, lambda *a: _plain(mx, *a))
+        )
+        assert all(mx.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(slopes, wanted, strict=True))
 
 
 def test_what_a_call_must_be(gated):
@@ -231,6 +279,11 @@ def test_what_a_call_must_be(gated):
             lambda: gated(x, x, x, limit="1"),
             TypeError,
             "[gated] Expected `limit` to be a number, got str. Pass a float.",
+        ),
+        (
+            lambda: gated(x, x, x, limit=-(2**1024)),
+            ValueError,
+            "[gated] Expected `limit` to be in the range of float, got an integer of 1025 bits.",
         ),
         (
             lambda: zmlx.elementwise("a * x", name="f", scalars=("a",))(x),

@@ -37,35 +37,3 @@ def test_only_stale_files_are_rewritten(tmp_path: Path, monkeypatch: pytest.Monk
     assert tables.rewrite(tmp_path) == ["a.md"]
     assert (tmp_path / "a.md").read_text() == f"{BEGIN}\nnew\n{END}\n"
     assert tables.rewrite(tmp_path) == []
-
-
-def test_a_kernel_s_row_comes_from_its_signature_and_docstring(tmp_path: Path) -> None:
-    folder = tmp_path / "zmlx" / "kernels"
-    folder.mkdir(parents=True)
-    source = '''
-def rmsnorm(x, weight, eps=1e-3):
-    """The ``x`` over | its size. More.
-
-    Parameters
-    ----------
-    x
-        Shape (..., 2 * D), any.
-    weight
-        Shape (D,).
-
-    Returns
-    -------
-    Of x's shape.
-    """
-'''
-    (folder / "norms.py").write_text(source)
-    from zmlx.testing import op_db
-
-    only = tuple(op for op in op_db.op_db if op.name == "norms.rmsnorm")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(op_db, "op_db", only)
-        row = tables.kernels(tmp_path).splitlines()[-1]
-    assert row.startswith(
-        "| `norms.rmsnorm(x, weight, eps=1e-3)` | (…, 2D), (D) → (…, 2D) | The `x` over \\| its size | Zhang and "
-    )
-    assert "[arXiv:1910.07467](https://arxiv.org/abs/1910.07467)" in row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zmlx.check import layout, wording
+from zmlx.check import layout, phrases
 from zmlx.check.findings import Access, Finding
 from zmlx.check.layout import Check
 from zmlx.check.wording import Words
@@ -29,7 +29,7 @@ FAULTS = {
         "divided an integer by zero, or the smallest integer by -1, which Metal leaves undefined",
         "guard the division.",
     ),
-    3: Fault("read or wrote memory that does not exist", wording.ADVICE_BOUNDS, kind="out-of-bounds"),
+    3: Fault("read or wrote memory that does not exist", phrases.BOUNDS, kind="out-of-bounds"),
     4: Fault(
         "overflowed a thread's stack of 192 KB",
         "recursion, or local arrays that are too large for any GPU, are the causes; use neither.",

@@ -6,30 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from zmlx.check import layout
+from zmlx.check import layout, phrases
 from zmlx.check.findings import Access, Finding, ThreadPosition
 from zmlx.check.layout import RawFinding, Waiting
 from zmlx.check.storage import Storage
 from zmlx.check.symbolize import NO_PLACE, Place, Places
 from zmlx.launch.records import Triple
-
-_BARRIER = {
-    "threadgroup": "threadgroup_barrier(mem_flags::mem_threadgroup)",
-    "device": "threadgroup_barrier(mem_flags::mem_device)",
-}
-
-ADVICE_BOUNDS = (
-    "compare the index with the array's size before the access, also for the threads at the edge of the grid."
-)
-STOPPED_NOTE = "The thread was stopped before the access; the others went on."
-ADVICE_ACROSS = (
-    "let each element belong to one threadgroup, make all accesses to it atomic, or split the work into two launches: "
-    "no barrier reaches from one threadgroup to another."
-)
-ADVICE_DIVERGENCE = (
-    "move the barrier to where all threads of the threadgroup pass: out of the branch or loop that not all take, and "
-    "in front of any early return."
-)
 
 
 @dataclass(frozen=True)
@@ -92,7 +74,7 @@ class Words:
         self, raw: RawFinding, finding: Finding, storage: Storage | None, place: Place
     ) -> Finding:
         verb = "writes" if raw.access & layout.WRITE else "reads"
-        advice = ADVICE_BOUNDS
+        advice = phrases.BOUNDS
         if raw.detail == layout.LOCAL_ARRAY:
             return self._local_array(raw, finding, place)
         if raw.detail == layout.LOCAL_OBJECT:
@@ -135,7 +117,7 @@ class Words:
             verb = f"{verb} it"
         access = self._mine(raw, verb, place)
         stopped = storage is None or raw.access & layout.WRITE
-        notes = (STOPPED_NOTE if stopped else "The thread went on, and read what lies there: zeros.",)
+        notes = (phrases.STOPPED_NOTE if stopped else "The thread went on, and read what lies there: zeros.",)
         return replace(finding, message=message, advice=advice, accesses=(access,), notes=notes)
 
     def _misaligned(
@@ -151,7 +133,7 @@ class Words:
             "access it element by element, through a packed vector type (packed_float4), or let the index be a "
             "multiple of the vector's length."
         )
-        notes = (STOPPED_NOTE,) if raw.value > 8 else ()
+        notes = (phrases.STOPPED_NOTE,) if raw.value > 8 else ()
         access = self._mine(raw, f"accesses {where}", place)
         return replace(finding, message=message, advice=advice, accesses=(access,), notes=notes)
 
@@ -242,7 +224,7 @@ class Words:
         return replace(
             finding,
             message=message,
-            advice=ADVICE_BOUNDS,
+            advice=phrases.BOUNDS,
             accesses=(access,),
             array=name,
             index=str(index),
@@ -263,7 +245,7 @@ class Words:
                 .replace("one thread writes", "a thread of one threadgroup writes")
                 .replace("another reads", "one of another threadgroup reads")
             )
-            advice = ADVICE_ACROSS
+            advice = phrases.ACROSS
         elif raw.detail in (layout.SAME_SIMDGROUP, layout.AFTER_SIMD_OP):
             message += (
                 "; the code relies on the lanes of a simdgroup running in lockstep, which Metal does not promise"
@@ -276,7 +258,7 @@ class Words:
             flags = f"mem_flags::mem_{storage.memory}"
             advice = f"put simdgroup_barrier({flags}) between the two, or threadgroup_barrier({flags})."
         else:
-            advice = f"put {_BARRIER[storage.memory]} between the two, where all threads pass."
+            advice = f"put {phrases.BARRIER[storage.memory]} between the two, where all threads pass."
         if mixed:
             message += "; one of the two accesses is atomic, the other is not"
             advice = f"make both accesses atomic, or {advice}"
@@ -344,7 +326,7 @@ class Words:
         else:
             message = f"only {raw.value} lanes of the simdgroup reach this simdgroup_barrier"
             other = self._theirs(raw, "waits here" if raw.other_pc else "has returned")
-        return replace(finding, message=message, advice=ADVICE_DIVERGENCE, accesses=(mine, other))
+        return replace(finding, message=message, advice=phrases.DIVERGENCE, accesses=(mine, other))
 
     def _division(self, raw: RawFinding, finding: Finding, _: Storage | None, place: Place) -> Finding:
         message = "divides an integer by zero, which Metal leaves undefined"

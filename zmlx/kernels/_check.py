@@ -1,15 +1,18 @@
-"""Checks of arguments that the kernels have in common. Every message says what was expected, what came, what to do."""
+"""Checks of arrays that the kernels have in common. Every message says what was expected, what came, what to do."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
 
+from zmlx.kernels._check_numbers import check_eps
+
 #: What the kernels compute on; they do their arithmetic in float32.
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+#: Of positions, which are signed 32-bit numbers to the kernels.
+INTEGERS = (mx.int8, mx.int16, mx.int32, mx.int64, mx.uint8, mx.uint16, mx.uint32)
 
 
 def check_rows(function: str, x: mx.array, name: str = "x") -> None:
@@ -23,6 +26,17 @@ def check_rows(function: str, x: mx.array, name: str = "x") -> None:
         A 0-d array.
     """
     check_array(function, x, name)
+    check_axis(function, x, name)
+
+
+def check_axis(function: str, x: mx.array, name: str) -> None:
+    """An array with at least one dimension.
+
+    Raises
+    ------
+    ValueError
+        A 0-d array.
+    """
     if x.ndim == 0:
         raise ValueError(
             f"[{function}] Expected `{name}` to have at least one dimension, got a 0-d array. "
@@ -101,11 +115,7 @@ def check_per_row(function: str, array: mx.array, x: mx.array, name: str, of: st
     ValueError
         Of a shape that does not broadcast.
     """
-    if not isinstance(array, mx.array):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(array).__name__}. "
-            f"Convert it first: mx.array({name})."
-        )
+    check_mlx(function, array, name)
     if array.dtype == mx.complex64:
         raise TypeError(
             f"[{function}] Expected `{name}` to be of real numbers, got complex64. Convert it first: "
@@ -137,7 +147,7 @@ def check_bool(function: str, array: Any, name: str) -> None:
         Not an MLX array, or of another dtype.
     """
     if not (isinstance(array, mx.array) and array.dtype == mx.bool_):
-        came = _name(array.dtype) if isinstance(array, mx.array) else type(array).__name__
+        came = dtype_name(array) if isinstance(array, mx.array) else type(array).__name__
         raise TypeError(
             f"[{function}] Expected `{name}` to be an mlx.core.array of bool, true where an element counts, "
             f"got {came}. Compare first, such as {name} != 0."
@@ -158,22 +168,6 @@ def check_matrix(function: str, x: mx.array, meaning: str, name: str = "x") -> N
         )
 
 
-def check_count(function: str, value: int, name: str) -> int:
-    """A positive whole number.
-
-    Raises
-    ------
-    TypeError
-        Not a Python int.
-    ValueError
-        Zero or less.
-    """
-    check_integer(function, value, name)
-    if value < 1:
-        raise ValueError(f"[{function}] Expected `{name}` to be one or more, got {value!r}.")
-    return value
-
-
 def check_labels(function: str, labels: Any, x: mx.array, of: str) -> None:
     """One integer for each row of ``x``, which is called ``of``.
 
@@ -185,7 +179,7 @@ def check_labels(function: str, labels: Any, x: mx.array, of: str) -> None:
         Of another shape.
     """
     if not (isinstance(labels, mx.array) and mx.issubdtype(labels.dtype, mx.integer)):
-        came = _name(labels.dtype) if isinstance(labels, mx.array) else type(labels).__name__
+        came = dtype_name(labels) if isinstance(labels, mx.array) else type(labels).__name__
         raise TypeError(
             f"[{function}] Expected `labels` to be an mlx.core.array of integers, got {came}. "
             "Convert it first: labels.astype(mx.int32)."
@@ -210,7 +204,7 @@ def check_matrix_of(function: str, weight: mx.array, x: mx.array, name: str, of:
     check_array(function, weight, name)
     if weight.dtype != x.dtype:
         raise TypeError(
-            f"[{function}] Expected `{name}` to be {_name(x.dtype)} as `{of}` is, got {_name(weight.dtype)}. "
+            f"[{function}] Expected `{name}` to be {dtype_name(x)} as `{of}` is, got {dtype_name(weight)}. "
             f"Convert it first: {name}.astype({of}.dtype)."
         )
     if weight.ndim != 2 or weight.shape[-1] != x.shape[-1]:
@@ -218,57 +212,6 @@ def check_matrix_of(function: str, weight: mx.array, x: mx.array, name: str, of:
             f"[{function}] Expected `{name}` to have shape (V, {x.shape[-1]}), a row as long as those of `{of}` for "
             f"each class, got {tuple(weight.shape)}."
         )
-
-
-def check_share(function: str, value: float, name: str) -> float:
-    """A number from 0 to 1.
-
-    Raises
-    ------
-    TypeError
-        Not a Python number.
-    ValueError
-        Out of that range.
-    """
-    check_positive(function, value, name)
-    if value > 1:
-        raise ValueError(f"[{function}] Expected `{name}` to be from 0 to 1, got {value!r}.")
-    return float(value)
-
-
-def check_probability(function: str, value: float, name: str) -> float:
-    """A number from 0 to less than 1.
-
-    Raises
-    ------
-    TypeError
-        Not a Python number.
-    ValueError
-        Out of that range.
-    """
-    check_positive(function, value, name)
-    if value >= 1:
-        raise ValueError(f"[{function}] Expected `{name}` to be from 0 to less than 1, got {value!r}.")
-    return float(value)
-
-
-def check_positive(function: str, value: float, name: str) -> float:
-    """A finite number, zero or more, as a float.
-
-    Raises
-    ------
-    TypeError
-        Not a Python number.
-    ValueError
-        Negative or not finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-        )
-    if not (math.isfinite(value) and value >= 0):
-        raise ValueError(f"[{function}] Expected `{name}` to be finite and not negative, got {value!r}.")
-    return float(value)
 
 
 def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> float:
@@ -283,19 +226,6 @@ def check_norm(function: str, x: mx.array, eps: float, **weights: mx.array) -> f
     for name, weight in weights.items():
         check_weight(function, weight, x, name)
     return check_eps(function, eps)
-
-
-def check_eps(function: str, eps: float) -> float:
-    """A finite number, zero or more, as a float.
-
-    Raises
-    ------
-    TypeError
-        Not a Python number.
-    ValueError
-        Negative or not finite.
-    """
-    return check_positive(function, eps, "eps")
 
 
 def check_shape(function: str, value: mx.array, name: str, shape: tuple[int, ...], meaning: str) -> None:
@@ -333,61 +263,6 @@ def check_dimensions(function: str, x: mx.array, name: str, least: int, meaning:
         )
 
 
-def check_number(function: str, value: object, name: str, low: float, below: float = math.inf) -> float:
-    """A Python number, ``low <= value < below``, as a float.
-
-    Raises
-    ------
-    TypeError
-        Not a Python number.
-    ValueError
-        Beyond the bounds, or not finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-        )
-    if not low <= value < below:
-        bounds = f"at least {low:g}" if below == math.inf else f"at least {low:g} and less than {below:g}"
-        raise ValueError(f"[{function}] Expected `{name}` to be {bounds}, got {value!r}.")
-    return float(value)
-
-
-def check_integer(
-    function: str, value: object, name: str, low: float = -math.inf, high: float = math.inf
-) -> int:
-    """A Python integer, ``low <= value <= high``.
-
-    Raises
-    ------
-    TypeError
-        Not a Python integer.
-    ValueError
-        Beyond the bounds.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be an integer, got {type(value).__name__}. Pass an int."
-        )
-    if not low <= value <= high:
-        raise ValueError(f"[{function}] Expected `{name}` to be from {low} to {high}, got {value}.")
-    return value
-
-
-def check_choice(function: str, value: object, name: str, choices: Sequence[object]) -> None:
-    """One of some values.
-
-    Raises
-    ------
-    ValueError
-        Another one.
-    """
-    if value not in choices:
-        raise ValueError(
-            f"[{function}] Expected `{name}` to be {' or '.join(map(repr, choices))}, got {value!r}."
-        )
-
-
 def check_one_dtype(function: str, arrays: Mapping[str, mx.array]) -> None:
     """Arrays, by their names, of one dtype.
 
@@ -400,8 +275,8 @@ def check_one_dtype(function: str, arrays: Mapping[str, mx.array]) -> None:
     for name, array in others:
         if array.dtype != x.dtype:
             raise TypeError(
-                f"[{function}] Expected `{name}` to be {_name(x.dtype)} as `{first}` is, got {_name(array.dtype)}. "
-                f"Convert one of them first: {name}.astype(mx.{_name(x.dtype)})."
+                f"[{function}] Expected `{name}` to be {dtype_name(x)} as `{first}` is, got {dtype_name(array)}. "
+                f"Convert one of them first: {name}.astype(mx.{dtype_name(x)})."
             )
 
 
@@ -413,17 +288,50 @@ def check_array(function: str, value: object, name: str) -> None:
     TypeError
         Not an MLX array, or of another dtype.
     """
+    array = check_mlx(function, value, name)
+    if array.dtype not in DTYPES:
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be float32, float16 or bfloat16, got {dtype_name(array)}. "
+            f"Convert it first: {name}.astype(mx.float32)."
+        )
+
+
+def check_integers(function: str, value: object, name: str) -> None:
+    """An array of integers of up to 64 bits, of which unsigned ones have up to 32.
+
+    Raises
+    ------
+    TypeError
+        Not an MLX array, or of another dtype.
+    """
+    if not isinstance(value, mx.array):
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be an mlx.core.array of integers, got {type(value).__name__}. "
+            f"Convert it first: mx.array({name})."
+        )
+    if value.dtype not in INTEGERS:
+        raise TypeError(
+            f"[{function}] Expected `{name}` to be integers, got {dtype_name(value)}. "
+            f"Convert it first: {name}.astype(mx.int32)."
+        )
+
+
+def check_mlx(function: str, value: object, name: str) -> mx.array:
+    """An MLX array, of whatever dtype.
+
+    Raises
+    ------
+    TypeError
+        Anything else.
+    """
     if not isinstance(value, mx.array):
         raise TypeError(
             f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(value).__name__}. "
             f"Convert it first: mx.array({name})."
         )
-    if value.dtype not in DTYPES:
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be float32, float16 or bfloat16, got {_name(value.dtype)}. "
-            f"Convert it first: {name}.astype(mx.float32)."
-        )
+    return value
 
 
-def _name(dtype: mx.Dtype) -> str:
-    return str(dtype).rpartition(".")[2]
+def dtype_name(array: mx.array) -> str:
+    """Such as "float32"."""
+    return str(array.dtype).rpartition(".")[2]

@@ -8,12 +8,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels import _autodiff, _check
+from zmlx.kernels import _autodiff, _check, _declare
 from zmlx.kernels._broadcast import broadcast, result_shape, summed_to
 from zmlx.kernels._elementwise_source import ElementKernel
 from zmlx.kernels._formula import FormulaError, Node, adjoints, parse, variable
 from zmlx.kernels._formula.functions import ZERO
-from zmlx.kernels._formula.nodes import Extent, ordered
+from zmlx.kernels._formula.nodes import Extent, variables
 
 
 def elementwise(
@@ -68,7 +68,9 @@ def elementwise(
     FormulaError
         The formula, or one of ``grad``, is none; the message says where. It is a ValueError.
     ValueError
-        A name that is given twice, or is unknown.
+        A name that is given twice, is unknown or no name; a scalar that nothing mentions.
+    TypeError
+        A text where a sequence of names belongs; a default that is no number.
 
     Notes
     -----
@@ -93,35 +95,42 @@ class Elementwise:
         grad: Mapping[str, str] | None,
         differentiable: Sequence[str] | None,
     ) -> None:
-        self.__name__ = name or "elementwise"
+        function = self.__name__ = name or "elementwise"
+        _declare.check_name("elementwise", function)
         self.formula = formula
-        self._scalars = dict(scalars) if isinstance(scalars, Mapping) else dict.fromkeys(scalars)
-        function = self.__name__
+        self._scalars = _declare.scalars(function, scalars)
+        results = _declare.names(function, "results", results)
+        _declare.check_names(function, "results", results)
         extents: dict[str, Extent] | None = None
         if inputs is not None:
-            extents = dict.fromkeys(inputs, Extent.ELEMENT)
-            self._refuse_twice("inputs and scalars", [*inputs, *self._scalars])
+            extents = dict.fromkeys(_declare.names(function, "inputs", inputs), Extent.ELEMENT)
+        _declare.check_names(function, "inputs and scalars", [*(inputs or ()), *self._scalars])
         found = parse(formula, extents and {**extents, **self._uniform}, results=results, function=function)
         if extents is None:
-            variables = [name for name, node in found.names.items() if node.function == "variable"]
-            extents = {name: Extent.ELEMENT for name in variables if name not in self._scalars}
+            mentioned = [name for name, node in found.names.items() if node.function == "variable"]
+            extents = {name: Extent.ELEMENT for name in mentioned if name not in self._scalars}
         self._program = parse(formula, {**extents, **self._uniform}, results=results, function=function)
         self.inputs = tuple(extents)
         if not self.inputs:
             raise FormulaError(
                 f"[{function}] Expected a formula with an array in it, got {formula!r}. Name an input in it."
             )
-        self._unused()
         self._grad = dict(grad or {})
-        self.differentiable = self.inputs if differentiable is None else tuple(differentiable)
-        for wanted in (*self.differentiable, *self._grad):
-            if wanted not in self.inputs:
-                raise ValueError(
-                    f"[{function}] Expected `grad` and `differentiable` to name inputs, which are "
-                    f"{', '.join(self.inputs)}; got {wanted!r}."
-                )
-        self._refuse_twice("differentiable", self.differentiable)
+        self.differentiable = (
+            self.inputs
+            if differentiable is None
+            else _declare.names(function, "differentiable", differentiable)
+        )
+        wanted = (*self.differentiable, *self._grad)
+        _declare.check_known(function, "`grad` and `differentiable`", wanted, self.inputs, "inputs")
+        _declare.check_names(function, "differentiable", self.differentiable)
         self._gradients = self._gradient_formulas()
+        _declare.check_used(
+            function,
+            formula,
+            self._scalars,
+            set(variables(*self._program.results.values(), *self._gradients.values())),
+        )
         self._with = lru_cache(maxsize=64)(self._function)
 
     def __repr__(self) -> str:
@@ -129,7 +138,8 @@ class Elementwise:
 
     def __call__(self, *arrays: mx.array, **scalars: float) -> Any:
         """The result, or a tuple of several."""
-        numbers = self._numbers(scalars)
+        _declare.check_keywords(self.__name__, scalars, self._scalars, self.inputs)
+        numbers = _declare.numbers(self.__name__, self._scalars, scalars)
         return self._with(numbers)(*self._checked(arrays))
 
     # What was declared -------------------------------------------------------------------------------------------
@@ -137,25 +147,6 @@ class Elementwise:
     @property
     def _uniform(self) -> dict[str, Extent]:
         return dict.fromkeys(self._scalars, Extent.UNIFORM)
-
-    def _refuse_twice(self, what: str, names: Sequence[str]) -> None:
-        for position, name in enumerate(names):
-            if name in names[:position]:
-                raise ValueError(
-                    f"[{self.__name__}] Expected each name of {what} once, got {name!r} again. Leave it out."
-                )
-
-    def _unused(self) -> None:
-        """A scalar that nothing mentions is a slip of the pen."""
-        mentioned = {
-            str(n.value) for n in ordered(self._program.results.values()) if n.function == "variable"
-        }
-        for name in self._scalars:
-            if name not in mentioned:
-                raise ValueError(
-                    f"[{self.__name__}] Expected the formula to use the scalar {name!r}, got {self.formula!r}. "
-                    "Leave it out of `scalars`."
-                )
 
     def _gradient_formulas(self) -> dict[str, Node]:
         """Input -> its gradient, of those that have one."""
@@ -186,33 +177,10 @@ class Elementwise:
 
     # What a call is given ----------------------------------------------------------------------------------------
 
-    def _numbers(self, given: Mapping[str, float]) -> tuple[float, ...]:
-        for name in given:
-            if name not in self._scalars:
-                raise TypeError(
-                    f"[{self.__name__}] Expected keyword arguments among {', '.join(self._scalars) or 'none'}, got "
-                    f"{name!r}. Arrays are given by position: {', '.join(self.inputs)}."
-                )
-        values = []
-        for name, default in self._scalars.items():
-            value = given.get(name, default)
-            if value is None:
-                raise TypeError(f"[{self.__name__}] Expected a number `{name}`, got none. Pass {name}=1.0.")
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(
-                    f"[{self.__name__}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-                )
-            values.append(float(value))
-        return tuple(values)
-
     def _checked(self, arrays: Sequence[mx.array]) -> list[mx.array]:
         """The arrays, with one number of dimensions."""
-        function, names = self.__name__, ", ".join(self.inputs)
-        if len(arrays) != len(self.inputs):
-            raise TypeError(
-                f"[{function}] Expected {len(self.inputs)} array{'s' * (len(self.inputs) > 1)} ({names}), got "
-                f"{len(arrays)}. Pass them by position."
-            )
+        function = self.__name__
+        _declare.check_count(function, arrays, self.inputs)
         for name, array in zip(self.inputs, arrays, strict=True):
             _check.check_array(function, array, name)
         _check.check_one_dtype(function, dict(zip(self.inputs, arrays, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmlx.kernels._msl import each_row, run_of_rows
+from zmlx.kernels._row_loops import each_row, run_of_rows
 
 # The rounded mean of a row far from zero is off by more than the row's small differences can bear. The mean
 # of what is left after subtracting it, `off`, is what it lacks (Chan, Golub and LeVeque 1983, corrected

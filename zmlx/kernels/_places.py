@@ -20,14 +20,9 @@ def check_indices(
     name: str = "indices",
 ) -> mx.array:
     """int32 or uint32, one for each row of ``of`` unless ``shape`` is None; returned as int32."""
-    if not isinstance(indices, mx.array):
+    if _check.check_mlx(function, indices, name).dtype not in (mx.int32, mx.uint32):
         raise TypeError(
-            f"[{function}] Expected `{name}` to be an mlx.core.array, got {type(indices).__name__}. "
-            f"Convert it first: mx.array({name})."
-        )
-    if indices.dtype not in (mx.int32, mx.uint32):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be int32 or uint32, got {str(indices.dtype).rpartition('.')[2]}. "
+            f"[{function}] Expected `{name}` to be int32 or uint32, got {_check.dtype_name(indices)}. "
             f"Convert it first: {name}.astype(mx.int32)."
         )
     if shape is not None and tuple(indices.shape) != shape:
@@ -59,8 +54,8 @@ def check_rows_of(function: str, x: mx.array, y: mx.array, name: str, two: str) 
     _check.check_rows(function, y, name)
     if y.dtype != x.dtype:
         raise TypeError(
-            f"[{function}] Expected `{name}` to have the dtype of `x`, {str(x.dtype).rpartition('.')[2]}, got "
-            f"{str(y.dtype).rpartition('.')[2]}. Convert it first: {name}.astype(x.dtype)."
+            f"[{function}] Expected `{name}` to have the dtype of `x`, {_check.dtype_name(x)}, got "
+            f"{_check.dtype_name(y)}. Convert it first: {name}.astype(x.dtype)."
         )
     matrix = x if two == "x" else y
     if matrix.ndim != 2 or x.shape[-1] != y.shape[-1]:

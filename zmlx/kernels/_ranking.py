@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check, _check_numbers
 
 #: The most values that are picked from a row: each pick is a pass over it.
 MAX_PICKS = 64
@@ -90,7 +90,7 @@ def check_picks(function: str, x: mx.array, k: int, *, name: str = "x") -> None:
         ``x`` is 0-d or has rows of more than 2**24 values, or ``k`` is not from 1 to 64, or more than a row has.
     """
     check_length(function, x, name)
-    _check.check_integer(function, k, "k")
+    _check_numbers.check_integer(function, k, "k")
     most = min(MAX_PICKS, x.shape[-1])
     if not 1 <= k <= most:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmlx.kernels._msl import each_row, run_of_rows
+from zmlx.kernels._row_loops import each_row, run_of_rows
 
 FORWARD = each_row(
     """

@@ -11,13 +11,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from zmlx.kernels import _check, _check_numbers
 from zmlx.kernels._rope_msl import FREQUENCIES
 from zmlx.launch import metal_kernel
 
 BASE = 10000.0
 #: Positions are signed 32-bit numbers.
 LIMIT = 2**31
-INTEGERS = (mx.int8, mx.int16, mx.int32, mx.int64, mx.uint8, mx.uint16, mx.uint32)
 
 Sections = tuple[int, int, int]
 
@@ -50,8 +50,7 @@ def check_dims(function: str, x: mx.array, dims: int | None, name: str = "x") ->
     """The number of leading elements to rotate: even, from 2 to the last extent, which is the default."""
     length = x.shape[-1]
     chosen = length if dims is None else dims
-    if isinstance(chosen, bool) or not isinstance(chosen, int):
-        raise TypeError(f"[{function}] Expected `dims` to be an integer, got {type(chosen).__name__}.")
+    _check_numbers.check_integer(function, chosen, "dims")
     if chosen % 2 or not 0 <= chosen <= length or (dims is not None and chosen == 0):
         what = (
             "the last dimension of"
@@ -66,24 +65,13 @@ def check_dims(function: str, x: mx.array, dims: int | None, name: str = "x") ->
     return chosen
 
 
-def check_number(function: str, name: str, value: object) -> float:
-    """A finite Python number, as a float."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-        )
-    if not math.isfinite(value):
-        raise ValueError(f"[{function}] Expected `{name}` to be finite, got {value!r}.")
-    return float(value)
-
-
 def frequencies(
     function: str, dims: int, base: float | None, scale: float, freqs: mx.array | None
 ) -> mx.array:
     """The frequencies of ``dims // 2`` pairs, as `Angles` has them."""
-    scale = check_number(function, "scale", scale)
+    scale = _check_numbers.check_finite(function, scale, "scale")
     if freqs is None:
-        base = check_number(function, "base", BASE if base is None else base)
+        base = _check_numbers.check_finite(function, BASE if base is None else base, "base")
         if base <= 0:
             raise ValueError(f"[{function}] Expected `base` to be positive, got {base!r}.")
         return _of_base(dims, base, scale)
@@ -93,8 +81,8 @@ def frequencies(
             "Leave `base` out: `freqs` tells all frequencies."
         )
     given: object = freqs
-    if not isinstance(given, mx.array) or given.dtype not in (mx.float32, mx.float16, mx.bfloat16):
-        kind = dtype_name(given) if isinstance(given, mx.array) else type(given).__name__
+    if not isinstance(given, mx.array) or given.dtype not in _check.DTYPES:
+        kind = _check.dtype_name(given) if isinstance(given, mx.array) else type(given).__name__
         raise TypeError(
             f"[{function}] Expected `freqs` to be an mlx.core.array of float32, float16 or bfloat16, got {kind}. "
             "Convert it first: mx.array(freqs, mx.float32)."
@@ -163,7 +151,7 @@ def placed(function: str, places: Places, sequences: int, tokens: int) -> mx.arr
             )
         return _sequence_positions(function, positions, sequences, tokens)
     if isinstance(offset, mx.array):
-        check_integers(function, "offset", offset)
+        _check.check_integers(function, offset, "offset")
         if tuple(offset.shape) not in {(), (1,), (sequences,)}:
             raise ValueError(
                 f"[{function}] Expected `offset` to have shape () or ({sequences},), one for each sequence, "
@@ -183,7 +171,7 @@ def placed(function: str, places: Places, sequences: int, tokens: int) -> mx.arr
 
 
 def _sequence_positions(function: str, positions: mx.array, sequences: int, tokens: int) -> mx.array:
-    check_integers(function, "positions", positions)
+    _check.check_integers(function, positions, "positions")
     shapes = {(tokens,), (1, tokens), (sequences, tokens)}
     if tuple(positions.shape) not in shapes:
         raise ValueError(
@@ -195,7 +183,7 @@ def _sequence_positions(function: str, positions: mx.array, sequences: int, toke
 
 def section_positions(function: str, positions: mx.array, sequences: int, tokens: int) -> mx.array:
     """Positions as `Angles` has them, from three for each token."""
-    check_integers(function, "positions", positions)
+    _check.check_integers(function, positions, "positions")
     if tuple(positions.shape) not in {(3, tokens), (3, 1, tokens), (3, sequences, tokens)}:
         raise ValueError(
             f"[{function}] Expected `positions` to have shape (3, {tokens}) or (3, {sequences}, {tokens}): temporal, "
@@ -215,22 +203,3 @@ def check_sections(function: str, sections: Sequence[int], pairs: int) -> tuple[
             f"(half of what is rotated), got {sections!r}."
         )
     return sizes[0], sizes[0] + sizes[1]
-
-
-def check_integers(function: str, name: str, value: object) -> None:
-    """An MLX array of integers."""
-    if not isinstance(value, mx.array):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be an mlx.core.array of integers, got {type(value).__name__}. "
-            f"Convert it first: mx.array({name})."
-        )
-    if value.dtype not in INTEGERS:
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be integers, got {dtype_name(value)}. "
-            f"Convert it first: {name}.astype(mx.int32)."
-        )
-
-
-def dtype_name(array: mx.array) -> str:
-    """Such as "float32"."""
-    return str(array.dtype).rpartition(".")[2]

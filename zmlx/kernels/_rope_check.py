@@ -5,7 +5,6 @@ from __future__ import annotations
 import mlx.core as mx
 
 from zmlx.kernels import _check
-from zmlx.kernels._rope_angles import check_integers, dtype_name
 
 
 def check_tokens(function: str, x: mx.array, name: str) -> None:
@@ -38,12 +37,7 @@ def check_beside(function: str, first: mx.array, x: mx.array, first_name: str, n
 
 def check_head_weight(function: str, weight: mx.array, name: str, length: int) -> None:
     """One number for each element of a head."""
-    _check.check_rows(function, weight, name)
-    if tuple(weight.shape) != (length,):
-        raise ValueError(
-            f"[{function}] Expected `{name}` to have shape ({length},), one number for each element of a head, "
-            f"got {tuple(weight.shape)}."
-        )
+    _check.check_shape(function, weight, name, (length,), "one number for each element of a head")
 
 
 def check_cache(
@@ -69,7 +63,7 @@ def check_cache(
 
 def check_block_table(function: str, block_table: mx.array, sequences: int) -> None:
     """Integers, a row for each sequence."""
-    check_integers(function, "block_table", block_table)
+    _check.check_integers(function, block_table, "block_table")
     if block_table.ndim != 2 or block_table.shape[0] != sequences:
         raise ValueError(
             f"[{function}] Expected `block_table` to have shape ({sequences}, M), the pages of each sequence in order, "
@@ -81,8 +75,8 @@ def check_dtype(function: str, first: mx.array, x: mx.array, first_name: str, na
     """``x`` is of the dtype of ``first``."""
     if x.dtype != first.dtype:
         raise TypeError(
-            f"[{function}] Expected `{name}` to be of `{first_name}`'s dtype, {dtype_name(first)}, "
-            f"got {dtype_name(x)}. Convert it first: {name}.astype({first_name}.dtype)."
+            f"[{function}] Expected `{name}` to be of `{first_name}`'s dtype, {_check.dtype_name(first)}, "
+            f"got {_check.dtype_name(x)}. Convert it first: {name}.astype({first_name}.dtype)."
         )
 
 
@@ -95,3 +89,8 @@ def check_shape(
             f"[{function}] Expected `{name}` to have shape {expected} beside `{beside_name}` of shape "
             f"{tuple(beside.shape)}, got {tuple(x.shape)}."
         )
+
+
+def sequences_and_tokens(x: mx.array) -> tuple[int, int]:
+    """How many sequences, and of how many tokens."""
+    return (x.shape[0] if x.ndim > 2 else 1), x.shape[-2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmlx.kernels._msl import each_row
+from zmlx.kernels._row_loops import each_row
 
 # The largest logits have the largest probabilities. Whoever writes a pick reads it again for its weight.
 SOFTMAX_FORWARD = each_row(

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _router, _rows
+from zmlx.kernels import _check, _check_numbers, _router, _rows
 from zmlx.kernels._choice import Chosen, choosing
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._ranking import RANKING, ranked_places
@@ -161,8 +161,8 @@ def check_bias(logits: mx.array, bias: mx.array) -> None:
 
 def check_groups(experts: int, k: int, groups: int, best_groups: int) -> None:
     """Groups of equal size, and as many experts in the best of them as a token has."""
-    _check.check_integer("sigmoid_router", groups, "groups")
-    _check.check_integer("sigmoid_router", best_groups, "best_groups")
+    _check_numbers.check_integer("sigmoid_router", groups, "groups")
+    _check_numbers.check_integer("sigmoid_router", best_groups, "best_groups")
     if not 1 <= groups <= MOST_GROUPS or experts % groups:
         raise ValueError(
             f"[sigmoid_router] Expected `groups` to be from 1 to {MOST_GROUPS}, and {experts} experts to be a "

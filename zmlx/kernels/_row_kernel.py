@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check, _declare
 from zmlx.kernels._autodiff import differentiable as differentiable_function
-from zmlx.kernels._formula import FormulaError, Node, Program, adjoints, parse, variable
+from zmlx.kernels._formula import adjoints
 from zmlx.kernels._formula.functions import ZERO
-from zmlx.kernels._formula.nodes import Extent, ordered
+from zmlx.kernels._row_arguments import Arguments
+from zmlx.kernels._row_declared import Declared, read_declaration
 from zmlx.kernels._row_launch import Rows
-from zmlx.kernels._row_source import Arguments
 
 #: Float32 tells columns apart up to here.
 _MOST_COLUMNS = 2**24
-_RESERVED = ("column", "length", "row")
 
 
 def row_kernel(
@@ -30,7 +27,7 @@ def row_kernel(
     inputs: Sequence[str] = ("x",),
     weights: Sequence[str] = (),
     per_row: Sequence[str] = (),
-    scalars: Mapping[str, float | None] | None = None,
+    scalars: Sequence[str] | Mapping[str, float | None] | None = None,
     results: Sequence[str] | None = None,
     name: str | None = None,
     grad: str | None = None,
@@ -55,8 +52,8 @@ def row_kernel(
     per_row
         Names of arrays of shape (...), one value a row, of any real dtype.
     scalars
-        Names of Python numbers -> their defaults; None: there is none. They are arguments of the kernel: another value
-        compiles nothing. One that `uniform` takes is an integer from 0 to 2**64 - 1.
+        Names of Python numbers, or names -> defaults. They are arguments of the kernel: another value compiles nothing.
+        One that `uniform` takes is an integer from 0 to 2**64 - 1, has no default, and is nothing else.
     results
         Names of lines that are the results. None: the last line. A result that varies over the elements has the first
         input's shape; one that does not has its shape without the last axis.
@@ -81,7 +78,9 @@ def row_kernel(
     FormulaError
         The formula cannot be read; the message has the place. It is a ValueError.
     ValueError
-        A name that is given twice, is reserved or no name.
+        A name that is given twice, is reserved, is unknown or no name; a scalar that nothing mentions.
+    TypeError
+        A text where a sequence of names belongs; a default that is no number.
 
     Notes
     -----
@@ -91,123 +90,27 @@ def row_kernel(
     most 2**24 elements.
     """
     return RowKernel(
-        _declared(
+        read_declaration(
             formula,
             name or "row_kernel",
-            tuple(inputs),
-            tuple(weights),
-            tuple(per_row),
-            dict(scalars or {}),
+            inputs,
+            weights,
+            per_row,
+            scalars or {},
             results,
             grad,
             differentiable,
-        ),
-        dict(dtypes or {}),
-    )
-
-
-@dataclass(frozen=True)
-class _Declared:
-    """What `row_kernel` was given, read."""
-
-    name: str
-    inputs: tuple[str, ...]
-    weights: tuple[str, ...]
-    per_row: tuple[str, ...]
-    scalars: Mapping[str, float | None]
-    seeds: tuple[str, ...]
-    program: Program
-    differentiable: tuple[str, ...]
-    grad: str | None
-
-    @property
-    def arrays(self) -> tuple[str, ...]:
-        """In the order of the functions that MLX transforms: what has rows first."""
-        return (*self.inputs, *self.per_row, *self.weights)
-
-    def node(self, name: str) -> Node:
-        return self.program.names[name]
-
-
-def _declared(
-    formula: str,
-    name: str,
-    inputs: tuple[str, ...],
-    weights: tuple[str, ...],
-    per_row: tuple[str, ...],
-    scalars: Mapping[str, float | None],
-    results: Sequence[str] | None,
-    grad: str | None,
-    differentiable: Sequence[str] | None,
-) -> _Declared:
-    names: list[Any] = [*inputs, *weights, *per_row, *scalars]
-    if not inputs:
-        raise ValueError(
-            f"[{name}] Expected `inputs` to name one array at least, which gives the shape; got none."
+            dict(dtypes or {}),
         )
-    for given in names:
-        if (
-            not (isinstance(given, str) and given.isidentifier())
-            or given in _RESERVED
-            or names.count(given) > 1
-        ):
-            raise ValueError(
-                f"[{name}] Expected the arguments' names to be distinct identifiers other than "
-                f"{', '.join(_RESERVED)}; got {given!r}. The names: {', '.join(map(str, names))}."
-            )
-    extents = {
-        **dict.fromkeys((*inputs, *weights), Extent.ELEMENT),
-        **dict.fromkeys(per_row, Extent.ROW),
-        **dict.fromkeys(scalars, Extent.UNIFORM),
-    }
-    wanted = _last_line(formula) if results is None else tuple(results)
-    program = parse(formula, extents, results=wanted, rows=True, function=name)
-    seeds = []
-    for node in ordered(program.results.values()):
-        if node.function == "uniform":
-            seed = node.arguments[0]
-            if seed.function != "variable" or seed.value not in scalars:
-                raise FormulaError(
-                    f"[{name}] Expected uniform() to have a scalar's name for its seed, got {seed!r}. "
-                    f"The formula: {formula!r}."
-                )
-            seeds.append(str(seed.value))
-    floats = (*inputs, *per_row, *weights)
-    return _Declared(
-        name,
-        inputs,
-        weights,
-        per_row,
-        {key: value for key, value in scalars.items() if key not in seeds},
-        tuple(dict.fromkeys(seeds)),
-        program,
-        floats if differentiable is None else tuple(differentiable),
-        grad,
     )
-
-
-def _last_line(formula: str) -> tuple[str, ...]:
-    """The name of the last line, if it has one."""
-    try:
-        body = ast.parse(
-            "\n".join(filter(None, map(str.strip, formula.replace(";", "\n").splitlines())))
-        ).body
-    except (SyntaxError, AttributeError):
-        return ()  # `parse` says what is wrong with it
-    match body and body[-1]:
-        case ast.Assign(targets=[ast.Name(id=name)]):
-            return (name,)
-    return ()
 
 
 class RowKernel:
     """A function that `row_kernel` made."""
 
-    def __init__(self, declared: _Declared, dtypes: Mapping[str, mx.Dtype]) -> None:
+    def __init__(self, declared: Declared) -> None:
         self._declared = declared
-        self._dtypes = dtypes
         self._results = declared.program.results
-        self._wide = tuple(name for name, node in self._results.items() if node.extent == Extent.ELEMENT)
         self._with = lru_cache(maxsize=64)(self._function)
         self.__name__ = declared.name
         self._forward_rows = Rows(
@@ -216,7 +119,7 @@ class RowKernel:
                 declared.inputs, declared.per_row, declared.weights, tuple(declared.scalars), declared.seeds
             ),
             self._results,
-            self._wide,
+            declared.wide,
             {},
         )
 
@@ -241,25 +144,11 @@ class RowKernel:
 
     def _scalars(self, given: Mapping[str, float]) -> tuple[tuple[float, ...], list[mx.array]]:
         declared = self._declared
-        known = (*declared.scalars, *declared.seeds)
-        for name in given:
-            if name not in known:
-                raise TypeError(
-                    f"[{declared.name}] Expected keyword arguments among {', '.join(known) or 'none'}; got {name!r}."
-                )
-        values = []
-        for name, default in declared.scalars.items():
-            value = given.get(name, default)
-            if value is None:
-                raise TypeError(
-                    f"[{declared.name}] Expected a keyword argument `{name}`, a number; got none."
-                )
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(
-                    f"[{declared.name}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-                )
-            values.append(float(value))
-        return tuple(values), [self._seed(name, given.get(name)) for name in declared.seeds]
+        _declare.check_keywords(
+            declared.name, given, (*declared.scalars, *declared.seeds), declared.arguments
+        )
+        values = _declare.numbers(declared.name, declared.scalars, given)
+        return values, [self._seed(name, given.get(name)) for name in declared.seeds]
 
     def _seed(self, name: str, value: Any) -> mx.array:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
@@ -271,12 +160,8 @@ class RowKernel:
 
     def _checked(self, arrays: tuple[mx.array, ...]) -> dict[str, mx.array]:
         declared = self._declared
-        names = (*declared.inputs, *declared.weights, *declared.per_row)
-        if len(arrays) != len(names):
-            raise TypeError(
-                f"[{declared.name}] Expected {len(names)} array(s), {', '.join(names)}; got {len(arrays)}."
-            )
-        by_name = dict(zip(names, arrays, strict=True))
+        _declare.check_count(declared.name, arrays, declared.arguments)
+        by_name = dict(zip(declared.arguments, arrays, strict=True))
         first = declared.inputs[0]
         x = by_name[first]
         _check.check_rows(declared.name, x, first)
@@ -286,16 +171,12 @@ class RowKernel:
             _check.check_weight(declared.name, by_name[name], x, name, first)
         for name in declared.per_row:
             by_name[name] = _check.check_per_row(declared.name, by_name[name], x, name, first)
-        if "column" in self._names_used and x.shape[-1] > _MOST_COLUMNS:
+        if declared.mentions_columns and x.shape[-1] > _MOST_COLUMNS:
             raise ValueError(
                 f"[{declared.name}] Expected rows of at most 2**24 elements, which float32 can number; "
                 f"`{first}` has shape {tuple(x.shape)}."
             )
         return by_name
-
-    @cached_property
-    def _names_used(self) -> frozenset[str]:
-        return frozenset(str(n.value) for n in ordered(self._results.values()) if n.function == "variable")
 
     # What MLX transforms ----------------------------------------------------------------------------------------
 
@@ -338,30 +219,32 @@ class RowKernel:
         return values
 
     def _dtypes_of(self, x: mx.array) -> dict[str, mx.Dtype]:
-        return {name: self._dtypes.get(name, x.dtype) for name in self._results}
+        return {name: self._declared.dtypes.get(name, x.dtype) for name in self._results}
 
     def _forward(
         self, arrays: Sequence[mx.array], numbers: Mapping[str, float], traced: bool
     ) -> list[mx.array]:
+        declared = self._declared
         x = arrays[0]
         values = self._flat(arrays, numbers)
         made = self._forward_rows.run(values, self._dtypes_of(x), traced=traced)
-        return [made[name].reshape(x.shape if name in self._wide else x.shape[:-1]) for name in self._results]
+        return [
+            made[name].reshape(x.shape if name in declared.wide else x.shape[:-1]) for name in self._results
+        ]
 
     @cached_property
     def _backward_rows(self) -> Rows:
         declared = self._declared
         names = list(declared.arrays)
-        cotangents = self._cotangents
-        if declared.grad is None:
+        cotangents = declared.cotangents
+        gradients = declared.given
+        if gradients is None:
             wanted = [n for n in names if n in declared.differentiable]
             pairs = {self._results[result]: node for result, node in cotangents.items()}
             derived = adjoints(pairs, [declared.node(n) for n in wanted])
             gradients = {n: g for n, g in zip(wanted, derived, strict=True) if g is not ZERO}
-        else:
-            gradients = self._given(declared.grad)
-        wide = [f"g_{result}" for result in self._results if result in self._wide]
-        narrow = [f"g_{result}" for result in self._results if result not in self._wide]
+        wide = [f"g_{result}" for result in self._results if result in declared.wide]
+        narrow = [f"g_{result}" for result in self._results if result not in declared.wide]
         return Rows(
             f"zmlx_{declared.name}_vjp",
             Arguments(
@@ -376,27 +259,6 @@ class RowKernel:
             {f"d_{n}": g for n, g in gradients.items() if n in declared.weights},
         )
 
-    @property
-    def _cotangents(self) -> dict[str, Node]:
-        return {
-            result: variable(f"g_{result}", Extent.ELEMENT if result in self._wide else Extent.ROW)
-            for result in self._results
-        }
-
-    def _given(self, grad: str) -> dict[str, Node]:
-        """The gradients that were given as formulas."""
-        declared = self._declared
-        names = {f"d_{name}": name for name in declared.differentiable}
-        cotangents = {f"g_{result}": node.extent for result, node in self._cotangents.items()}
-        alone = f"g = g_{next(iter(self._results))}\n" if len(self._results) == 1 else ""
-        extents = {
-            **{str(n.value): n.extent for n in declared.program.names.values() if n.function == "variable"},
-            **cotangents,
-        }
-        text = f"{declared.program.text}\n{alone}{grad}"
-        read = parse(text, extents, results=tuple(names), rows=True, function=f"{declared.name}, grad")
-        return {names[line]: node for line, node in read.results.items()}
-
     def _backward(
         self,
         cotangents: Sequence[mx.array],
@@ -410,7 +272,7 @@ class RowKernel:
         values = self._flat(arrays, numbers)
         count = math.prod(x.shape[:-1])
         for name, cotangent in zip(self._results, cotangents, strict=True):
-            shape = (count, x.shape[-1]) if name in self._wide else (count,)
+            shape = (count, x.shape[-1]) if name in declared.wide else (count,)
             values[f"g_{name}"] = cotangent.reshape(shape)
         originals = dict(zip((*declared.arrays, *declared.seeds), arrays, strict=True))
         full = {

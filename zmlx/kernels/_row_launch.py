@@ -18,7 +18,9 @@ from zmlx.kernels._formula.functions import OF_NOTHING, column_index, variable_l
 from zmlx.kernels._formula.metal import HELPERS
 from zmlx.kernels._formula.nodes import Extent, Node, ordered, variable
 from zmlx.kernels._formula.reference import evaluate
-from zmlx.kernels._row_source import PASSES, Arguments, each_row, run_of_rows
+from zmlx.kernels._row_arguments import Arguments
+from zmlx.kernels._row_msl import PASSES
+from zmlx.kernels._row_source import each_row, run_of_rows
 from zmlx.launch import MetalKernel, metal_kernel
 
 HEADER = _msl.CHUNKS + _msl.ROWS + _maths.MATHS + _maths.FUNCTIONS + _maths.NORMAL + HELPERS + PASSES

@@ -1,154 +1,24 @@
 """Metal text from a schedule: the body of a kernel that goes over rows, each in passes.
 
-`Arguments` says how the formula's variables reach the kernel, `each_row` writes a kernel whose teams of threads take
+`each_row` writes a kernel whose teams of threads take
 rows in turn, `run_of_rows` one whose threadgroups take a run of rows each and add up over it. What is in `_msl` is used
 as it is: chunks of values, what a thread holds, the meetings of a row's threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from zmlx.kernels._formula.functions import CHUNK_FUNCTIONS, FUNCTIONS
 from zmlx.kernels._formula.metal import literal
 from zmlx.kernels._formula.nodes import REDUCTIONS, Extent, Node, is_constant, ordered
+from zmlx.kernels._row_arguments import Arguments
+from zmlx.kernels._row_msl import BEGIN, EACH_ROW, RUN_OF_ROWS
 from zmlx.kernels._row_program import Schedule, reduced, schedule, shared, varying
-
-#: Beside `zmlx.kernels._msl.ROWS`: passes over a row of which several arrays are read. The body of a pass sees where a
-#: chunk begins, `i`; how many of its values are the row's, `count`; whether the row's held part has it, as number `k`,
-#: in `kept`; and whether access to it is `sure`.
-PASSES = """
-#define ZMLX_KEPT (K > 0 ? K : 1)
-#define ZMLX_PASS(...)                                                   \\
-  {                                                                      \\
-    ZMLX_UNROLL for (int k = 0; k < K; ++k) {                            \\
-      constexpr bool kept = true;                                        \\
-      const bool sure = full;                                            \\
-      const uint i = start + k * (W * N);                                \\
-      const uint count = sure ? uint(N) : i < reach ? reach - i : 0;     \\
-      __VA_ARGS__                                                        \\
-    }                                                                    \\
-    ZMLX_PASS_REST(__VA_ARGS__)                                          \\
-  }
-#define ZMLX_PASS_REST(...)                                              \\
-  constexpr bool kept = false, sure = false;                             \\
-  constexpr int k = 0;                                                   \\
-  ZMLX_CHUNKS(start + K * W * N, length, W * N, { __VA_ARGS__ })
-
-// The last pass, whose body stores.
-#define ZMLX_LAST_PASS(...)                                              \\
-  {                                                                      \\
-    if (full) {                                                          \\
-      ZMLX_PASS_HELD(true, N, __VA_ARGS__)                               \\
-    } else {                                                             \\
-      ZMLX_PASS_HELD(false, length - i, __VA_ARGS__)                     \\
-    }                                                                    \\
-    ZMLX_PASS_REST(__VA_ARGS__)                                          \\
-  }
-#define ZMLX_PASS_HELD(sure_, count_, ...)                               \\
-  ZMLX_UNROLL for (int k = 0; k < K; ++k) {                              \\
-    constexpr bool kept = true, sure = sure_;                            \\
-    const uint i = start + k * (W * N);                                  \\
-    if (sure || i < length) {                                            \\
-      const uint count = count_;                                         \\
-      __VA_ARGS__                                                        \\
-    }                                                                    \\
-  }
-
-// In the body of a pass: an array's chunk as float, of which ZMLX_HOLD_ROW holds as much as there is, or of which none
-// is held.
-#define ZMLX_HOLD_ROW(type, held, in)                                    \\
-  zmlx_raw<type, N, PACKED> held[ZMLX_KEPT];                             \\
-  zmlx_hold<type, N, K, W, PACKED>(held, in, start, reach, full, 0.0f);
-#define ZMLX_HELD(type, c, held, in)                                     \\
-  float c[N];                                                            \\
-  if (kept)                                                              \\
-    for (int j = 0; j < N; ++j) c[j] = held[k].at(j);                    \\
-  else                                                                   \\
-    zmlx_chunk<type, N, PACKED>::load(c, in + i, count, 0.0f);
-#define ZMLX_READ(type, c, in)                                           \\
-  float c[N];                                                            \\
-  zmlx_chunk<type, N, PACKED>::load(c, in + i, count, 0.0f, sure);
-"""
 
 #: Sums that meet at once: so many of 32 simdgroups have room in half of the scratch.
 _SUMS_AT_ONCE = 4
-
-_BEGIN = """
-  threadgroup float scratch[ZMLX_SCRATCH];
-  zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
-  const uint rows = FIRST_shape[0], length = FIRST_shape[1];
-  const float extent = float(length);
-  const bool full = length >= K * W * N && length % N == 0ALIGNED;
-"""
-
-_EACH_ROW = """
-  const uint together = threads_per_threadgroup.x / W;
-  const uint start = thread_index_in_threadgroup % W * N;
-  for (uint first = threadgroup_position_in_grid.x * together; first < rows;
-       first += threadgroups_per_grid.x * together) {
-    const uint mine = first + thread_index_in_threadgroup / W;
-    const bool inside = mine < rows;  // other threads take part in the meetings, with some row
-    const uint row = inside ? mine : first;
-    // What may be read of it. As a number that differs from row to row, it has no place in registers between rows.
-    const uint reach = inside ? length : 0;
-"""
-
-_RUN_OF_ROWS = """
-  const uint start = thread_index_in_threadgroup * N;
-  const uint reach = length;
-  const uint run = (rows + threadgroups_per_grid.x - 1) / threadgroups_per_grid.x;
-  const uint begin = threadgroup_position_in_grid.x * run, end = min(begin + run, rows);
-"""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """The variables of a kernel by how it gets them; those of a name ``x`` are ``arg_x``, of dtype ``T_x``.
-
-    Attributes
-    ----------
-    arrays
-        (rows, length); others than the first may have fewer rows, which repeat.
-    per_row
-        (rows,).
-    weights
-        (length,).
-    scalars
-        0-d.
-    seeds
-        Two words of 32 bits.
-    """
-
-    arrays: tuple[str, ...]
-    per_row: tuple[str, ...] = ()
-    weights: tuple[str, ...] = ()
-    scalars: tuple[str, ...] = ()
-    seeds: tuple[str, ...] = ()
-
-    @property
-    def typed(self) -> tuple[str, ...]:
-        """Those whose dtype is a template argument."""
-        return (*self.arrays, *self.weights)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of them, in the kernel's order."""
-        return (*self.arrays, *self.per_row, *self.weights, *self.scalars, *self.seeds)
-
-    def used(self, roots: Iterable[Node]) -> Arguments:
-        """Those that ``roots`` depend on, and the first, which tells the shape."""
-        needed = {str(node.value) for node in ordered(roots) if node.function == "variable"}
-        first, *others = self.arrays
-
-        def kept(names: Sequence[str]) -> tuple[str, ...]:
-            return tuple(name for name in names if name in needed)
-
-        return Arguments(
-            (first, *kept(others)),
-            *map(kept, (self.per_row, self.weights, self.scalars, self.seeds)),
-        )
 
 
 def each_row(arguments: Arguments, results: Mapping[str, Node], wide: Collection[str]) -> str:
@@ -156,7 +26,7 @@ def each_row(arguments: Arguments, results: Mapping[str, Node], wide: Collection
     each element, others for each row."""
     writer = _Writer(arguments, results, wide, {})
     row = writer.held() + writer.row("if (!inside) continue;")
-    return f"{writer.begin()}{_EACH_ROW}{writer.pointers()}{row}  }}\n"
+    return f"{writer.begin()}{EACH_ROW}{writer.pointers()}{row}  }}\n"
 
 
 def run_of_rows(
@@ -167,7 +37,7 @@ def run_of_rows(
     writer = _Writer(arguments, results, wide, sums)
     row = writer.row("")
     return (
-        f"{writer.begin()}{_RUN_OF_ROWS}{writer.held_weights()}{writer.totals()}"
+        f"{writer.begin()}{RUN_OF_ROWS}{writer.held_weights()}{writer.totals()}"
         f"{writer.fetched('begin', 'held_')}"
         "  for (uint row = begin; row < end; ++row) {\n"
         # The next row is on its way while this one is computed.
@@ -221,7 +91,7 @@ class _Writer:
             for name in self.arguments.scalars
             if name in self.used
         )
-        text = _BEGIN.replace("FIRST", first).replace("ALIGNED", aligned)
+        text = BEGIN.replace("FIRST", first).replace("ALIGNED", aligned)
         return f"  using T = T_{self.arguments.arrays[0]};\n{text}{values}"
 
     def pointers(self) -> str:

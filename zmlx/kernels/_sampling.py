@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zmlx.kernels._msl import each_row
+from zmlx.kernels._row_loops import each_row
 
 # `found`: the largest rank of which the values from there on measure up to `target`, or 0. Two bits a pass. Of values
 # of 16 bits the last 13 of float32 are equal, or more, and their ranks say no more than the bits before.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import mlx.core as mx
 
 from zmlx.kernels import _rows
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, ROWS
+from zmlx.kernels._row_loops import each_row
 from zmlx.launch import metal_kernel
 
 

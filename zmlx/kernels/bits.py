@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _rows
+from zmlx.kernels import _check, _check_numbers, _rows
 from zmlx.kernels._autodiff import mapped_rows
 from zmlx.launch import metal_kernel
 
@@ -128,7 +128,7 @@ def pack_bits(x: mx.array, bitorder: BitOrder = "little") -> mx.array:
     numpy.packbits with ``axis=-1``.
     """
     _check_bytes("pack_bits", x, mx.bool_, "x != 0")
-    _check.check_choice("pack_bits", bitorder, "bitorder", _ORDERS)
+    _check_numbers.check_choice("pack_bits", bitorder, "bitorder", _ORDERS)
     shape = (*x.shape[:-1], -(-x.shape[-1] // _BITS))
     if x.size == 0:
         return mx.zeros(shape, mx.uint8)
@@ -164,31 +164,22 @@ def unpack_bits(x: mx.array, count: int | None = None, bitorder: BitOrder = "lit
     numpy.unpackbits with ``axis=-1``, which gives the bits as uint8.
     """
     _check_bytes("unpack_bits", x, mx.uint8, "x.astype(mx.uint8)")
-    _check.check_choice("unpack_bits", bitorder, "bitorder", _ORDERS)
+    _check_numbers.check_choice("unpack_bits", bitorder, "bitorder", _ORDERS)
     if count is None:
         count = _BITS * x.shape[-1]
-    count = _check.check_integer("unpack_bits", count, "count", 0, 2**31 - 1)
+    count = _check_numbers.check_integer("unpack_bits", count, "count", 0, 2**31 - 1)
     if x.size == 0 or count == 0:
         return mx.zeros((*x.shape[:-1], count), mx.bool_)
     return _unpacker(bitorder, count)(x)
 
 
 def _check_bytes(function: str, x: mx.array, dtype: mx.Dtype, conversion: str) -> None:
-    expected = str(dtype).rpartition(".")[2]
-    if not isinstance(x, mx.array):
+    if _check.check_mlx(function, x, "x").dtype != dtype:
         raise TypeError(
-            f"[{function}] Expected `x` to be an mlx.core.array, got {type(x).__name__}. Convert it first: mx.array(x)."
-        )
-    if x.dtype != dtype:
-        raise TypeError(
-            f"[{function}] Expected `x` to be {expected}, got {str(x.dtype).rpartition('.')[2]}. "
+            f"[{function}] Expected `x` to be {str(dtype).rpartition('.')[2]}, got {_check.dtype_name(x)}. "
             f"Convert it first: {conversion}."
         )
-    if x.ndim == 0:
-        raise ValueError(
-            f"[{function}] Expected `x` to have at least one dimension, got a 0-d array. "
-            "For a single element pass x.reshape(1)."
-        )
+    _check.check_axis(function, x, "x")
 
 
 def _weights(bitorder: BitOrder) -> mx.array:

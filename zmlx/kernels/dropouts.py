@@ -6,7 +6,7 @@ from typing import cast
 
 import mlx.core as mx
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check, _check_numbers
 from zmlx.kernels._row_kernel import row_kernel
 
 __all__ = ["dropout", "layer_norm_dropout", "rms_norm_dropout"]
@@ -64,7 +64,7 @@ def dropout(x: mx.array, p: float, seed: int) -> mx.array:
     Srivastava et al., Dropout (2014), section 10, scaled in training; the numbers are those of Philox4x32-10, Salmon et
     al., Parallel Random Numbers: As Easy as 1, 2, 3 (2011). Under ``mx.vmap`` rows count from zero in each entry.
     """
-    return cast("mx.array", _DROPOUT(x, p=_check.check_probability("dropout", p, "p"), seed=seed))
+    return cast("mx.array", _DROPOUT(x, p=_check_numbers.check_probability("dropout", p, "p"), seed=seed))
 
 
 def rms_norm_dropout(x: mx.array, weight: mx.array, p: float, seed: int, eps: float = 1e-6) -> mx.array:
@@ -98,7 +98,7 @@ def rms_norm_dropout(x: mx.array, weight: mx.array, p: float, seed: int, eps: fl
     Zhang and Sennrich (arXiv:1910.07467), equation 4; Srivastava et al., Dropout (2014), section 10.
     """
     eps = _check.check_norm("rms_norm_dropout", x, eps)
-    p = _check.check_probability("rms_norm_dropout", p, "p")
+    p = _check_numbers.check_probability("rms_norm_dropout", p, "p")
     return cast("mx.array", _RMS_NORM(x, weight, p=p, seed=seed, eps=eps))
 
 
@@ -135,5 +135,5 @@ def layer_norm_dropout(
     Ba, Kiros and Hinton (arXiv:1607.06450), equation 4; Srivastava et al., Dropout (2014), section 10.
     """
     eps = _check.check_norm("layer_norm_dropout", x, eps)
-    p = _check.check_probability("layer_norm_dropout", p, "p")
+    p = _check_numbers.check_probability("layer_norm_dropout", p, "p")
     return cast("mx.array", _LAYER_NORM(x, gamma, beta, p=p, seed=seed, eps=eps))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _groupnorm, _rows
+from zmlx.kernels import _check, _check_numbers, _groupnorm, _rows
 from zmlx.kernels._autodiff import Outputs, differentiable
 from zmlx.kernels._columns import column_sum
 from zmlx.kernels._msl import CHUNKS, ROWS
@@ -56,7 +56,7 @@ def groupnorm(x: mx.array, gamma: mx.array, beta: mx.array, num_groups: int, eps
     _check.check_dimensions(function, x, "x", 2, "batch first and channels last")
     eps = _check.check_norm(function, x, eps, gamma=gamma, beta=beta)
     channels = x.shape[-1]
-    groups = _check.check_integer(function, num_groups, "num_groups", 1, max(channels, 1))
+    groups = _check_numbers.check_integer(function, num_groups, "num_groups", 1, max(channels, 1))
     if channels % groups:
         raise ValueError(
             f"[{function}] Expected `num_groups` to divide the {channels} channels of `x` (shape {tuple(x.shape)}), "

@@ -6,7 +6,7 @@ from typing import Literal
 
 import mlx.core as mx
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check, _check_numbers
 from zmlx.kernels._causal_conv import causal_conv, causal_conv_step
 from zmlx.kernels._conv import MAX_TAPS
 from zmlx.kernels._hyper import MAX_STREAMS, mix, sinkhorn_with
@@ -150,7 +150,7 @@ def sinkhorn(logits: mx.array, iterations: int = 20) -> mx.array:
             f"[{function}] Expected `logits` to have shape (..., n, n) with n from 1 to {MAX_STREAMS}, got "
             f"{tuple(logits.shape)}."
         )
-    iterations = _check.check_integer(function, iterations, "iterations", 1, 1000)
+    iterations = _check_numbers.check_integer(function, iterations, "iterations", 1, 1000)
     if logits.size == 0:
         return mx.zeros(logits.shape, logits.dtype)
     return sinkhorn_with(iterations)(logits)
@@ -215,7 +215,7 @@ def _check_filter(
             f"[{function}] Expected `weight` to have shape ({channels}, W), channels and taps, with W from 1 to "
             f"{MAX_TAPS}, got {tuple(weight.shape)}."
         )
-    _check.check_choice(function, activation, "activation", _ACTIVATIONS)
+    _check_numbers.check_choice(function, activation, "activation", _ACTIVATIONS)
     if bias is None:
         return mx.zeros((channels,), weight.dtype)
     _check.check_shape(function, bias, "bias", (channels,), "one number for each channel")

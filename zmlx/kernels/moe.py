@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 import mlx.core as mx
 
-from zmlx.kernels import _check, _experts, _routers, _segments
+from zmlx.kernels import _check, _check_numbers, _experts, _routers, _segments
 from zmlx.kernels._choice import placing
 from zmlx.kernels._places import check_indices, check_order, check_rows_of, int32
 from zmlx.kernels._ranking import check_picks
@@ -116,12 +114,7 @@ def sigmoid_router(
     check_picks("sigmoid_router", logits, k, name="logits")
     _routers.check_bias(logits, bias)
     _routers.check_groups(logits.shape[-1], k, groups, best_groups)
-    if isinstance(scaling, bool) or not isinstance(scaling, (int, float)):
-        raise TypeError(
-            f"[sigmoid_router] Expected `scaling` to be a number, got {type(scaling).__name__}. Pass a float."
-        )
-    if not math.isfinite(scaling):
-        raise ValueError(f"[sigmoid_router] Expected `scaling` to be finite, got {scaling!r}.")
+    _check_numbers.check_finite("sigmoid_router", scaling, "scaling")
     if logits.size == 0:
         return _none(logits, k)
     route = _routers.sigmoid_router(k, groups, best_groups, bool(renormalize), float(scaling))
@@ -161,7 +154,7 @@ def expert_order(indices: mx.array, experts: int) -> tuple[mx.array, mx.array, m
     (arXiv:2211.15841), section 5.1, use it. Stable and without atomics: the same in every run and on every back end.
     """
     places = check_indices("expert_order", indices)
-    _check.check_integer("expert_order", experts, "experts")
+    _check_numbers.check_integer("expert_order", experts, "experts")
     if not 1 <= experts <= MOST_EXPERTS:
         raise ValueError(
             f"[expert_order] Expected `experts` to be from 1 to {MOST_EXPERTS}, got {experts}. Pass their number."

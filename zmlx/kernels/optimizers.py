@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _rows
+from zmlx.kernels import _check, _check_numbers, _rows
 from zmlx.kernels._autodiff import Reference, by_reference
 from zmlx.kernels._msl import CHUNKS
 from zmlx.kernels._spans import flat_shape, numbers
@@ -132,7 +132,7 @@ def adamw_step(
     function = "adamw_step"
     _check_arrays(function, p, g=g, m=m, v=v)
     first, second = _check_betas(function, betas)
-    eps = _check.check_number(function, eps, "eps", 0.0)
+    eps = _check_numbers.check_number(function, eps, "eps", 0.0)
     rate, keep = _rates(function, lr, weight_decay)
     by_step = _corrections(function, step, first, second)
     if p.size == 0:
@@ -211,7 +211,7 @@ def _check_arrays(function: str, p: mx.array, **others: mx.array) -> None:
 def _check_betas(function: str, betas: object) -> tuple[float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ValueError(f"[{function}] Expected `betas` to be two numbers, got {betas!r}.")
-    first, second = (_check.check_number(function, beta, "betas", 0.0, 1.0) for beta in betas)
+    first, second = (_check_numbers.check_number(function, beta, "betas", 0.0, 1.0) for beta in betas)
     return first, second
 
 
@@ -226,11 +226,11 @@ def _check_0d(function: str, value: mx.array, name: str) -> mx.array:
 
 def _rates(function: str, lr: float | mx.array, weight_decay: float) -> tuple[Any, Any]:
     """The learning rate, and what decay leaves of a parameter."""
-    decay = _check.check_number(function, weight_decay, "weight_decay", 0.0)
+    decay = _check_numbers.check_number(function, weight_decay, "weight_decay", 0.0)
     rate = (
         _check_0d(function, lr, "lr")
         if isinstance(lr, mx.array)
-        else _check.check_number(function, lr, "lr", 0.0)
+        else _check_numbers.check_number(function, lr, "lr", 0.0)
     )
     return rate, 1 - rate * decay
 
@@ -243,7 +243,7 @@ def _corrections(function: str, step: int | mx.array, first: float, second: floa
         logs = [mx.log(mx.array(beta, mx.float32)) if beta else None for beta in (first, second)]
         left = [mx.array(1.0) if log is None else -mx.expm1(count * log) for log in logs]
         return 1 / left[0], mx.rsqrt(left[1])
-    count_ = _check.check_integer(function, step, "step", 1, 2**63)
+    count_ = _check_numbers.check_integer(function, step, "step", 1, 2**63)
     return 1 / (1 - first**count_), (1 - second**count_) ** -0.5
 
 

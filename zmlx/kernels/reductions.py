@@ -8,8 +8,9 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, value_reference
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._row_kernel import row_kernel
+from zmlx.kernels._row_loops import each_row
 from zmlx.launch import metal_kernel
 
 __all__ = [

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check_numbers
 from zmlx.kernels import _rope_angles as _angles
 from zmlx.kernels import _rope_check as _tokens
 from zmlx.kernels._rope_angles import Places
@@ -87,7 +87,7 @@ def rope(
     _tokens.check_tokens(function, x, "x")
     dims = _angles.check_dims(function, x, dims)
     words = _angles.frequencies(function, dims, base, scale, freqs)
-    where = _angles.placed(function, Places(offset, positions), *_sequences(x))
+    where = _angles.placed(function, Places(offset, positions), *_tokens.sequences_and_tokens(x))
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
     return _one(x, where, words, ONE_SECTION, interleaved)
@@ -139,7 +139,7 @@ def mrope(
     dims = _angles.check_dims(function, x, dims)
     bounds = _angles.check_sections(function, sections, dims // 2)
     words = _angles.frequencies(function, dims, base, scale, freqs)
-    where = _angles.section_positions(function, positions, *_sequences(x))
+    where = _angles.section_positions(function, positions, *_tokens.sequences_and_tokens(x))
     if x.size == 0:
         return mx.zeros(x.shape, x.dtype)
     return _one(x, where, words, bounds, interleaved)
@@ -250,7 +250,7 @@ def qk_norm_rope(
     _tokens.check_beside(function, q, k, "q", "k")
     for name, weight in (("q_weight", q_weight), ("k_weight", k_weight)):
         _tokens.check_head_weight(function, weight, name, q.shape[-1])
-    eps = _check.check_eps(function, eps)
+    eps = _check_numbers.check_eps(function, eps)
     dims = _angles.check_dims(function, q, dims, "q")
     words = _angles.frequencies(function, dims, base, scale, freqs)
     where = _angles.placed(function, Places(offset, positions), q.shape[0], q.shape[2])
@@ -391,12 +391,7 @@ def rope_paged_cache_update(
 def _one(
     x: mx.array, where: mx.array, words: mx.array, bounds: tuple[int, int], interleaved: bool
 ) -> mx.array:
-    sequences, tokens = _sequences(x)
+    sequences, tokens = _tokens.sequences_and_tokens(x)
     shaped = x.reshape(sequences, -1, tokens, x.shape[-1])
     result: mx.array = rotation(1, bounds, bool(interleaved))(shaped, where, words)
     return result.reshape(x.shape)
-
-
-def _sequences(x: mx.array) -> tuple[int, int]:
-    """How many sequences, and of how many tokens."""
-    return (x.shape[0] if x.ndim > 2 else 1), x.shape[-2]

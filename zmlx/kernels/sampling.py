@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _rows, _sampling
+from zmlx.kernels import _check, _check_numbers, _rows, _sampling
 from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap, where_followed
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._random import PHILOX
@@ -54,13 +54,13 @@ def filter_logits(logits: mx.array, top_k: int = 0, top_p: float = 1.0, min_p: f
     its ``p`` are not numbers, and ``top_p`` leaves all.
     """
     check_length("filter_logits", logits, "logits")
-    _check.check_integer("filter_logits", top_k, "top_k")
+    _check_numbers.check_integer("filter_logits", top_k, "top_k")
     if not 0 <= top_k < 2**31:
         raise ValueError(
             f"[filter_logits] Expected `top_k` to be a count from 0, which leaves all, to 2**31 - 1, got {top_k}."
         )
-    _check_number("filter_logits", "top_p", top_p)
-    _check_number("filter_logits", "min_p", min_p)
+    _check_numbers.check_real("filter_logits", top_p, "top_p")
+    _check_numbers.check_real("filter_logits", min_p, "min_p")
     if not 0 < top_p <= 1:
         raise ValueError(f"[filter_logits] Expected `top_p` to be above 0 and at most 1, got {top_p!r}.")
     if not 0 <= min_p <= 1:
@@ -98,15 +98,10 @@ def apply_token_bitmask(logits: mx.array, mask: mx.array) -> mx.array:
     The mask is that of Dong et al., XGrammar (arXiv:2411.15100), and of its ``apply_token_bitmask_inplace``.
     """
     _check.check_rows("apply_token_bitmask", logits, "logits")
-    if not isinstance(mask, mx.array):
-        raise TypeError(
-            f"[apply_token_bitmask] Expected `mask` to be an mlx.core.array, got {type(mask).__name__}. "
-            "Convert it first: mx.array(mask)."
-        )
-    if mask.dtype not in (mx.int32, mx.uint32):
+    if _check.check_mlx("apply_token_bitmask", mask, "mask").dtype not in (mx.int32, mx.uint32):
         raise TypeError(
             "[apply_token_bitmask] Expected `mask` to be int32 or uint32, with a bit for each token, got "
-            f"{str(mask.dtype).rpartition('.')[2]}. Pack it first, 32 tokens a word."
+            f"{_check.dtype_name(mask)}. Pack it first, 32 tokens a word."
         )
     leading = tuple(mask.shape[:-1])
     if (
@@ -162,13 +157,13 @@ def categorical(
     every entry draws with the same numbers. NaN counts as the largest.
     """
     check_length("categorical", logits, "logits")
-    _check.check_integer("categorical", offset, "offset")
+    _check_numbers.check_integer("categorical", offset, "offset")
     if logits.shape[-1] == 0:
         raise ValueError(
             f"[categorical] Expected rows with one logit at least to draw from, got shape {tuple(logits.shape)}."
         )
     _check_word("offset", offset)
-    _check_number("categorical", "temperature", temperature)
+    _check_numbers.check_real("categorical", temperature, "temperature")
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(
             f"[categorical] Expected `temperature` to be above 0 and finite, got {temperature!r}. For the largest "
@@ -189,10 +184,10 @@ def _key(seed: int | mx.array) -> mx.array:
         if seed.dtype != mx.uint32 or tuple(seed.shape) != (2,):
             raise ValueError(
                 "[categorical] Expected `seed` to be an integer or a key of shape (2,) and dtype uint32, got shape "
-                f"{tuple(seed.shape)} and {str(seed.dtype).rpartition('.')[2]}. Make one: mx.random.key(seed)."
+                f"{tuple(seed.shape)} and {_check.dtype_name(seed)}. Make one: mx.random.key(seed)."
             )
         return seed
-    _check.check_integer("categorical", seed, "seed")
+    _check_numbers.check_integer("categorical", seed, "seed")
     _check_word("seed", seed)
     return _words(seed)
 
@@ -200,13 +195,6 @@ def _key(seed: int | mx.array) -> mx.array:
 def _check_word(name: str, value: int) -> None:
     if not 0 <= value < 2**64:
         raise ValueError(f"[categorical] Expected `{name}` to be from 0 to 2**64 - 1, got {value}.")
-
-
-def _check_number(function: str, name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(
-            f"[{function}] Expected `{name}` to be a number, got {type(value).__name__}. Pass a float."
-        )
 
 
 def _masked_gradient(cotangent: mx.array, result: mx.array) -> mx.array:

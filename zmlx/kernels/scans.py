@@ -9,7 +9,8 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import Reference, differentiable
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, ROWS
+from zmlx.kernels._row_loops import each_row
 from zmlx.kernels._scan import PRODUCT, RECURRENCE, SCAN, SUM, TURN, scan_of_rows
 from zmlx.launch import MetalKernel, metal_kernel
 

@@ -9,8 +9,9 @@ import mlx.core as mx
 
 from zmlx.kernels import _rows
 from zmlx.kernels._choice import Chosen, choosing
-from zmlx.kernels._msl import CHUNKS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._ranking import RANKING, check_picks, ranked_places
+from zmlx.kernels._row_loops import each_row
 from zmlx.launch import MetalKernel, metal_kernel
 
 __all__ = ["topk"]

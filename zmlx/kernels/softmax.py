@@ -7,10 +7,11 @@ from typing import cast
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _rows
+from zmlx.kernels import _check, _check_numbers, _rows
 from zmlx.kernels._autodiff import differentiable, gradient_reference, value_reference
-from zmlx.kernels._msl import CHUNKS, MATHS, ROWS, each_row
+from zmlx.kernels._msl import CHUNKS, MATHS, ROWS
 from zmlx.kernels._row_kernel import RowKernel, row_kernel
+from zmlx.kernels._row_loops import each_row
 from zmlx.launch import metal_kernel
 
 __all__ = [
@@ -340,7 +341,7 @@ def scale_mask_softmax(
     if banded:
         _check.check_matrix("scale_mask_softmax", x, "scores of queries and keys, which have positions")
         if window is not None:
-            numbers["window"] = _check.check_count("scale_mask_softmax", window, "window")
+            numbers["window"] = _check_numbers.check_count("scale_mask_softmax", window, "window")
         queries, keys = x.shape[-2:]
         positions.append(mx.arange(keys - queries, keys, dtype=mx.int32))
     biases = [] if bias is None else [bias]

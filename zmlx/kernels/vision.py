@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 
-from zmlx.kernels import _check
+from zmlx.kernels import _check, _check_numbers
 from zmlx.kernels._depthwise import depthwise_conv
 from zmlx.kernels._grid_sample import sampler
 from zmlx.kernels._resize import MAX_EXTENT, resizer
@@ -97,7 +97,8 @@ def grid_sample(x: mx.array, grid: mx.array, align_corners: bool = False) -> mx.
     if x.size == 0 or grid.size == 0:
         return mx.zeros(shape, x.dtype)
     height, width = (
-        _check.check_integer(function, x.shape[axis], f"x.shape[{axis}]", 1, MAX_EXTENT) for axis in (-3, -2)
+        _check_numbers.check_integer(function, x.shape[axis], f"x.shape[{axis}]", 1, MAX_EXTENT)
+        for axis in (-3, -2)
     )
     points = grid.reshape(*leading, -1, 2)
     return sampler(height, width, bool(align_corners))(x, points).reshape(shape)
@@ -139,7 +140,7 @@ def resize_bilinear(x: mx.array, size: tuple[int, int], align_corners: bool = Fa
     _check.check_dimensions(function, x, "x", 3, _IMAGE)
     rows, columns = _check_size(function, size)
     height, width = (
-        _check.check_integer(function, n, f"x.shape[{axis}]", 0, MAX_EXTENT)
+        _check_numbers.check_integer(function, n, f"x.shape[{axis}]", 0, MAX_EXTENT)
         for axis, n in ((-3, x.shape[-3]), (-2, x.shape[-2]))
     )
     if 0 in (height, width) and x.ndim and 0 not in x.shape[:-3] and x.shape[-1]:
@@ -152,5 +153,5 @@ def resize_bilinear(x: mx.array, size: tuple[int, int], align_corners: bool = Fa
 def _check_size(function: str, size: object) -> tuple[int, int]:
     if not isinstance(size, (tuple, list)) or len(size) != 2:
         raise ValueError(f"[{function}] Expected `size` to be (height, width), got {size!r}.")
-    rows, columns = (_check.check_integer(function, n, "size", 1, MAX_EXTENT) for n in size)
+    rows, columns = (_check_numbers.check_integer(function, n, "size", 1, MAX_EXTENT) for n in size)
     return rows, columns

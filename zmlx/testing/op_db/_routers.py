@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,10 @@ def router_topk(logits: Float64Array, k: int, renormalize: bool = True) -> tuple
 
 
 def router_topk_vjp(
-    logits: Float64Array, k: int, cotangent: Float64Array, renormalize: bool = True
+    logits: Float64Array, *rest: Any, k: int = 0, renormalize: bool = True
 ) -> tuple[Float64Array]:
+    *given, cotangent = rest
+    (k,) = given or (k,)
     weights, chosen = router_topk(logits, k, renormalize)
     places = chosen.astype(np.intp)
     with quiet():
@@ -102,13 +105,15 @@ def sigmoid_router(
 def sigmoid_router_vjp(
     logits: Float64Array,
     bias: Float64Array,
-    k: int,
-    cotangent: Float64Array,
+    *rest: Any,
+    k: int = 0,
     groups: int = 1,
     best_groups: int = 1,
     renormalize: bool = True,
     scaling: float = 1.0,
 ) -> tuple[Float64Array]:
+    *given, cotangent = rest
+    (k,) = given or (k,)
     scores, places = _sigmoid_choice(logits, bias, k, groups, best_groups)
     s = np.take_along_axis(scores, places, axis=-1)
     slope = scaling * cotangent

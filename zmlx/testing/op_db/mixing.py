@@ -204,6 +204,11 @@ def _conv_formula(mx: Any, x: Any, weight: Any, bias: Any) -> Any:
     return sum((weight[:, k] * padded[k : k + x.shape[0]] for k in range(4)), bias)
 
 
+def _step_formula(mx: Any, x: Any, state: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    rows = mx.concatenate([state, x[:, None]], axis=1)
+    return sum((weight[:, k] * rows[:, k] for k in range(4)), bias), rows[:, 1:]
+
+
 _MAMBA = (
     "Gu and Dao 2023, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (arXiv:2312.00752)"
 )
@@ -249,6 +254,11 @@ OPS = (
             (values(sample) + int(sample.args[0].size) + int(sample.args[1].size)) * ITEMSIZE[dtype]
         ),
         flops=lambda sample, dtype: 2 * int(sample.args[1].size),
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (rows, 3, columns), (columns, 4), (columns,)),
+            formula=_step_formula,
+            by_rows=False,
+        ),
     ),
     SINKHORN,
     MIX,

@@ -18,7 +18,7 @@ from zmlx.testing.op_db._shared import (
     ones,
     rejected_arrays,
 )
-from zmlx.testing.op_db.selection import rejected_counts, with_more
+from zmlx.testing.op_db.selection import PICKS, largest, picked_bytes, rejected_counts, with_more
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
 from zmlx.testing.rivals import Argument, Rivals
 
@@ -116,6 +116,19 @@ def _bytes(sample: SampleInput, dtype: str) -> int:
     return (sum(floats) + max(floats)) * ITEMSIZE[dtype]
 
 
+def _router_formula(mx: Any, logits: Any) -> tuple[Any, Any]:
+    places = largest(mx, logits)
+    return mx.softmax(mx.take_along_axis(logits, places, axis=-1), axis=-1), places.astype(mx.uint32)
+
+
+def _sigmoid_formula(mx: Any, logits: Any, bias: Any) -> tuple[Any, Any]:
+    # In float32, whatever the dtype: what is rounded before it is chosen gives other places.
+    scores = mx.sigmoid(logits.astype(mx.float32))
+    places = largest(mx, scores + bias)
+    weights = mx.take_along_axis(scores, places, axis=-1)
+    return (weights / mx.sum(weights, axis=-1, keepdims=True)).astype(logits.dtype), places.astype(mx.uint32)
+
+
 #: Positions of which rows are repeated are those of no order.
 _INVERTIBLE = tuple(layout for layout in LAYOUTS if layout != "broadcast")
 
@@ -138,7 +151,10 @@ OPS = (
             *with_more(rejected_arrays("router_topk", name="logits"), 2),
             *rejected_counts("router_topk", lambda k: (ones(2, 8), k), "logits"),
         ),
-        bytes_moved=lambda sample, dtype: int(sample.args[0].size) * ITEMSIZE[dtype],
+        bytes_moved=picked_bytes,
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns),), formula=_router_formula, kwargs={"k": PICKS}
+        ),
     ),
     OpInfo(
         name="moe.sigmoid_router",
@@ -209,7 +225,12 @@ OPS = (
                 scaling="1",
             ),
         ),
-        bytes_moved=lambda sample, dtype: int(sample.args[0].size) * ITEMSIZE[dtype],
+        bytes_moved=picked_bytes,
+        rivals=Rivals(
+            shapes=lambda rows, columns: ((rows, columns), (columns,)),
+            formula=_sigmoid_formula,
+            kwargs={"k": PICKS},
+        ),
     ),
     OpInfo(
         name="moe.expert_order",

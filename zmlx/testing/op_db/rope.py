@@ -29,6 +29,12 @@ def _moved(sample: SampleInput, dtype: str) -> int:
     return 2 * values(sample) * ITEMSIZE[dtype]
 
 
+def _normed_moved(sample: SampleInput, dtype: str) -> int:
+    """The same, and weights that are read."""
+    weights = sum(int(weight.size) for weight in sample.args[2:4])
+    return _moved(sample, dtype) - weights * ITEMSIZE[dtype]
+
+
 def _bench_heads(rows: int, columns: int) -> tuple[int, int, int, int]:
     """(sequences, heads, errors.tokens, elements): a row is what the heads of a token have."""
     length = min(columns, 128)
@@ -43,6 +49,15 @@ def _formula_turned(mx: Any, x: Any) -> Any:
     c, s = mx.cos(angle), mx.sin(angle)
     a, b = x[..., :half], x[..., half:]
     return mx.concatenate([a * c - b * s, b * c + a * s], axis=-1).astype(x.dtype)
+
+
+def _bench_normed(rows: int, columns: int) -> tuple[tuple[int, ...], ...]:
+    heads = _bench_heads(rows, columns)
+    return heads, heads, heads[-1:], heads[-1:]
+
+
+def _formula_normed(mx: Any, x: Any, weight: Any) -> Any:
+    return _formula_turned(mx, x * mx.rsqrt(mx.mean(x * x, axis=-1, keepdims=True) + 1e-6) * weight)
 
 
 def _torch_turned(torch: Any, x: Any) -> Any:
@@ -175,8 +190,18 @@ OPS = (
                 "qk_norm_rope", lambda: (ones(2, 3, 4, 8), ones(2, 1, 4, 8), ones(8), ones(8)), "q"
             ),
         ),
-        bytes_moved=_moved,
+        bytes_moved=_normed_moved,
         flops=lambda sample, dtype: 7 * values(sample),
+        rivals=Rivals(
+            shapes=_bench_normed,
+            formula=lambda mx, q, k, a, b: (_formula_normed(mx, q, a), _formula_normed(mx, k, b)),
+            own_name="mx.fast.rms_norm and rope, twice",
+            own=lambda mx, q, k, a, b: (
+                _own_turned(mx, mx.fast.rms_norm(q, a, 1e-6)),
+                _own_turned(mx, mx.fast.rms_norm(k, b, 1e-6)),
+            ),
+            by_rows=False,
+        ),
     ),
     OpInfo(
         name="rope.rope_cache_update",

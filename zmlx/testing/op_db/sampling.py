@@ -20,6 +20,7 @@ from zmlx.testing.op_db._shared import (
 )
 from zmlx.testing.op_db.selection import stable_order, with_more
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Argument, Rivals
 
 Rng = Callable[[str], SampleRng]
 
@@ -157,6 +158,11 @@ def _refused_mask(name: str, shape: tuple[int, ...], came: str) -> ErrorInput:
     )
 
 
+def _masked_formula(mx: Any, x: Any, mask: Any) -> Any:
+    bits = (mask[..., None] >> mx.arange(32)) & 1
+    return mx.where(bits.reshape(mask.shape[0], -1)[:, : x.shape[1]] != 0, x, mx.array(-mx.inf, x.dtype))
+
+
 OPS = (
     OpInfo(
         name="sampling.filter_logits",
@@ -226,6 +232,13 @@ OPS = (
         ),
         bytes_moved=lambda sample, dtype: int(
             2 * sample.args[0].size * ITEMSIZE[dtype] + 4 * sample.args[1].size
+        ),
+        rivals=Rivals(
+            shapes=lambda rows, columns: (
+                (rows, columns),
+                Argument((rows, -(-columns // 32)), "int32", (-(2**30), 2**30)),
+            ),
+            formula=_masked_formula,
         ),
     ),
     OpInfo(

@@ -8,8 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zmlx.testing.op_db._shared import ITEMSIZE, Float64Array, as_on_a_gpu, kernel, ones, rejected_arrays
+from zmlx.testing.op_db._shared import (
+    ITEMSIZE,
+    Float64Array,
+    as_on_a_gpu,
+    kernel,
+    ones,
+    rejected_arrays,
+    values,
+)
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 
 def stable_order(x: Float64Array) -> NDArray[np.intp]:
@@ -22,7 +31,9 @@ def _topk(x: Float64Array, k: int) -> tuple[Float64Array, NDArray[np.uint32]]:
     return np.take_along_axis(x, places, axis=-1), places.astype(np.uint32)
 
 
-def _topk_vjp(x: Float64Array, k: int, cotangent: Float64Array) -> tuple[Float64Array]:
+def _topk_vjp(x: Float64Array, *rest: Any, k: int = 0) -> tuple[Float64Array]:
+    *given, cotangent = rest
+    (k,) = given or (k,)
     gradient = np.zeros_like(x)
     np.put_along_axis(gradient, stable_order(x)[..., :k], cotangent, axis=-1)
     return (gradient,)
@@ -78,6 +89,28 @@ def with_more(errors: tuple[ErrorInput, ...], *more: Any) -> tuple[ErrorInput, .
     )
 
 
+def picked_bytes(sample: SampleInput, dtype: str) -> int:
+    """Of arrays that are read, and of ``k`` values and places for each row of the first."""
+    x = sample.args[0]
+    k = sample.kwargs["k"] if "k" in sample.kwargs else sample.args[-1]
+    rows = x.size // max(x.shape[-1], 1)
+    return int(values(sample) * ITEMSIZE[dtype] + rows * k * (ITEMSIZE[dtype] + 4))
+
+
+#: What the benchmark picks.
+PICKS = 8
+
+
+def largest(mx: Any, x: Any) -> Any:
+    """The places of the largest `PICKS`, largest first and of equal ones the first, in MLX operations."""
+    return mx.argsort(mx.stop_gradient(-x), axis=-1)[..., :PICKS]
+
+
+def _formula(mx: Any, x: Any) -> tuple[Any, Any]:
+    places = largest(mx, x)
+    return mx.take_along_axis(x, places, axis=-1), places.astype(mx.uint32)
+
+
 OPS = (
     OpInfo(
         name="selection.topk",
@@ -96,6 +129,7 @@ OPS = (
             *with_more(rejected_arrays("topk"), 2),
             *rejected_counts("topk", lambda k: (ones(2, 8), k)),
         ),
-        bytes_moved=lambda sample, dtype: int(sample.args[0].size) * ITEMSIZE[dtype],
+        bytes_moved=picked_bytes,
+        rivals=Rivals(shapes=lambda rows, columns: ((rows, columns),), formula=_formula, kwargs={"k": PICKS}),
     ),
 )

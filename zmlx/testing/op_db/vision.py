@@ -19,6 +19,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
+from zmlx.testing.rivals import Rivals
 
 _TAPS = [(i, j) for i in range(3) for j in range(3)]
 
@@ -158,6 +159,12 @@ def _rejected(function: str, *others: Any) -> tuple[ErrorInput, ...]:
     )
 
 
+def _depthwise_formula(mx: Any, x: Any, weight: Any) -> Any:
+    _, height, width, _ = x.shape
+    padded = mx.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return sum(weight[:, i, j] * padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3))
+
+
 OPS = (
     OpInfo(
         name="vision.depthwise_conv_3x3",
@@ -188,6 +195,14 @@ OPS = (
         ),
         bytes_moved=lambda sample, dtype: (values(sample) + int(sample.args[0].size)) * ITEMSIZE[dtype],
         flops=lambda sample, dtype: 18 * int(sample.args[0].size),
+        rivals=Rivals(
+            # An image of eight columns, so that rows of it are those of the benchmark.
+            shapes=lambda rows, columns: ((1, rows, 8, columns // 8), (columns // 8, 3, 3)),
+            formula=_depthwise_formula,
+            own_name="mx.conv2d",
+            own=lambda mx, x, weight: mx.conv2d(x, weight[..., None], padding=1, groups=x.shape[-1]),
+            by_rows=False,
+        ),
     ),
     OpInfo(
         name="vision.resize_bilinear",
