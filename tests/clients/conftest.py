@@ -6,9 +6,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import itertools
 import os
 import sys
 import warnings
+from dataclasses import dataclass
 
 import pytest
 
@@ -17,15 +19,33 @@ from zmlx.launch import watch
 
 #: Set by the `clients` session: the packages that must be there.
 REQUIRED_VARIABLE = "ZMLX_REQUIRE_CLIENTS"
-#: The oldest Python that packages are released for.
-PYTHON = {"mlx_lm": (3, 11)}
+
+
+@dataclass(frozen=True)
+class Client:
+    """A package, from the Python on that it is released for.
+
+    Where it is ``bare``, the ``__init__.py`` of its packages are passed over: they import servers, audio and video, of
+    which the modules with kernels need nothing, and which are not installed.
+    """
+
+    python: tuple[int, int]
+    bare: bool = False
+
+
+CLIENTS = {
+    "mlx_lm": Client((3, 11)),
+    "mlx_audio": Client((3, 10), bare=True),
+    "mlx_vlm": Client((3, 10), bare=True),
+}
 
 
 def import_client(name):
     """Import a module of a client package as its user on a Mac would: it is told that it is on Metal."""
-    package = name.partition(".")[0]
-    if sys.version_info < PYTHON[package]:
-        pytest.skip(f"{package} needs Python {'.'.join(map(str, PYTHON[package]))} or newer")
+    package, *folders = name.split(".")[:-1]
+    client = CLIENTS[package]
+    if sys.version_info < client.python:
+        pytest.skip(f"{package} needs Python {'.'.join(map(str, client.python))} or newer")
     if importlib.util.find_spec(package) is None:
         reason = f"the package {package} is not installed; `nox -s clients` installs it"
         if package in os.environ.get(REQUIRED_VARIABLE, "").split():
@@ -34,7 +54,16 @@ def import_client(name):
     # What its dependencies warn of while they are imported is not for this suite to judge.
     with zmlx.pretend_metal(package), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        if client.bare:
+            for parent in itertools.accumulate([package, *folders], "{}.{}".format):
+                leave_bare(parent)
         return importlib.import_module(name)
+
+
+def leave_bare(package):
+    """Make a package known without what its ``__init__.py`` does."""
+    if package not in sys.modules:
+        sys.modules[package] = importlib.util.module_from_spec(importlib.util.find_spec(package))
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +83,18 @@ def accepted_by_metal():
 def mlx_lm():
     """``mlx_lm("models.ssm")``: that module of the installed mlx-lm."""
     return lambda name: import_client(f"mlx_lm.{name}")
+
+
+@pytest.fixture(scope="module")
+def mlx_audio():
+    """The same for mlx-audio."""
+    return lambda name: import_client(f"mlx_audio.{name}")
+
+
+@pytest.fixture(scope="module")
+def mlx_vlm():
+    """The same for mlx-vlm."""
+    return lambda name: import_client(f"mlx_vlm.{name}")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from mlx_lm_models import make_mamba2, make_rwkv7, randomized
 
 import zmlx
-from zmlx.launch import primitive, watch
+from zmlx.launch import hook, primitive, watch
 
 pytestmark = pytest.mark.cpu
 
@@ -25,6 +25,8 @@ FUSED = {"rtol": 2e-5, "atol": 2e-6}
 
 @pytest.fixture(autouse=True)
 def _in_graphs(backend):
+    if hook.current() is not None:
+        pytest.skip("the checker looks at launches one by one, and none of them becomes part of a graph")
     reason = primitive.unavailable() if backend == "cpu" else ""
     if reason:
         pytest.skip(f"launches cannot be part of MLX's graph here: {reason}")
