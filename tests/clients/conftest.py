@@ -85,6 +85,18 @@ def mlx_lm():
     return lambda name: import_client(f"mlx_lm.{name}")
 
 
+@pytest.fixture
+def client():
+    """``client("mlx_vlm.models.ssm")``: the same of any package, for what several have."""
+    return import_client
+
+
+@pytest.fixture(params=["mlx_lm", "mlx_vlm"])
+def kernels(request):
+    """``kernels("qk_norm")``: that module of the kernels that two packages have, word for word."""
+    return lambda name: import_client(f"{request.param}.kernels.{name}")
+
+
 @pytest.fixture(scope="module")
 def mlx_audio():
     """The same for mlx-audio."""
@@ -110,6 +122,33 @@ def launches(backend):
         assert "reference" not in {record.path for record in seen}
 
     return expect
+
+
+@pytest.fixture
+def metal(launches):
+    """``with metal("kernel"):`` runs exactly these kernels, in a program that began with
+    ``zmlx.install(pretend_metal=True)``."""
+
+    @contextlib.contextmanager
+    def told_so(*names):
+        with zmlx.install(pretend_metal=True), launches(*names):
+            yield
+
+    return told_so
+
+
+@pytest.fixture
+def random():
+    """``random(*shape, dtype=, scale=)``: normal numbers, the same in each run."""
+    import mlx.core as mx
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def numbers(*shape, dtype="float32", scale=1.0):
+        return mx.array((rng.standard_normal(shape) * scale).astype(np.float32)).astype(getattr(mx, dtype))
+
+    return numbers
 
 
 @pytest.fixture
