@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zmlx import _compat
@@ -227,9 +228,7 @@ def _chains(
             raise WrongResultError(
                 f"engine.launch: {CHAIN} sums by a kernel expected those of mx.add, got other numbers."
             )
-    stopwatches = {
-        key: _shared(mlx_stopwatch(lambda total=total: total(a, b)), CHAIN) for key, total in ways.items()
-    }
+    stopwatches = {key: _shared(mlx_stopwatch(partial(total, a, b)), CHAIN) for key, total in ways.items()}
     timings = race(stopwatches, max(plan.launches // CHAIN, plan.rounds), plan.seconds)
     for key, (name, way) in names.items():
         yield _against(name, way, {"ours": timings[key], "mx.add": timings["mx.add"]}, "mx.add")
