@@ -40,6 +40,9 @@ PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 # The lower bounds of pyproject.toml, exactly. NumPy has no 2.0 wheels for Python 3.13 and newer.
 OLDEST = ("mlx==0.30.4", "numpy==2.0.*; python_version < '3.13'")
 
+# The packages of the groups `clients` and `clients-alone` whose tests must not be skipped.
+CLIENTS = "mlx_lm mlx_audio mlx_vlm"
+
 # What is skipped without NVRTC, and runs without a GPU.
 NVRTC_TESTS = tuple(f"tests/launch/test_{name}.py" for name in ("cuda_compile", "cuda_launch", "nvrtc"))
 
@@ -136,16 +139,16 @@ def cuda_compile(session: nox.Session) -> None:
 def clients(session: nox.Session) -> None:
     """Run the kernels of released packages, unmodified, on this machine's back end (or `-- --backend NAME`)."""
     backend, posargs = MATRIX.choose(session)
-    session.env["ZMLX_REQUIRE_CLIENTS"] = "mlx_lm"
-    MATRIX.set_up(session, backend, *group("clients"))
+    session.env["ZMLX_REQUIRE_CLIENTS"] = CLIENTS
+    MATRIX.set_up(session, backend, *group("clients"), alone=group("clients-alone"))
     MATRIX.pytest(session, backend, posargs, "tests/clients")
 
 
 @nox.session
 def check(session: nox.Session) -> None:
     """Test the checker, and run the tests of all kernels and of released packages under it."""
-    session.env["ZMLX_REQUIRE_CLIENTS"] = "mlx_lm"
-    MATRIX.set_up(session, "cpu", *group("clients"))
+    session.env["ZMLX_REQUIRE_CLIENTS"] = CLIENTS
+    MATRIX.set_up(session, "cpu", *group("clients"), alone=group("clients-alone"))
     MATRIX.pytest(session, "cpu", session.posargs, "--zmlx-check", *CHECKED_TESTS)
     if session.posargs:
         session.warn(

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -111,9 +112,11 @@ class FakeSession(SimpleNamespace):
 @pytest.fixture
 def no_install(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     installed: list[tuple[str, ...]] = []
-    monkeypatch.setattr(
-        matrix, "install", lambda session, root, *requirements: installed.append(requirements)
-    )
+
+    def note(session: object, root: Path, *requirements: str, alone: Sequence[str] = ()) -> None:
+        installed.append((*requirements, *(f"--no-deps {requirement}" for requirement in alone)))
+
+    monkeypatch.setattr(matrix, "install", note)
     monkeypatch.setattr(hosts, "count_cores", lambda: 64)
     return installed
 
@@ -301,6 +304,50 @@ def test_check_says_that_arguments_leave_the_clients_out(
     else:
         assert not session.warnings
         assert [command[-1] for command in more] == ["tests/clients"]
+
+
+@pytest.mark.parametrize("name", ["clients", "check"])
+def test_clients_are_pinned_and_those_with_heavy_dependencies_come_without(
+    name: str, monkeypatch: pytest.MonkeyPatch, no_install: list[tuple[str, ...]]
+) -> None:
+    monkeypatch.setattr(hosts, "this_host", lambda: LAPTOP)
+    session = FakeSession()
+    getattr(noxfile, name).func(session)
+    (installed,) = no_install
+    assert any(requirement.startswith("mlx-lm==") for requirement in installed)
+    alone = [requirement for requirement in installed if requirement.startswith("--no-deps")]
+    assert [requirement.partition("==")[0] for requirement in alone] == [
+        "--no-deps mlx-audio",
+        "--no-deps mlx-vlm",
+    ]
+    assert session.env["ZMLX_REQUIRE_CLIENTS"] == "mlx_lm mlx_audio mlx_vlm"
+
+
+class Environment:
+    """What `install` asks of a session with an environment of its own."""
+
+    def __init__(self, location: Path) -> None:
+        self.venv_backend = "venv"
+        self.virtualenv = SimpleNamespace(location=str(location))
+        self.installed: list[tuple[str, ...]] = []
+
+    def install(self, *arguments: str) -> None:
+        self.installed.append(arguments)
+
+    def run_install(self, *command: str, log: bool) -> None:
+        subprocess.run([sys.executable, *command[1:]], check=True)
+
+    def log(self, text: str) -> None:
+        pass
+
+
+def test_what_is_installed_alone_is_installed_last_and_once(tmp_path: Path) -> None:
+    session = Environment(tmp_path)
+    for _ in range(2):
+        environment.install(session, tmp_path, "numpy", alone=["heavy==1"])
+    assert session.installed == [("numpy",), ("--no-deps", "heavy==1")]
+    environment.install(session, tmp_path, "numpy", alone=["heavy==2"])
+    assert session.installed[2:] == [("numpy",), ("--no-deps", "heavy==2")]
 
 
 def test_step_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""mlx-lm's fused kernels against their formulas in float64, with the roundings that the kernels make."""
+"""Fused kernels of mlx-lm and mlx-vlm against their formulas in float64, with the roundings that the kernels make."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def rms_normalized(x, eps):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(("features", "inverted"), [((128, 8), False), ((260, 12), True)])
-def test_bitlinear(mlx_lm, launches, check, dtype, features, inverted):
+@pytest.mark.parametrize("home", ["mlx_lm.models.bitlinear_layers", "mlx_vlm.models.bitnet.bitlinear"])
+def test_bitlinear(client, home, launches, check, dtype, features, inverted):
     """Ternary weights, four in a byte: row i of the product comes from bits of row i modulo a quarter."""
     import mlx.core as mx
 
     inside, outside = features
     rng = np.random.default_rng(inside)
-    layer = mlx_lm("models.bitlinear_layers").BitLinear(inside, outside, invert_weight_scales=inverted)
+    layer = client(home).BitLinear(inside, outside, invert_weight_scales=inverted)
     ternary = rng.integers(-1, 2, (outside, inside))
     packed = sum((ternary.reshape(4, -1, inside)[i] + 1) << 2 * i for i in range(4))
     layer.weight = mx.array(packed.astype(np.uint8))
@@ -58,14 +59,14 @@ def test_bitlinear(mlx_lm, launches, check, dtype, features, inverted):
 
 
 @pytest.mark.parametrize(("tokens", "experts", "top_k"), [((2, 5), 40, 4), ((1,), 32, 8), ((13,), 7, 2)])
-def test_expert_routing(mlx_lm, launches, check, tokens, experts, top_k):
+def test_expert_routing(kernels, launches, check, tokens, experts, top_k):
     import mlx.core as mx
 
     rng = np.random.default_rng(experts)
     logits = normal(rng, "float32", *tokens, experts, scale=3)
     bias = normal(rng, "float32", experts, scale=0.1)
     with launches("expert_routing"):
-        chosen, weights = mlx_lm("kernels.expert_routing").expert_routing(
+        chosen, weights = kernels("expert_routing").expert_routing(
             logits, bias, top_k=top_k, multiplier=0.5, score_eps=1e-15, route_scale=2.5
         )
     score = 1 / (1 + np.exp(-0.5 * as_float64(logits)))
@@ -76,11 +77,11 @@ def test_expert_routing(mlx_lm, launches, check, tokens, experts, top_k):
     check("expert_routing", weights, 2.5 * expected / expected.sum(axis=-1, keepdims=True), **FLOAT32)
 
 
-def test_expert_routing_takes_the_first_of_equal_experts(mlx_lm, launches):
+def test_expert_routing_takes_the_first_of_equal_experts(kernels, launches):
     import mlx.core as mx
 
     with launches("expert_routing"):
-        chosen, weights = mlx_lm("kernels.expert_routing").expert_routing(
+        chosen, weights = kernels("expert_routing").expert_routing(
             mx.zeros((3, 64)), mx.zeros((64,)), top_k=3, multiplier=1.0, score_eps=0.0, route_scale=1.0
         )
     assert chosen.tolist() == [[0, 1, 2]] * 3
@@ -99,10 +100,10 @@ HEADS = {"n_heads": 3, "n_kv_heads": 2, "eps": 1e-5, "query_scale": 5.473}
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", [64, 20])
-def test_qk_norm(mlx_lm, launches, check, dtype, head_dim):
+def test_qk_norm(kernels, launches, check, dtype, head_dim):
     qkvg = normal(np.random.default_rng(head_dim), dtype, 2, 3, 10 * head_dim)
     with launches("qk_norm"):
-        q, k = mlx_lm("kernels.qk_norm").qk_norm(qkvg, head_dim=head_dim, **HEADS)
+        q, k = kernels("qk_norm").qk_norm(qkvg, head_dim=head_dim, **HEADS)
     expected = heads(qkvg, head_dim=head_dim, dtype=dtype, **HEADS)
     check("qk_norm q", q, expected[0], **ONE_UNIT[dtype])
     check("qk_norm k", k, expected[1], **ONE_UNIT[dtype])
@@ -110,13 +111,13 @@ def test_qk_norm(mlx_lm, launches, check, dtype, head_dim):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("offset", [7, (0, 100)])
-def test_qk_norm_rope(mlx_lm, launches, check, dtype, offset):
+def test_qk_norm_rope(kernels, launches, check, dtype, offset):
     import mlx.core as mx
 
     head_dim, base = 32, 10000.0
     qkvg = normal(np.random.default_rng(1), dtype, 2, 3, 10 * head_dim)
     with launches("qk_norm_rope"):
-        q, k = mlx_lm("kernels.qk_norm_rope").qk_norm_rope(
+        q, k = kernels("qk_norm_rope").qk_norm_rope(
             qkvg,
             head_dim=head_dim,
             rope_base=base,
@@ -136,26 +137,26 @@ def test_qk_norm_rope(mlx_lm, launches, check, dtype, offset):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rms_norm_sigmoid_gate_on_strided_arrays(mlx_lm, launches, check, dtype):
+def test_rms_norm_sigmoid_gate_on_strided_arrays(kernels, launches, check, dtype):
     rng = np.random.default_rng(3)
     B, H, L, D = 2, 3, 5, 40
     x = normal(rng, dtype, B, L, H, D).transpose(0, 2, 1, 3)
     gate = normal(rng, dtype, B, L, 2 * H * D)[..., H * D :]
     with launches("rms_norm_sigmoid_gate"):
-        out = mlx_lm("kernels.rms_norm_sigmoid_gate").rms_norm_sigmoid_gate(x, gate, eps=1e-5)
+        out = kernels("rms_norm_sigmoid_gate").rms_norm_sigmoid_gate(x, gate, eps=1e-5)
     normed = rms_normalized(as_float64(x), 1e-5).transpose(0, 2, 1, 3).reshape(B, L, H * D)
     check("rms_norm_sigmoid_gate", out, normed / (1 + np.exp(-as_float64(gate))), **ONE_UNIT[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("experts", "width"), [(3, 300), (2, 1111)])
-def test_post_expert_norm_combine(mlx_lm, launches, check, dtype, experts, width):
+def test_post_expert_norm_combine(kernels, launches, check, dtype, experts, width):
     rng = np.random.default_rng(width)
     x = normal(rng, dtype, 2, 2, experts, width)
     weights = abs(normal(rng, "float32", 2, 2, experts))
     norm_weight = normal(rng, dtype, width)
     with launches("post_expert_norm_combine"):
-        out = mlx_lm("kernels.post_expert_norm_combine").post_expert_norm_combine(
+        out = kernels("post_expert_norm_combine").post_expert_norm_combine(
             x, weights, norm_weight=norm_weight, eps=1e-5
         )
     normed = rms_normalized(as_float64(x) * as_float64(norm_weight), 1e-5)
@@ -169,11 +170,11 @@ def test_post_expert_norm_combine(mlx_lm, launches, check, dtype, experts, width
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("has_scale", [True, False])
-def test_norm_add_norm(mlx_lm, launches, check, dtype, has_scale):
+def test_norm_add_norm(kernels, launches, check, dtype, has_scale):
     import mlx.core as mx
     import mlx.nn as nn
 
-    module = mlx_lm("kernels.norm_add_norm")
+    module = kernels("norm_add_norm")
     rng = np.random.default_rng(5)
     width = 300 if has_scale else 1030  # one simdgroup's threads, and several
     branch, stream = normal(rng, dtype, 3, width), normal(rng, "float32", 3, width)
@@ -203,11 +204,12 @@ def test_norm_add_norm(mlx_lm, launches, check, dtype, has_scale):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("width", [96, 700])
-def test_attention_over_residual_blocks(mlx_lm, launches, operations, check, dtype, width):
+@pytest.mark.parametrize("home", ["mlx_lm.models.kimi_k3", "mlx_vlm.models.kimi_k3.language"])
+def test_attention_over_residual_blocks(client, home, launches, operations, check, dtype, width):
     """Kimi K3's kernel, of 512 threads a token, against the library's own operations."""
     import mlx.core as mx
 
-    module = mlx_lm("models.kimi_k3")
+    module = client(home)
     rng = np.random.default_rng(width)
     eps = 1e-5
 
@@ -221,7 +223,7 @@ def test_attention_over_residual_blocks(mlx_lm, launches, operations, check, dty
     values = [normal(rng, dtype, 2, 3, width) for _ in range(4)] + [
         normal(rng, dtype, width, scale=width**-0.5)
     ]
-    with launches("attnres_mix"), zmlx.pretend_metal("mlx_lm"):
+    with launches("attnres_mix"), zmlx.pretend_metal(home):
         out = mix(getattr(mx, dtype), *values)
     with operations():
         expected = mix(mx.float32, *values, use_kernel=False)

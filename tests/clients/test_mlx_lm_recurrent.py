@@ -1,5 +1,5 @@
-"""mlx-lm's recurrences (gated delta rule, state space model, RWKV-7) against the library's own path in MLX
-operations, which is given the same values in float32."""
+"""Recurrences (gated delta rule, state space model, RWKV-7) of mlx-lm, mlx-vlm and mlx-audio against the library's own
+path in MLX operations, which is given the same values in float32."""
 
 from __future__ import annotations
 
@@ -62,7 +62,13 @@ def delta_inputs(dtype, B, T, Hk, Hv, Dk, Dv, vector_gate=False, masked=False):
     return q, k, v, g, beta, state, mask
 
 
+#: Whose single steps are packed: eight rows of 128 in a simdgroup.
+PACKED = ["mlx_lm.models.gated_delta", "mlx_vlm.models.qwen3_5.gated_delta"]
+DELTA = [*PACKED, "mlx_vlm.models.gated_delta", "mlx_audio.lm.models.gated_delta"]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("home", DELTA)
 @pytest.mark.parametrize(
     ("kernel", "shape", "options"),
     [
@@ -73,10 +79,12 @@ def delta_inputs(dtype, B, T, Hk, Hv, Dk, Dv, vector_gate=False, masked=False):
         ("gated_delta_step_packed_btree", (2, 4, 1, 2, 128, 16), {}),
     ],
 )
-def test_gated_delta(mlx_lm, launches, operations, check, kernel, shape, options, dtype):
+def test_gated_delta(client, home, launches, operations, check, kernel, shape, options, dtype):
     import mlx.core as mx
 
-    module = mlx_lm("models.gated_delta")
+    module = client(home)
+    if "packed" in kernel and home not in PACKED:
+        kernel = "gated_delta_step"
     inputs = delta_inputs(dtype, *shape, **options)
     mask = inputs[-1]
     with launches(kernel):
@@ -121,10 +129,11 @@ def test_the_packed_kernel_equals_its_comparator_bit_for_bit(mlx_lm, launches, d
     assert mx.array_equal(packed_state, tree_state).item()
 
 
+@pytest.mark.parametrize("home", DELTA)
 def test_gated_delta_update_takes_the_kernel_where_it_is_told_that_it_is_on_metal(
-    mlx_lm, launches, operations, check
+    client, home, launches, operations, check
 ):
-    module = mlx_lm("models.gated_delta")
+    module = client(home)
     r = Random(1, "float32")
     arguments = [
         *(r.normal(1, 3, 2, 64, scale=0.125) for _ in range(2)),
@@ -134,7 +143,7 @@ def test_gated_delta_update_takes_the_kernel_where_it_is_told_that_it_is_on_meta
         r.uniform(0, 1, 4),
         r.normal(4),
     ]
-    with launches("gated_delta_step"), zmlx.pretend_metal("mlx_lm"):
+    with launches("gated_delta_step"), zmlx.pretend_metal(home):
         y, state = module.gated_delta_update(*arguments)
     with operations():
         expected, expected_state = module.gated_delta_update(*arguments, use_kernel=False)
@@ -144,10 +153,11 @@ def test_gated_delta_update_takes_the_kernel_where_it_is_told_that_it_is_on_meta
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(("heads", "groups", "head_dim", "state_dim"), [(4, 2, 16, 32), (6, 1, 10, 64)])
-def test_ssm(mlx_lm, launches, operations, check, dtype, heads, groups, head_dim, state_dim):
+@pytest.mark.parametrize("home", ["mlx_lm.models.ssm", "mlx_vlm.models.ssm", "mlx_audio.lm.models.ssm"])
+def test_ssm(client, home, launches, operations, check, dtype, heads, groups, head_dim, state_dim):
     import mlx.core as mx
 
-    module = mlx_lm("models.ssm")
+    module = client(home)
     r = Random(heads, dtype)
     x = r.normal(3, 1, heads, head_dim)
     A_log, D, dt_bias = r.uniform(0, 1, heads), r.normal(heads), r.normal(heads)
@@ -155,7 +165,7 @@ def test_ssm(mlx_lm, launches, operations, check, dtype, heads, groups, head_dim
     dt = r.normal(3, 1, heads)
     state = r.normal(3, heads, head_dim, state_dim, dtype=mx.float32)
     limits = (0.001, 100.0)
-    with launches("ssm_kernel"), zmlx.pretend_metal("mlx_lm"):
+    with launches("ssm_kernel"), zmlx.pretend_metal(home):
         y, after = module.ssm_update(x, A_log, B, C, D, dt, dt_bias, state, limits)
     with operations():
         expected, expected_after = module.ssm_attn(*float32(x, A_log, B, C, D, dt, dt_bias, state), limits)
@@ -192,10 +202,11 @@ PRODUCTS = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("shape", [(2, 5, 3, 32), (1, 3, 2, 64)])
-def test_rwkv7(mlx_lm, launches, operations, check, shape, dtype):
+@pytest.mark.parametrize("home", ["mlx_lm.models.rwkv7", "mlx_vlm.models.rwkv7.language"])
+def test_rwkv7(client, home, launches, operations, check, shape, dtype):
     import mlx.core as mx
 
-    module = mlx_lm("models.rwkv7")
+    module = client(home)
     inputs = wkv7_inputs(dtype, *shape)
     with launches("wkv7_kernel"):
         y, state = module.wkv7_kernel(*inputs)

@@ -94,7 +94,7 @@ def test_what_a_session_installs_and_runs(
 ) -> None:
     installed: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        matrix, "install", lambda session, root, *wanted: installed.append((str(root), *wanted))
+        matrix, "install", lambda session, root, *wanted, alone: installed.append((str(root), *wanted))
     )
     monkeypatch.setattr(host, "this_host", lambda: machine)
     monkeypatch.setattr(host, "count_cores", lambda: 2)

@@ -70,8 +70,9 @@ def python(session: nox.Session, *arguments: str) -> None:
     session.run(executable, *arguments, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
-def install(session: nox.Session, root: Path, *requirements: str) -> None:
-    """Install into the session's environment. With --no-venv --no-install nothing happens.
+def install(session: nox.Session, root: Path, *requirements: str, alone: Sequence[str] = ()) -> None:
+    """Install into the session's environment, `alone` without what it depends on. With --no-venv --no-install nothing
+    happens.
 
     A reused environment that has these requirements already is left alone: pip takes seconds to find that
     there is nothing to do. A project that is installed is installed as its folder, and read from there.
@@ -81,12 +82,14 @@ def install(session: nox.Session, root: Path, *requirements: str) -> None:
         record = Path(session.virtualenv.location) / _RECORD
     project = root / "pyproject.toml"
     about = project.read_text(encoding="utf-8") if project.is_file() else ""
-    wanted = "\n".join([*requirements, about])
+    wanted = "\n".join([*requirements, *alone, about])
     if record is not None and record.is_file() and record.read_text(encoding="utf-8") == wanted:
         session.log("The environment has what it needs. (To make it anew: nox --reuse-venv=never)")
         return
     try:
         session.install(*requirements)
+        if alone:
+            session.install("--no-deps", *alone)
     except ValueError:
         if record is not None:
             raise

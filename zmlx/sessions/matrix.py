@@ -42,15 +42,25 @@ class Matrix:
     root: Path
     requirements: Callable[[tuple[str, ...]], Sequence[str]]
 
-    def set_up(self, session: nox.Session, backend: str, *more: str, extras: tuple[str, ...] = ()) -> None:
-        """Install zmlx with the back end's MLX and prove that MLX computes on it; skip where it is missing."""
+    def set_up(
+        self,
+        session: nox.Session,
+        backend: str,
+        *more: str,
+        extras: tuple[str, ...] = (),
+        alone: Sequence[str] = (),
+    ) -> None:
+        """Install zmlx with the back end's MLX and prove that MLX computes on it; skip where it is missing.
+
+        What is in ``alone`` is installed without what it depends on.
+        """
         try:
             wheel = host.find_wheel(backend, host.this_host())
         except host.MissingBackend as reason:
             missing(session, str(reason))
         else:
             wanted = (*((wheel.extra,) if wheel.extra else ()), *extras)
-            install(session, self.root, *self.requirements(wanted), *more)
+            install(session, self.root, *self.requirements(wanted), *more, alone=alone)
             prove(session, backend)
 
     def choose(self, session: nox.Session) -> tuple[str, list[str]]:

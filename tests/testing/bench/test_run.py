@@ -12,6 +12,7 @@ import pytest
 
 import zmlx
 from zmlx import _compat
+from zmlx.launch import primitive
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 from zmlx.testing.bench import contest, measurement
 from zmlx.testing.bench import engine as bench_engine
@@ -154,6 +155,26 @@ def test_every_benchmark_of_the_engine_runs(case, backend, mx_device):
         assert line.name.startswith(case.name)
         assert line.path
         assert line.timing.median > 0
+
+
+def test_a_chain_of_launches_is_timed_as_called_and_as_traced(backend, mx_device):
+    reason = primitive.unavailable() if backend == "cpu" else ""
+    lines = {line.name: line for line in bench_engine.launching(backend, tiny(backend))}
+    called = lines["engine.launch (chain of 100)"]
+    traced = lines.get("engine.launch (chain of 100, compiled)")
+    if reason:
+        assert traced is None
+        return
+    assert called.versus[0].timing is traced.versus[0].timing  # one rival in one run
+    if backend == "cpu":
+        assert (called.path, traced.path) == ("loop", "lazy")
+
+
+def test_sums_of_a_chain_are_checked_before_they_are_timed(backend, mx_device):
+    wrong = bench_engine._kernel("wrong_add", bench_engine.ADD.replace("b[i]", "1.25f * b[i]"), ("a", "b"))
+    numbers = mx.ones((bench_engine.LAUNCH_ELEMENTS,))
+    with pytest.raises(WrongResultError, match=r"100 sums by a kernel expected those of mx.add, got other"):
+        list(bench_engine._chains(wrong, numbers, numbers, "loop", backend, tiny(backend)))
 
 
 def test_barriers_are_checked_before_they_are_timed(backend, mx_device, monkeypatch):

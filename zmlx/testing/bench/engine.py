@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from zmlx import _compat
@@ -21,7 +22,7 @@ from zmlx.testing.bench.measurement import (
     mlx_stopwatch,
 )
 from zmlx.testing.bench.rivals import MLX
-from zmlx.testing.bench.timing import Timing, race
+from zmlx.testing.bench.timing import Stopwatch, Timing, race
 from zmlx.testing.tolerance import Tolerance, compare
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 GROUP = 256
 COLUMNS = 1024
 LAUNCH_ELEMENTS = 1000
+#: Launches of which each reads what the one before it wrote, so that none can be merged with another.
+CHAIN = 100
 
 SILU = """
     uint i = thread_position_in_grid.x;
@@ -192,6 +195,48 @@ def launching(backend: str, plan: Plan) -> Iterator[Measurement]:
         }
         timings = race(stopwatches, max(plan.launches // batch, plan.rounds), plan.seconds)
         yield _against(f"engine.launch ({label})", path, timings, "mx.add")
+    yield from _chains(kernel, a, b, path, backend, plan)
+
+
+def _chains(
+    kernel: MetalKernel, a: Any, b: Any, path: str, backend: str, plan: Plan
+) -> Iterator[Measurement]:
+    """``a + b + b + …``, one launch a sum: called as they stand, and traced by mx.compile; against mx.add, called."""
+    from zmlx.launch import primitive
+
+    mx = _compat.import_mx()
+
+    def chain(add: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def total(x: Any, y: Any) -> Any:
+            for _ in range(CHAIN):
+                x = add(x, y)
+            return x
+
+        return total
+
+    called = chain(lambda x, y: _run(kernel, [x, y], LAUNCH_ELEMENTS))
+    ways = {"ours": called, "mx.add": chain(mx.add)}
+    names = {"ours": ("engine.launch (chain of 100)", path)}
+    if backend != "cpu" or not primitive.unavailable():
+        traced = mx.compile(called)
+        way = launched_path(lambda: traced(a, b), backend, "engine.launch (chain of 100, compiled)")
+        ways["compiled"] = traced
+        names["compiled"] = ("engine.launch (chain of 100, compiled)", way)
+    wanted = ways["mx.add"](a, b)
+    for total in ways.values():
+        if not mx.array_equal(total(a, b), wanted):
+            raise WrongResultError(
+                f"engine.launch: {CHAIN} sums by a kernel expected those of mx.add, got other numbers."
+            )
+    stopwatches = {key: _shared(mlx_stopwatch(partial(total, a, b)), CHAIN) for key, total in ways.items()}
+    timings = race(stopwatches, max(plan.launches // CHAIN, plan.rounds), plan.seconds)
+    for key, (name, way) in names.items():
+        yield _against(name, way, {"ours": timings[key], "mx.add": timings["mx.add"]}, "mx.add")
+
+
+def _shared(stopwatch: Stopwatch, count: int) -> Stopwatch:
+    """The seconds of one of so many launches in a call."""
+    return lambda: stopwatch() / count
 
 
 def barriers(backend: str, plan: Plan) -> Iterator[Measurement]:
