@@ -107,7 +107,7 @@ def test_what_cannot_be_followed_is_said(text: str, message: str) -> None:
         ("#define A -x\nb -A", "b - -x"),
         ("#define F(x) -x\nF(-1)", "- -1"),
         ("#define E\nb -E-c", "b - -c"),
-        ("#define N 1\nreturn/**/N", "return 1"),
+        ("#define E\n#define N 1\nint E/**/a = b+E+N;", "int /**/a = b+ +1;"),
         ("#define P &x\nb&P", "b& &x"),
         ("#define G(a) vec<a>\nG(vec<int>)(x->y, ++z)", "vec<vec<int>>(x->y, ++z)"),
     ],
