@@ -141,6 +141,16 @@ def test_parameters_without_names_and_attributes_in_front() -> None:
     assert x.tolist() == [3, 3]
 
 
+@pytest.mark.parametrize(
+    "source", [HEAD + " { x[i] = missing; }", f"float f() {{ return missing; }}\n{HEAD} {{ x[i] = f(); }}"]
+)
+def test_a_name_that_is_nothing_is_no_template_argument_of_a_library(source: str) -> None:
+    with pytest.raises(
+        zmlx.KernelCompileError, match="`missing` is declared neither in the file nor in what it includes"
+    ):
+        zmlx.metal_library(source).k(zeros(1))
+
+
 # --- function constants --------------------------------------------------------------------------
 
 

@@ -52,7 +52,8 @@ def metal_library(
     source
         Metal source with ``[[kernel]]`` functions, or the path of such a file.
     include_dirs
-        Folders in which ``#include "…"`` are looked for; the file's own folder comes before them.
+        Folders in which ``#include "…"`` and ``#include <…>`` are looked for; for the first, the file's own folder
+        comes before them.
     defines
         Macros that are defined in front of the source, by name.
     function_constants

@@ -1,4 +1,4 @@
-"""``#include "…"`` followed in the text itself: what compiles a kernel, Metal's compiler among it, sees no folders."""
+"""``#include`` followed in the text itself: what compiles a kernel, Metal's compiler among it, sees no folders."""
 
 from __future__ import annotations
 
