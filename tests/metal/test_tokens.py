@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmlx.metal.tokens import join, line_end, tokenize
+from zmlx.metal.tokens import code_names, join, line_end, one_line, tokenize
 
 pytestmark = pytest.mark.cpu
 
