@@ -399,7 +399,7 @@ WRONG = {
     ),
     "some where none is": (
         lambda lib, mx: lib.fill(mx.zeros(3), 1, threadgroup_memory={"held": 64}),
-        "Expected `threadgroup_memory` to have the bytes of none, by name, for 'fill'",
+        "Expected no `threadgroup_memory`, since 'fill' takes none, but got {'held': 64}.",
     ),
     "four counts": (
         lambda lib, mx: lib.fill(mx.zeros(3), 1, threads=(1, 1, 1, 1)),
@@ -408,11 +408,11 @@ WRONG = {
     "text for threads": (lambda lib, mx: lib.fill(mx.zeros(3), 1, threads="3"), "but got '3'."),
     "negative": (
         lambda lib, mx: lib.fill(mx.zeros(3), 1, threads=-3),
-        "Expected `threads` to be three counts of",
+        "[metal_library] Expected `threads` to be one to three counts of threads but got -3.",
     ),
     "large group": (
         lambda lib, mx: lib.fill(mx.zeros(3), 1, group_size=2048),
-        "(2048) is greater than the maximum",
+        "[metal_library] Expected `group_size` to be at most 1024 threads, as Metal has them, but got (2048, 1, 1).",
     ),
     "larger than it may": (
         lambda lib, mx: lib.places(np.zeros(200, np.uint32), threads=200, group_size=128),

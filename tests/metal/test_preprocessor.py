@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -38,6 +39,7 @@ TEXTS = {
     "else if": ("#if 0\n1\n#elif __METAL_VERSION__ >= 300\n2\n#elif 1\n3\n#else\n4\n#endif", "2"),
     "dead branches": ("#ifdef A\n#if !\n#error no\n#elif !\n#endif\n#define N 1\n#else\nN\n#endif", "N"),
     "guard": ("#ifndef G\n#define G\n1\n#endif\n#ifndef G\n2\n#endif", "1"),
+    "windows' line ends": ("#define F(x) \\\r\n  x + \\\r\n  1\r\nF(2)\r\n", "2 + 1"),
     "comment": ("#define N 4 // four\nN N", "4 4"),
     "kept": (
         "#include <metal_stdlib>\n#pragma unroll\nfor (;;) {}",
@@ -96,4 +98,33 @@ def test_macros_are_given() -> None:
 )
 def test_what_cannot_be_followed_is_said(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        preprocess(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("#define A -x\nb -A", "b - -x"),
+        ("#define F(x) -x\nF(-1)", "- -1"),
+        ("#define E\nb -E-c", "b - -c"),
+        ("#define E\n#define N 1\nint E/**/a = b+E+N;", "int /**/a = b+ +1;"),
+        ("#define P &x\nb&P", "b& &x"),
+        ("#define G(a) vec<a>\nG(vec<int>)(x->y, ++z)", "vec<vec<int>>(x->y, ++z)"),
+    ],
+)
+def test_what_a_macro_makes_does_not_run_into_its_neighbours(text: str, expected: str) -> None:
+    assert " ".join(preprocess(text).split()) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\n#ifdef A\n#if 0\n#endif\n", "line 2: `#ifdef` has no `#endif`. Write one behind what it holds."),
+        ("\n#endif", "line 2: `#endif` belongs to no `#if`. Remove it, or write the `#if` before it."),
+        ("#if 1\n#endif\n#else", "line 3: `#else` belongs to no `#if`."),
+        ("#elif 1", "line 1: `#elif` belongs to no `#if`."),
+    ],
+)
+def test_branches_have_a_begin_and_an_end(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         preprocess(text)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmlx.metal.tokens import code_names, join, one_line, tokenize
+from zmlx.metal.tokens import code_names, join, line_end, one_line, tokenize
 
 pytestmark = pytest.mark.cpu
 
@@ -65,3 +65,10 @@ def test_what_translation_puts_around_a_token_is_part_of_the_text():
 
 def test_moved_code_fits_on_one_line():
     assert one_line(tokenize("a /* gone\n */ +\n   b // too\n")) == "a + b"
+
+
+def test_lines_that_go_on_may_end_as_on_windows() -> None:
+    tokens = tokenize("#define N \\\r\n  4 // a \\\r\n  b\r\nN")
+    end = line_end(tokens, 0)
+    assert [t.text for t in tokens[:end] if t.is_code] == ["#define", "N", "4"]
+    assert [(t.text, t.line) for t in tokens[end:] if t.is_code] == [("N", 4)]

@@ -74,3 +74,18 @@ def test_what_entry_points_use_does_not_count() -> None:
         "host",
     )  # fmt: skip
     assert not found.uses_sync
+
+
+@pytest.mark.parametrize("type", ["typedef decltype(f<float>) f_t;", "using f_t = decltype(f<float>);"])
+def test_types_made_of_an_entry_point_go_with_it(type: str) -> None:
+    left = header(
+        f"{HELPER}\ntemplate <typename T> kernel void f(device T* x) {{}}\n{type}\n"
+        'template [[host_name("g")]] kernel f_t f<float>;\nusing real = decltype(half_of(1.0f));\n'
+    )
+    assert [line.strip() for line in left.split("\n")][:5] == [
+        HELPER,
+        "",
+        "",
+        "",
+        "using real = decltype(half_of(1.0f));",
+    ]

@@ -14,6 +14,9 @@ from zmlx.metal.entry_points import Argument, EntryPoint
 from zmlx.metal.signature import METAL_TYPES
 from zmlx.metal.type_names import NumberType
 
+#: How long NumPy may look for elements that two arrays share.
+_MOST_WORK = 10000
+
 if TYPE_CHECKING:
     import mlx.core as mx
     import numpy as np
@@ -90,16 +93,48 @@ def _wrong_count(entry: EntryPoint, given: Sequence[Any]) -> str:
 
 def _check_overlaps(entry: EntryPoint, bound: Sequence[Bound]) -> None:
     """Refuse memory that is bound twice and written: here each buffer is a copy while the kernel runs."""
-    np = numpy()
-    held = [(b, b.memory if b.memory is not None else b.given) for b in bound]
-    held = [(b, memory) for b, memory in held if isinstance(memory, np.ndarray)]
+    held = [(b, memory) for b in bound if (memory := _memory(b.given)) is not None]
     for index, (one, first) in enumerate(held):
         for other, second in held[index + 1 :]:
-            if (one.argument.written or other.argument.written) and np.may_share_memory(first, second):
+            if (one.argument.written or other.argument.written) and _share(first, second):
                 raise ValueError(
                     f"[metal_library] Expected arguments of {entry.name!r} that are written to have memory of their "
                     f"own, but {one.argument.name!r} and {other.argument.name!r} share some. Pass a copy for one."
                 )
+
+
+def _share(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
+    """Whether two arrays have an element in common; also where that is too hard to say."""
+    np = numpy()
+    if not np.may_share_memory(first, second):
+        return False
+    try:
+        return bool(np.shares_memory(first, second, max_work=_MOST_WORK))
+    except RuntimeError:  # its TooHardError, which NumPy 1 and 2 have in different places
+        return True
+
+
+def _covers_itself(memory: np.ndarray[Any, Any]) -> bool:
+    """Whether several elements of an array may lie in one place, as in sliding windows."""
+    reach = memory.itemsize
+    for stride, extent in sorted(
+        (abs(s), n) for s, n in zip(memory.strides, memory.shape, strict=True) if n != 1
+    ):
+        if stride < reach and extent:
+            return memory.size > 0
+        reach += stride * (extent - 1)
+    return False
+
+
+def _memory(value: Any) -> np.ndarray[Any, Any] | None:
+    """A value's memory as a NumPy array, which shares it; None where it has none."""
+    numeric = numpy()
+    found: np.ndarray[Any, Any] | None = None
+    if isinstance(value, numeric.ndarray | numeric.void):
+        found = numeric.asarray(value)
+    elif isinstance(value, bytes | bytearray | memoryview) or type(value).__module__ == "array":
+        found = numeric.asarray(memoryview(value))
+    return found
 
 
 @dataclass(frozen=True)
@@ -120,7 +155,7 @@ class _Binder:
         if isinstance(value, mlx().array):
             self._check_dtype(dtype_name(value.dtype), value)
             return self._sized(Bound(argument, value, value.reshape(-1)))
-        memory = self._memory(value)
+        memory = _memory(value)
         if memory is None:
             if argument.written:
                 raise self._error(value)
@@ -129,22 +164,22 @@ class _Binder:
             raise ValueError(
                 f"{self._expected()} that can be written, but it is read-only. Pass a copy: np.array(x)."
             )
+        if argument.written and _covers_itself(memory):
+            raise ValueError(
+                f"{self._expected()} whose elements lie apart, since the kernel writes them, but several share memory: "
+                f"shape {memory.shape}, strides {memory.strides}. Pass a copy: np.array(x)."
+            )
         if self.number is None:
             flat = _as_words(memory.tobytes())
         else:
             self._check_dtype(memory.dtype.name, value)
+            if not memory.dtype.isnative:
+                raise ArgumentTypeError(
+                    f"{self._expected()} in this machine's byte order but got dtype {memory.dtype.str!r}. Convert it: "
+                    f"x.astype({self.number.dtype!r})."
+                )
             flat = memory.ravel()
         return self._sized(Bound(argument, value, mlx().array(flat), memory if argument.written else None))
-
-    def _memory(self, value: Any) -> np.ndarray[Any, Any] | None:
-        """A value's memory as a NumPy array, which shares it; None where it has none."""
-        numeric = numpy()
-        found: np.ndarray[Any, Any] | None = None
-        if isinstance(value, numeric.ndarray | numeric.void):
-            found = numeric.asarray(value)
-        elif isinstance(value, bytes | bytearray | memoryview) or type(value).__module__ == "array":
-            found = numeric.asarray(memoryview(value))
-        return found
 
     def _from_numbers(self, value: Any) -> mx.array:
         """An array of a number, or of a list of them."""
@@ -189,6 +224,11 @@ class _Binder:
             f"`{self.argument.declaration}`, to be {kind}"
         )
 
+    def _is_complex(self, value: Any) -> bool:
+        """Whether a value has complex numbers where the kernel has floats."""
+        known = isinstance(value, mlx().array | numpy().ndarray) and str(value.dtype).endswith("complex64")
+        return known and self.number is not None and self.number.dtype == "float32"
+
     def _error(self, value: Any) -> ArgumentTypeError:
         number, hint = self.number, ""
         wanted = self._expected()
@@ -196,8 +236,15 @@ class _Binder:
             wanted += " or numbers that are exactly of it" if number.dtype[0] not in "bfc" else " or numbers"
         if number is None:
             hint = f" For a struct, pass a NumPy array with the layout of {self.argument.type}."
+        elif self._is_complex(value):
+            kind = "mx.float32" if isinstance(value, mlx().array) else "'float32'"
+            hint = f" For its real and imaginary parts, one after the other, pass x.view({kind})."
         elif isinstance(value, numpy().ndarray):
-            hint = f" Convert it: x.astype({number.dtype!r})." if number.dtype != "bfloat16" else ""
+            hint = (
+                " NumPy has none: pass an mx.array."
+                if number.dtype == "bfloat16"
+                else f" Convert it: x.astype({number.dtype!r})."
+            )
         elif isinstance(value, mlx().array):
             hint = f" Convert it: x.astype(mx.{number.dtype})."
         elif value is not None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from zmlx.launch.library_source import ABSENT
 from zmlx.metal.signature import ATTRIBUTES, Parameter, Signature
 from zmlx.metal.tokens import code_names
 
@@ -61,6 +62,8 @@ def _undeclared(signature: Signature, line: Line, before: Sequence[Line]) -> str
         return None
     if name in {p.name for p in signature.parameters} or name.startswith("zmlx"):
         return None  # outside of the function, as behind a bracket too many
+    if ABSENT in signature.kernel.header:  # a kernel of a library, whose calls give no template arguments
+        return f"`{name}` is declared neither in the file nor in what it includes."
     if line.part == "header":
         return (
             f"functions of the header do not see the kernel's template arguments: if `{name}` is one, make the "

@@ -104,8 +104,8 @@ def metal_kernel(
         launches cannot be part of MLX's graph (`python -m zmlx doctor` says so). It returns a list with one array for
         each output, of the shapes and dtypes that the call declares; anything else is a ValueError there.
     include_dirs
-        Only here: folders in which the header's ``#include "…"`` are looked for. The files' text takes the place of
-        those lines, also for Metal; what MLX puts in front of every kernel is left out.
+        Only here: folders in which the header's ``#include "…"`` and ``<…>`` are looked for. The files' text takes the
+        place of those lines, also for Metal; what MLX puts in front of every kernel is left out.
     function_constants
         Only here: values of ``constant bool causal [[function_constant(0)]];`` in the header, by name. A constant that
         the kernel needs and that has none is refused.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zmlx.errors import ArgumentTypeError
@@ -17,13 +17,12 @@ from zmlx.launch.call import MAX_THREADS_PER_THREADGROUP, Call, evaluate, extent
 from zmlx.launch.kernel import MetalKernel, current_backend
 from zmlx.launch.lazy import mlx, numpy
 from zmlx.launch.library_source import DONE, Library, LibrarySource, Target, described, names_of
+from zmlx.launch.library_text import library_kernels, library_text
 from zmlx.launch.memory import padded
 from zmlx.launch.origin import Origin, caller_origin
 from zmlx.launch.records import Triple
-from zmlx.metal.constants import with_values
-from zmlx.metal.entry_points import EntryPoint, entry_points
-from zmlx.metal.includes import follow_includes
-from zmlx.metal.preprocessor import preprocess
+from zmlx.metal.constants import plain_number
+from zmlx.metal.entry_points import EntryPoint
 from zmlx.metal.signature import MAX_CONSTANT_ARRAY_SIZE
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Bytes of one buffer that a kernel's text may hold.
 MAX_EMBEDDED = 4096
+#: Bytes of threadgroup memory that a threadgroup can have.
+MAX_THREADGROUP_MEMORY = 32768
 
 MSG_TRACED = (
     "[metal_library] {name!r} changes its arrays as soon as it is called, so it cannot be traced by mx.compile, "
@@ -51,7 +52,8 @@ def metal_library(
     source
         Metal source with ``[[kernel]]`` functions, or the path of such a file.
     include_dirs
-        Folders in which ``#include "…"`` are looked for; the file's own folder comes before them.
+        Folders in which ``#include "…"`` and ``#include <…>`` are looked for; for the first, the file's own folder
+        comes before them.
     defines
         Macros that are defined in front of the source, by name.
     function_constants
@@ -69,8 +71,9 @@ def metal_library(
     FileNotFoundError
         There is no such file, or ``include_dirs`` has what is no folder.
     ValueError
-        The source has no kernel, or its preprocessor lines cannot be followed; a function constant that it does not
-        declare. `ArgumentTypeError`, a ValueError and a TypeError, where the type of an argument is wrong.
+        The source has no kernel, or two of one name; its brackets or preprocessor lines do not match; a function
+        constant that it does not declare, or whose type does not hold the value. `ArgumentTypeError`, a ValueError and
+        a TypeError, where the type of an argument is wrong.
 
     Examples
     --------
@@ -81,48 +84,9 @@ def metal_library(
     ... ''')
     >>> (filled,) = library.fill(mx.zeros(4), 3.5)
     """
-    folders = [Path(folder) for folder in include_dirs]
-    if isinstance(source, PathLike):
-        path = Path(source)
-        text, what = path.read_text(encoding="utf-8"), path.name
-        folders = [path.parent, *folders]
-    else:
-        text, what = source, "the library"
-    checks.check_text("source", text)
-    if folders:
-        text = follow_includes(text, folders, what)
-    try:
-        text = preprocess(text, _texts(defines or {}))
-    except ValueError as error:
-        raise ValueError(f"[metal_library] {what}, {error}") from error
-    text = with_values(text, function_constants or {}, what)
-    entries = entry_points(text)
-    if not entries:
-        hint = (
-            f" To read a file, pass Path({text!r})." if "\n" not in text and text.endswith(".metal") else ""
-        )
-        raise ValueError(
-            f"[metal_library] Expected {what} to have kernels, `kernel void name(…)` or `[[kernel]] void name(…)`, but "
-            'it has none. Of a template, what is instantiated is one: `template [[host_name("f_float")]] [[kernel]] '
-            f"decltype(f<float>) f<float>;`.{hint}"
-        )
+    text, what = library_text(source, include_dirs, defines, function_constants)
+    entries = library_kernels(text, what, source, function_constants)
     return MetalLibrary(Library.of(text), entries, caller_origin(1))
-
-
-def _texts(defines: Mapping[Any, Any]) -> dict[str, str]:
-    """The texts of macros by their names."""
-    found = {}
-    for name, value in defines.items():
-        if not isinstance(name, str) or not name.isidentifier():
-            raise ValueError(
-                f"[metal_library] Expected `defines` to have identifiers as names but got {name!r}."
-            )
-        if not isinstance(value, str | bool | int | float):
-            raise ArgumentTypeError(
-                f"[metal_library] Expected defines[{name!r}] to be a text, a number or a bool but got {value!r}."
-            )
-        found[name] = str(int(value)) if isinstance(value, bool) else str(value)
-    return found
 
 
 class MetalLibrary:
@@ -265,9 +229,18 @@ class LibraryKernel:
             ]
             threads = arrays[0].size if arrays else 1
         most = entry.max_threads or MAX_THREADS_PER_THREADGROUP
-        grid = _triple("threads", threads)
-        grid, group = extents(grid, _triple("group_size", most if group_size is None else group_size))
-        if group[0] * group[1] * group[2] > most:
+        group = _triple("group_size", most if group_size is None else group_size)
+        if not math.prod(group):
+            raise ValueError(
+                f"[metal_library] Expected `group_size` to have at least one thread but got {group}."
+            )
+        if math.prod(group) > MAX_THREADS_PER_THREADGROUP:
+            raise ValueError(
+                f"[metal_library] Expected `group_size` to be at most {MAX_THREADS_PER_THREADGROUP} threads, as Metal "
+                f"has them, but got {group}."
+            )
+        grid, group = extents(_triple("threads", threads), group)
+        if math.prod(group) > most:
             raise ValueError(
                 f"[metal_library] Expected `group_size` to be at most {most} threads, the "
                 f"max_total_threads_per_threadgroup of {entry.name!r}, but got {group}."
@@ -278,17 +251,30 @@ class LibraryKernel:
         """Bytes of each argument in threadgroup memory."""
         wanted = self._entry.threadgroup_memory
         names = {argument.name for _, argument in wanted}
+        if given and not names:
+            raise ValueError(
+                f"[metal_library] Expected no `threadgroup_memory`, since {self._entry.name!r} takes none, but got "
+                f"{given!r}."
+            )
         if not isinstance(given, Mapping) or set(given) != names:
             raise ValueError(
                 f"[metal_library] Expected `threadgroup_memory` to have the bytes of {names_of(wanted)}, by name, for "
                 f"{self._entry.name!r} but got {given!r}."
             )
-        for name, count in given.items():
-            if not isinstance(count, int) or isinstance(count, bool) or count <= 0:
+        counts = {name: plain_number(count) for name, count in given.items()}
+        for name, count in counts.items():
+            if type(count) is not int or count <= 0:
                 raise ValueError(
-                    f"[metal_library] Expected threadgroup_memory[{name!r}] to be a number of bytes but got {count!r}."
+                    f"[metal_library] Expected threadgroup_memory[{name!r}] to be a number of bytes but got "
+                    f"{given[name]!r}."
                 )
-        return tuple(given[argument.name] for _, argument in wanted)
+        found = tuple(int(counts[argument.name] or 0) for _, argument in wanted)
+        if sum(found) > MAX_THREADGROUP_MEMORY:
+            raise ValueError(
+                f"[metal_library] Expected `threadgroup_memory` to be at most {MAX_THREADGROUP_MEMORY} bytes, as Metal "
+                f"has it, but got {given!r}."
+            )
+        return found
 
 
 def _triple(what: str, value: Any) -> Triple:
@@ -298,7 +284,12 @@ def _triple(what: str, value: Any) -> Triple:
         raise ArgumentTypeError(
             f"[metal_library] Expected `{what}` to be a number of threads, or one to three of them, but got {value!r}."
         )
-    return checks.checked_extent(what, (*given, 1, 1)[:3])
+    try:
+        return checks.checked_extent(what, (*given, 1, 1)[:3])
+    except ValueError as error:  # three counts, of which the caller need not have given all
+        raise type(error)(
+            f"[metal_library] Expected `{what}` to be one to three counts of threads but got {value!r}."
+        ) from error
 
 
 # ---- launches ----

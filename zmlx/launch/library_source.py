@@ -26,7 +26,7 @@ Target = Literal["cpu", "cuda", "metal"]
 DONE = f"{HIDDEN}done"
 
 #: What buffers in constant memory that are not there hold.
-_ABSENT = "constant ulong zmlx_absent[64] = {};\n"
+ABSENT = "constant ulong zmlx_absent[64] = {};\n"
 
 _INTEGER = re.compile(r"-?[0-9]+")
 _LANES = {1: ".x", 2: ".xy", 3: ""}
@@ -44,7 +44,7 @@ class Library:
         """The library of a preprocessed text."""
         program = Program(text, "")
         drop_entries(program)
-        return cls(f"{program.header.render()}\n{_ABSENT}", aliases(text))
+        return cls(f"{program.header.render()}\n{ABSENT}", aliases(text))
 
 
 @dataclass(frozen=True)

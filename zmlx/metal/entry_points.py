@@ -9,6 +9,7 @@ from functools import cached_property
 
 from zmlx.metal.conditions import value_of
 from zmlx.metal.declarations import Declaration, declarations
+from zmlx.metal.signature import HIDDEN, MAX_BUFFERS
 from zmlx.metal.structure import Fragment, Program
 from zmlx.metal.tokens import join, tokenize
 
@@ -81,12 +82,12 @@ class EntryPoint:
     @cached_property
     def buffers(self) -> tuple[tuple[int, Argument], ...]:
         """The buffers with their indices, in the order of these: those of ``[[buffer(n)]]``, else the next free one."""
-        return tuple(sorted(_indexed([a for a in self.arguments if a.is_buffer], "buffer")))
+        return _indexed([a for a in self.arguments if a.is_buffer], "buffer")
 
     @cached_property
     def threadgroup_memory(self) -> tuple[tuple[int, Argument], ...]:
         """Arguments in threadgroup memory with their indices, likewise."""
-        return tuple(sorted(_indexed([a for a in self.arguments if a.space == "threadgroup"], "threadgroup")))
+        return _indexed([a for a in self.arguments if a.space == "threadgroup"], "threadgroup")
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ def _entry(fragment: Fragment, function: Declaration, name: str, values: tuple[s
     template, problem = _template(fragment, function.first, values)
     known = {p.name: int(p.value) for p in template if p.value.isdecimal()}
     most = tokenize(attributes.get("max_total_threads_per_threadgroup", ""))
+    problem = problem or _wrong_indices(arguments)
     return EntryPoint(
         name,
         tuple(arguments),
@@ -192,6 +194,18 @@ def _entry(fragment: Fragment, function: Declaration, name: str, values: tuple[s
         value_of(most, known) if most else None,
         problem,
     )
+
+
+def _wrong_indices(arguments: list[Argument]) -> str:
+    """What is wrong with the indices of a kernel's buffers, if anything."""
+    named: dict[int, str] = {}
+    for index, argument in _indexed([a for a in arguments if a.is_buffer], "buffer"):
+        if index >= MAX_BUFFERS:
+            return f"{argument.name!r} is [[buffer({index})]], and Metal has {MAX_BUFFERS} buffers, from 0"
+        if index in named:
+            return f"{named[index]!r} and {argument.name!r} are both [[buffer({index})]]; give each an index of its own"
+        named[index] = argument.name
+    return ""
 
 
 def _template(
@@ -230,6 +244,8 @@ def _namespaces(fragment: Fragment, index: int) -> Iterator[str]:
 
 def _argument(fragment: Fragment, first: int, last: int) -> Argument:
     attributes = _attributes(fragment, first, last)
+    while fragment.text(first) == "[":  # attributes may stand in front, too
+        first = fragment.partner(first) + 1
     end = next((i for i in range(first, last + 1) if fragment.text(i) == "["), last + 1) - 1
     form, at = None, None
     if fragment.text(end + 1) == "[" and fragment.text(end + 2) != "[":
@@ -254,10 +270,20 @@ def _argument(fragment: Fragment, first: int, last: int) -> Argument:
             parts.append(fragment.render(index, after - 1))
         index = after
     kind = "".join(p if p.startswith(("<", "::")) or p == "" else f" {p}" for p in parts).replace(":: ", "::")
-    return Argument(fragment.text(end), space, kind.strip(), form or "", const, tuple(attributes.items()))
+    name, unnamed = fragment.text(end), f"{HIDDEN}unnamed{end}"
+    if not fragment.is_name(end):
+        name = unnamed
+    elif at is None and not kind:
+        name, kind = unnamed, name
+    return Argument(name, space, kind.strip(), form or "", const, tuple(attributes.items()))
 
 
-def _indexed(arguments: list[Argument], attribute: str) -> Iterator[tuple[int, Argument]]:
+def _indexed(arguments: list[Argument], attribute: str) -> tuple[tuple[int, Argument], ...]:
+    """The arguments with their indices, in the order of these."""
+    return tuple(sorted(_with_indices(arguments, attribute), key=lambda pair: pair[0]))
+
+
+def _with_indices(arguments: list[Argument], attribute: str) -> Iterator[tuple[int, Argument]]:
     taken = {
         int(a.attribute(attribute) or -1) for a in arguments if (a.attribute(attribute) or "").isdecimal()
     }

@@ -1,4 +1,4 @@
-"""``#include "…"`` followed in the text itself: what compiles a kernel, Metal's compiler among it, sees no folders."""
+"""``#include`` followed in the text itself: what compiles a kernel, Metal's compiler among it, sees no folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-_INCLUDE = re.compile(r'\s*#\s*(?:include|import)\s*"([^"\n]+)"')
+_INCLUDE = re.compile(r'\s*#\s*(?:include|import)\s*(?:"([^"\n]+)"|<([^>\n]+)>)')
 _ONCE = re.compile(r"^\s*#\s*pragma\s+once\b", re.MULTILINE)
 
 #: What MLX puts in front of every kernel: it is there already, and would be defined twice. What these include besides
@@ -48,14 +48,16 @@ def _lines(
 ) -> Iterator[str]:
     for line in text.split("\n"):
         included = _INCLUDE.match(line)
-        path = _found(included[1], home, folders) if included else None
+        path = (
+            _found(included[1] or included[2], home if included[1] else None, folders) if included else None
+        )
         if path is None:
             yield line
         elif path in around:
             chain = " -> ".join(each.name for each in (*around, path))
             raise ValueError(f"[metal_kernel] {what}: files include each other in a circle: {chain}.")
         elif path not in done:
-            inner = _read(path, what)
+            inner = read_source(path, what)
             if _ONCE.search(inner):
                 done.add(path)
             if path.as_posix().endswith(tuple(PRELUDE)):
@@ -69,7 +71,8 @@ def _found(name: str, home: Path | None, folders: list[Path]) -> Path | None:
     return next((place.resolve() for place in places if place.is_file()), None)
 
 
-def _read(path: Path, what: str) -> str:
+def read_source(path: Path, what: str) -> str:
+    """The text of a file, for a source that messages call ``what``."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -15,6 +15,10 @@ from zmlx.metal.tokens import Token, join, line_end, tokenize
 
 _VARIADIC = "__VA_ARGS__"
 _KEPT = frozenset({"include", "import", "pragma"})
+#: What two characters that meet would be together, though they are of two tokens.
+_JOINED = frozenset(
+    ("++", "--", "->", "&&", "||", "<<", "::", "##", "//", "/*", *(f"{c}=" for c in "<>=!+-*/%&|^"))
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class _Branch:
 
     live: bool
     taken: bool
+    word: str
+    line: int
 
 
 def preprocess(text: str, defines: Mapping[str, str] | None = None) -> str:
@@ -46,7 +52,7 @@ def preprocess(text: str, defines: Mapping[str, str] | None = None) -> str:
     Raises
     ------
     ValueError
-        A condition cannot be evaluated, or an ``#error`` is reached.
+        A condition cannot be evaluated, an ``#if`` and its ``#endif`` do not match, or an ``#error`` is reached.
     """
     return _Preprocessor(defines or {}).run(tokenize(text))
 
@@ -74,7 +80,12 @@ class _Preprocessor:
             while index < len(tokens) and tokens[index].kind != "directive":
                 index += 1
             part = tokens[start:index]
-            found += self._expand(part, frozenset()) if self.live else _emptied(part)
+            found += _apart(self._expand(part, frozenset())) if self.live else _emptied(part)
+        if self.branches:
+            open_branch = self.branches[-1]
+            raise ValueError(
+                f"line {open_branch.line}: `#{open_branch.word}` has no `#endif`. Write one behind what it holds."
+            )
         return join(found)
 
     # ---- directives ----
@@ -84,12 +95,16 @@ class _Preprocessor:
         names = [token.text for token in rest if token.kind == "name"]
         if word in ("if", "ifdef", "ifndef"):
             holds = self.live and self._holds(word, rest, names, line)
-            self.branches.append(_Branch(holds, holds or not self.live))
-        elif word in ("elif", "else") and self.branches:
+            self.branches.append(_Branch(holds, holds or not self.live, word, line))
+        elif word in ("elif", "else", "endif") and not self.branches:
+            raise ValueError(
+                f"line {line}: `#{word}` belongs to no `#if`. Remove it, or write the `#if` before it."
+            )
+        elif word in ("elif", "else"):
             branch = self.branches[-1]
             branch.live = not branch.taken and (word == "else" or self._holds("if", rest, names, line))
             branch.taken |= branch.live
-        elif word == "endif" and self.branches:
+        elif word == "endif":
             self.branches.pop()
         elif self.live and word == "define":
             self._define(rest)
@@ -277,6 +292,20 @@ def _answer_defined(tokens: Sequence[Token], asked: Callable[[str], bool]) -> li
         name = tokens[named].text if named < len(tokens) else ""
         found.append(Token("number", str(int(asked(name))), tokens[index].line))
         index = named + (2 if named == index + 2 else 1)
+    return found
+
+
+def _apart(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens with spaces where a macro has brought two together that would be read as one: ``-`` and ``-1``."""
+    found: list[Token] = []
+    for token in tokens:
+        last = found[-1] if found else None
+        if last is not None and last.text and token.text and last.is_code and token.is_code:
+            words = last.kind in ("name", "number") and token.kind in ("name", "number")
+            if words or last.text[-1] + token.text[0] in _JOINED:
+                found.append(Token("space", " ", token.line))
+        if token.text:
+            found.append(token)
     return found
 
 

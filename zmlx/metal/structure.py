@@ -182,6 +182,30 @@ class Fragment:
             token.text = "\n" * token.text.count("\n")
 
 
+def unbalanced(text: str) -> str:
+    """The first bracket of a text that closes nothing, or is not closed, with its line; empty if there is none."""
+    opened: list[Token] = []
+    for token in tokenize(text):
+        if token.text in _OPENERS:
+            opened.append(token)
+        elif token.text in _CLOSERS:
+            if not opened:
+                wanted = _CLOSERS[token.text]
+                return (
+                    f"line {token.line}: `{token.text}` closes nothing. Remove it, or write its `{wanted}`."
+                )
+            last = opened.pop()
+            if last.text != _CLOSERS[token.text]:
+                return (
+                    f"line {token.line}: expected `{_OPENERS[last.text]}` for the `{last.text}` of line {last.line} "
+                    f"but got `{token.text}`. Close each bracket by its own kind."
+                )
+    if opened:
+        last = opened[-1]
+        return f"line {last.line}: `{last.text}` is not closed. Write `{_OPENERS[last.text]}` behind what it holds."
+    return ""
+
+
 @dataclass(frozen=True, eq=False)
 class Macro:
     """A ``#define``. ``parameters`` is None for a macro without a parameter list."""

@@ -17,8 +17,8 @@ TokenKind = Literal["space", "comment", "string", "number", "name", "directive",
 # `>>` is two tokens, since it also closes two template argument lists.
 _PATTERN = re.compile(
     r"""
-      (?P<space>(?:\s|\\\n)+)
-    | (?P<comment>//(?:\\\n|[^\n])*|/\*.*?\*/)
+      (?P<space>(?:\s|\\\r?\n)+)
+    | (?P<comment>//(?:\\\r?\n|[^\n])*|/\*.*?\*/)
     | (?P<string>(?:u8|[uUL])?"(?:\\.|[^"\\\n])*"|(?:[uUL])?'(?:\\.|[^'\\\n])+')
     | (?P<number>\.?[0-9](?:[eEpP][+-]|'[0-9A-Za-z]|[0-9A-Za-z_.])*)
     | (?P<name>[A-Za-z_$][A-Za-z0-9_$]*)
@@ -28,6 +28,8 @@ _PATTERN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
+#: The end of a line that goes on in the next; files of Windows end lines with two characters.
+_CONTINUED = re.compile(r"\\\r?\n")
 _MAY_SPAN_LINES = frozenset({"space", "comment", "string"})
 
 
@@ -80,7 +82,7 @@ def line_end(tokens: Sequence[Token], index: int) -> int:
     """The token behind the preprocessor line that ``index`` is in: continued lines are part of it."""
     while index < len(tokens):
         token = tokens[index]
-        if token.kind == "space" and "\n" in token.text.replace("\\\n", ""):
+        if token.kind == "space" and "\n" in _CONTINUED.sub("", token.text):
             break
         index += 1
     return index

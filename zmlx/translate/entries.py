@@ -6,6 +6,8 @@ functions, or name their instances, are left without a body.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from zmlx.metal.declarations import declarations
 from zmlx.metal.structure import Fragment, Program
 
@@ -22,13 +24,25 @@ def drop_entries(program: Program) -> None:
     marks = [index for index in range(len(header)) if makes_entry(header, index)]
     if not marks:
         return
-    functions = [(d.first, d.body[1]) for d in declarations(header) if d.kind == "function"]
+    declared = [d for d in declarations(header) if d.kind == "function"]
+    names = {d.name for d in declared if any(d.first <= index <= d.body[0] for index in marks)}
+    functions = [(d.first, d.body[1]) for d in declared]
     for index in marks:
         first, last = next(
             ((first, last) for first, last in functions if first <= index <= last), _statement(header, index)
         )
         if header.text(last) in (";", "}"):
             header.erase(first, last)
+    _drop_types(header, names)
+
+
+def _drop_types(header: Fragment, names: Set[str]) -> None:
+    """Remove ``typedef decltype(f<float>) f_t;``, of which instantiations of an entry point are made."""
+    for index in range(len(header)):
+        if header.text(index) == "decltype" and header.text(index + 2) in names:
+            first, last = _statement(header, index)
+            if header.text(first) in ("typedef", "using") and header.text(last) == ";":
+                header.erase(first, last)
 
 
 def makes_entry(fragment: Fragment, index: int) -> bool:
