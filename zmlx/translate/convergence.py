@@ -52,6 +52,15 @@ _LANE_FUNCTIONS = frozenset(
     {"simdgroup_load", "simdgroup_store", "make_filled_simdgroup_matrix", "simdgroup_matrix"}
 )
 _LANE_TYPES = re.compile(r"simdgroup_(?:float|half|bfloat)8x8")
+#: All names of the matrices' type.
+MATRIX_TYPES = re.compile(r"simdgroup_(?:matrix|(?:float|half|bfloat)8x8)")
+#: What the lanes of a simdgroup do with matrices together, and how many of the first arguments are matrices.
+MATRIX_FUNCTIONS = {
+    "simdgroup_load": 1,
+    "simdgroup_store": 1,
+    "simdgroup_multiply": 3,
+    "simdgroup_multiply_accumulate": 4,
+}
 
 _LOOPS = frozenset({"for", "while", "do"})
 #: Words whose parentheses a statement follows, and words that an expression follows.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zmlx.metal.statements import Range, Statement, Unclear, exits
 from zmlx.translate.convergence import call_start
+from zmlx.translate.matrices import MatrixCalls
 from zmlx.translate.places import LAMBDA, Places, Region
 from zmlx.translate.uniform import Uniformity
 
@@ -39,6 +40,7 @@ class RegionWriter:
         self.body = uniformity.body
         self.fragment = uniformity.fragment
         self.places = Places(uniformity)
+        self.matrices = MatrixCalls(uniformity, self.places)
         self.out: list[str] = []
         self._gathered = Region()
         self._count = 0
@@ -162,6 +164,14 @@ class RegionWriter:
             self._flush()
             if self.fragment.text(statement.first) != "simdgroup_barrier" and self._is_masked():
                 raise Unclear("a barrier that only some threads reach")
+        elif (call := self.matrices.call_of(statement)) >= 0:
+            self._flush()
+            lines, behind = self.matrices.write(call, self._mask)
+            self._take_lines()
+            self.out += lines
+            if behind:
+                before, _ = self.places.around([(statement.first, statement.last)], in_place=True)
+                self._each([*before, *behind])
         elif any(not self._is_of_group(e) for e in exits(statement)):
             self._write_leaving(statement)
         elif statement.kind == "declaration" and self._is_of_whole_group(statement):

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Declarator, Range, Statement, Unclear, exits
 from zmlx.metal.structure import Fragment, Macro, Program
+from zmlx.translate.convergence import MATRIX_FUNCTIONS
 
 #: Attributes that are the same for all threads of a threadgroup.
 UNIFORM_ATTRIBUTES = frozenset(
@@ -36,7 +37,7 @@ STEPS = frozenset({"++", "--"})
 _OPERATORS = "( [ { , ; = ? : + - * / % & | ^ ! ~ < > && || == != <= >= return"
 BEFORE_OPERAND = frozenset(_OPERATORS.split()) | ASSIGNMENTS
 #: Functions of the library that write through an argument.
-_WRITING = frozenset({"sincos", "modf", "frexp", "fract"})
+_WRITING = frozenset({"sincos", "modf", "frexp", "fract", *MATRIX_FUNCTIONS})
 
 
 @dataclass(eq=False)
@@ -102,6 +103,7 @@ class Body:
     statements: list[Statement]
     barriers: frozenset[int]
     collectives: frozenset[int]
+    matrices: frozenset[int]
     whole_group: bool
     grouped: set[Statement] = field(default_factory=set)
     masked: set[Statement] = field(default_factory=set)
@@ -122,7 +124,7 @@ class Body:
 
     @cached_property
     def meetings(self) -> list[int]:
-        return sorted(self.barriers | self.collectives)
+        return sorted(self.barriers | self.collectives | self.matrices)
 
 
 class Variables:
