@@ -255,7 +255,7 @@ class Convergence:
     def _mark_call(self, fragment: Fragment, index: int) -> None:
         name = self._aliased(fragment.text(index))
         if name in SITED_FUNCTIONS:
-            closed = _call_end(fragment, index)
+            closed = call_end(fragment, index)
             if closed < 0:
                 return
             site = "::zmlx::Site(__COUNTER__)"
@@ -263,12 +263,12 @@ class Convergence:
             token.before = token.before + (site if fragment.text(closed - 1) == "(" else f", {site}")
         elif name not in self.program.macros:
             self._mark_traced(fragment, index, index)
-        elif (closed := _call_end(fragment, index)) >= 0:
+        elif (closed := call_end(fragment, index)) >= 0:
             self._mark_traced(fragment, index, closed)  # ``NAME_OF(sum)(x)``: the macro makes a name
 
     def _mark_traced(self, fragment: Fragment, first: int, last: int) -> None:
         """Let the call of the function whose name is from ``first`` to ``last`` leave a trace."""
-        closed = _call_end(fragment, last)
+        closed = call_end(fragment, last)
         start = call_start(fragment, first)
         before = fragment.text(start - 1)
         if closed < 0 or (fragment.is_name(start - 1) and before not in _BEFORE_EXPRESSIONS):
@@ -299,7 +299,7 @@ def _surround(fragment: Fragment, first: int, last: int, before: str, after: str
     fragment.code[last].after = after + fragment.code[last].after
 
 
-def _call_end(fragment: Fragment, index: int) -> int:
+def call_end(fragment: Fragment, index: int) -> int:
     """The parenthesis that closes the call of the function whose name ends at ``index``; -1 if it is not called."""
     opened = index + 1
     if fragment.text(opened) == "<" and fragment.angles.get(opened, -1) > opened:

@@ -49,10 +49,16 @@ _MEETINGS = SITED_FUNCTIONS | _BARRIERS | MATRIX_FUNCTIONS.keys()
 _COLLECTIVES = SITED_FUNCTIONS - MATRIX_FUNCTIONS.keys()
 
 
+def meeting_names(program: Program) -> frozenset[str]:
+    """The program's functions and macros in which threads meet, or a matrix is made."""
+    types = frozenset({"simdgroup_matrix", *(f"simdgroup_{kind}8x8" for kind in ("float", "half", "bfloat"))})
+    return reaching(program, _MEETINGS | types) - _MEETINGS - types
+
+
 def written_out(program: Program) -> str:
     """The program's body with the macros in which threads meet written out."""
     defined = Counter(macro.name for part in program.sources for macro in part.macros)
-    meeting = reaching(program, _MEETINGS)
+    meeting = meeting_names(program)
     once = frozenset(name for name, times in defined.items() if times == 1 and name in meeting)
     body = program.body.render()
     return expand(program, body, once) if once else body

@@ -236,7 +236,7 @@ class Variables:
             variable = self.at(self.fragment.text(index), index)
             if variable is None or (variable.declarator is not None and variable.declarator.name == index):
                 continue
-            how = _use(self.fragment, index, variable.is_pointer)
+            how = use_of(self.fragment, index, variable.is_pointer)
             decays = variable.is_array and self.fragment.text(index + 1) != "["
             if how == "read" and (decays or self._is_handed_over(index)):
                 how = "address"
@@ -271,7 +271,7 @@ class Variables:
         body, name = macro.body, macro.parameters[number]
         handed = {**self.body.program.macros, **dict.fromkeys((*self.functions, *_WRITING))}
         return any(
-            _use(body, i, False) != "read" or body.text(body.parent(i) - 1) in handed
+            use_of(body, i, False) != "read" or body.text(body.parent(i) - 1) in handed
             for i in range(len(body))
             if body.text(i) == name
         )
@@ -283,14 +283,14 @@ class Variables:
             body = self.body.program.macros[name].body
             for index in range(len(body)):
                 for variable in self.by_name.get(body.text(index), ()):
-                    how = _use(body, index, variable.is_pointer)
+                    how = use_of(body, index, variable.is_pointer)
                     if how != "read":
                         variable.written, variable.uniform, variable.changed_by_macro = True, False, True
                         variable.addressed |= how == "address"
                         variable.pinned |= how == "address"
 
 
-def _use(fragment: Fragment, index: int, pointer: bool) -> str:
+def use_of(fragment: Fragment, index: int, pointer: bool) -> str:
     """What happens to the variable at ``index``: ``"read"``, ``"write"`` or ``"address"`` (it can be written later).
 
     ``pointer``: what stands behind its subscript is no part of it.

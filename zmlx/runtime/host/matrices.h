@@ -78,8 +78,7 @@ ZMLX_FN void simdgroup_load(uint32_t mask, Held<T> matrix, const T* source, ulon
     for (uint32_t column = 0; column < 8; ++column)
       for (uint32_t row = 0; row < 8; ++row) all[row][column] = first[column * stride + row];
   } else {
-    for (uint32_t row = 0; row < 8; ++row)
-      for (uint32_t column = 0; column < 8; ++column) all[row][column] = first[row * stride + column];
+    for (uint32_t row = 0; row < 8; ++row) __builtin_memcpy(all[row], first + row * stride, sizeof(all[row]));
   }
   give(all, matrix, mask);
 }
