@@ -221,16 +221,17 @@ def is_moved(fragment: Fragment, name: str, pointer: bool) -> bool:
 
 
 class Returns:
-    """Puts what a function returns into a variable, and what is behind an early ``return`` into its ``else``."""
+    """Puts what a function returns, of the type ``result``, into a variable, and what is behind an early ``return`` into its ``else``."""
 
-    def __init__(self, callee: Callee, fragment: Fragment, variable: str) -> None:
+    def __init__(self, callee: Callee, result: str, fragment: Fragment, variable: str) -> None:
         self.callee = callee
+        self.result = result
         self.fragment = fragment
         self.variable = variable
 
     def rewrite(self, statements: list[Statement]) -> str:
         """Rewrite; returns the declaration of the variable, where it must stand in front."""
-        result = self.callee.result
+        result = self.result
         returns = [s for outer in statements for s in outer.walk() if s.kind == "exit" and s.keyword == "return"]
         if len(returns) == 1 and statements[-1] is returns[0]:
             self._assign(returns[0], f"{result} {self.variable}" if result else "")
@@ -252,7 +253,7 @@ class Returns:
                 continue
             rest = statements[number + 1 :]
             if statement.kind == "exit":
-                self._assign(statement, self.variable if self.callee.result else "")
+                self._assign(statement, self.variable if self.result else "")
             elif statement.kind == "block" and not rest:
                 self._rewrite_list(statement.children)
             elif statement.kind == "if" and (not rest or statement.otherwise is None):

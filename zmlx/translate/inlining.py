@@ -176,10 +176,16 @@ class _Inliner:
         values = dict(zip((p.name for p in callee.parameters), pieces, strict=False))
         texts: dict[str, str] = {}
         lines = self._bind_template(callee, own, explicit, arguments, texts)
+        of_template = dict(texts)
+        changing = [
+            piece
+            for parameter, piece in zip(callee.parameters, pieces, strict=False)
+            if (parameter.reference and not parameter.constant) or _has_effect(fragment, piece)
+        ]
         for number, parameter in enumerate(callee.parameters):
-            text = arguments[number] if number < len(arguments) else parameter.default
+            text = arguments[number] if number < len(arguments) else _renamed(parameter.default, of_template)
             piece = values.get(parameter.name)
-            if self._is_alias(fragment, parameter, piece, fragment_of_body, list(values.values())):
+            if self._is_alias(fragment, parameter, piece, fragment_of_body, changing):
                 texts[parameter.name] = text
                 continue
             texts[parameter.name] = f"{own}_{parameter.name}"
@@ -192,8 +198,8 @@ class _Inliner:
         self._rename(fragment_of_body, name, texts)
         # What the function calls is put in place first: names in what is rendered then are the new ones.
         self._rewrite(fragment_of_body, statements, (*stack, name))
-        result = Returns(callee, fragment_of_body, own)
-        declaration = _renamed(result.rewrite(statements), texts) if statements else ""
+        returns = Returns(callee, _renamed(callee.result, texts), fragment_of_body, own)
+        declaration = returns.rewrite(statements) if statements else ""
         text = join(fragment_of_body.source.tokens)
         fragment.replace(start, closed, own if callee.result else "")
         return f"{lines}{declaration}{text} "
@@ -246,13 +252,13 @@ class _Inliner:
         parameter: Parameter,
         piece: Range | None,
         body: Fragment,
-        pieces: list[Range],
+        changing: list[Range],
     ) -> bool:
         """Whether a parameter is another name of what the caller hands over."""
         name = piece is not None and piece[0] == piece[1] and fragment.is_name(piece[0])
         if not parameter.reference:
             return parameter.pointer and name and not is_moved(body, parameter.name, True)
-        if piece is not None and _is_place(fragment, piece, pieces):
+        if piece is not None and _is_place(fragment, piece, changing):
             return True
         if parameter.constant and "(" not in parameter.before:
             return False
@@ -291,7 +297,10 @@ def _is_decided(fragment: Fragment, index: int, span: Range) -> bool:
     while True:
         opened = fragment.parent(index)
         first = max(opened + 1, span[0])
-        around = [fragment.text(i) for i in range(first, index) if fragment.parent(i) == opened]
+        around, i = [], first
+        while i < index:  # the commas of groups in brackets, also <>, decide nothing
+            around.append(fragment.text(i))
+            i = fragment.skip_group(i)
         called = fragment.text(opened) == "(" and opened >= span[0]
         called &= fragment.is_name(opened - 1) or fragment.text(opened - 1) == ">"
         if not called:
@@ -306,8 +315,13 @@ def _is_decided(fragment: Fragment, index: int, span: Range) -> bool:
         index = opened
 
 
-def _is_place(fragment: Fragment, piece: Range, pieces: list[Range]) -> bool:
-    """Whether an argument is a variable, or an element of one whose index no other argument can change."""
+def _has_effect(fragment: Fragment, piece: Range) -> bool:
+    """Whether an argument changes a variable, or hands out its address."""
+    return any(fragment.text(i) in ("&", "=", "++", "--") for i in range(piece[0], piece[1] + 1))
+
+
+def _is_place(fragment: Fragment, piece: Range, changing: list[Range]) -> bool:
+    """Whether an argument is a variable, or an element of one whose index none of the others can change."""
     first, last = piece
     if not fragment.is_name(first):
         return False
@@ -323,7 +337,7 @@ def _is_place(fragment: Fragment, piece: Range, pieces: list[Range]) -> bool:
     if any(not (fragment.is_name(i) or fragment.code[i].kind == "number" or fragment.text(i) in _PLAIN) for i in inner):
         return False
     used = {fragment.text(i) for i in inner if fragment.is_name(i)}
-    others = (p for p in pieces if p != piece)
+    others = (p for p in changing if p != piece)
     return not any(fragment.text(i) in used for p in others for i in range(p[0], p[1] + 1))
 
 

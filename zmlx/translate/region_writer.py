@@ -152,7 +152,9 @@ class RegionWriter:
         self.out.append("}" * opened)
 
     def _write_statement(self, statement: Statement) -> None:
-        if statement.kind == "definition":
+        if statement.kind == "definition" and self._names_threads(statement):
+            self._write_type(statement)
+        elif statement.kind == "definition":
             self.out.append(self._marked(statement))
         elif statement.kind == "exit" and self._is_of_group(statement):
             self._flush()
@@ -188,6 +190,27 @@ class RegionWriter:
                 self._write_auto(statement)
             else:
                 self._gather(statement)
+
+    def _names_threads(self, statement: Statement) -> bool:
+        """Whether a definition names what is a thread's, as in ``using T = decltype(v);``."""
+        found = (
+            self.variables.at(self.fragment.text(i), i) for i in range(statement.first, statement.last + 1)
+        )
+        return any(v is not None and not v.uniform for v in found)
+
+    def _write_type(self, statement: Statement) -> None:
+        """``using T = decltype(v);``: a lambda that sees the thread's variables tells the type; nothing calls it."""
+        name = self.fragment.text(statement.first + 1)
+        if self.fragment.text(statement.first) != "using" or self.fragment.text(statement.first + 2) != "=":
+            raise Unclear(f"`{self.fragment.text(statement.first)}` of a variable")
+        self._flush()
+        span = (statement.first + 3, statement.last - 1)
+        before, _ = self.places.around([span])
+        self._take_lines()
+        told = f"zmlx_l{self._number()}"
+        value = f"return zmlx::Type<{self.places.text(span)}>{{}};"
+        self.out += [f"const auto {told} = {LAMBDA} {{", *before, value, "};"]
+        self.out.append(f"using {name} = typename zmlx::Returned<decltype({told})>::T;")
 
     def _is_masked(self) -> bool:
         return any(mask.name != _LIVE for mask in self._masks)

@@ -145,6 +145,10 @@ struct Each {
     return place;
   }
 };
+template <class V>
+struct Type {
+  using T = V;
+};
 template <class F>
 using Returned = decltype(metal::declval<const F&>()(metal::declval<const Thread&>(), 0u));
 template <class F>
