@@ -24,7 +24,6 @@ call, loop, branch and statement is marked, since any of them may be the one aro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from zmlx.metal.declarations import Declaration, declarations
@@ -51,9 +50,8 @@ SITED_FUNCTIONS = frozenset(
 _LANE_FUNCTIONS = frozenset(
     {"simdgroup_load", "simdgroup_store", "make_filled_simdgroup_matrix", "simdgroup_matrix"}
 )
-_LANE_TYPES = re.compile(r"simdgroup_(?:float|half|bfloat)8x8")
 #: All names of the matrices' type.
-MATRIX_TYPES = re.compile(r"simdgroup_(?:matrix|(?:float|half|bfloat)8x8)")
+MATRIX_TYPES = frozenset({"simdgroup_matrix", *(f"simdgroup_{kind}8x8" for kind in ("float", "half", "bfloat"))})
 #: What the lanes of a simdgroup do with matrices together, and how many of the first arguments are matrices.
 MATRIX_FUNCTIONS = {
     "simdgroup_load": 1,
@@ -72,7 +70,7 @@ _BEFORE_EXPRESSIONS = frozenset({"return", "else", "do", "case"})
 
 def uses_lanes(name: str) -> bool:
     """Whether a kernel that mentions this name runs its threads in simdgroups."""
-    return name in SITED_FUNCTIONS or name in _LANE_FUNCTIONS or bool(_LANE_TYPES.fullmatch(name))
+    return name in SITED_FUNCTIONS or name in _LANE_FUNCTIONS or name in MATRIX_TYPES
 
 
 def reaching(program: Program, functions: frozenset[str]) -> frozenset[str]:

@@ -13,6 +13,7 @@ on the diagonal is told the lane.
 
 from __future__ import annotations
 
+from zmlx.metal.declarations import declarations
 from zmlx.metal.statements import Range, Statement, Unclear
 from zmlx.metal.structure import Program
 from zmlx.translate.convergence import MATRIX_FUNCTIONS, MATRIX_TYPES
@@ -29,11 +30,14 @@ _EACH_SIMDGROUP = (
 def check_types(program: Program) -> None:
     """Raise `Unclear` where a matrix type has a name that its constructors do not show."""
     header, body = program.header.main, program.body.main
+    # A function's own are put into the body with it, or nothing calls it.
+    functions = (d for d in declarations(header) if d.kind == "function" and not d.scope)
+    erased = header.erased.union(*(range(d.first, d.last + 1) for d in functions))
     for index in range(len(header)):
-        if MATRIX_TYPES.fullmatch(header.text(index)) and index not in header.erased:
+        if header.text(index) in MATRIX_TYPES and index not in erased:
             raise Unclear(f"`{header.text(index)}` in the header")
     for index in range(len(body)):
-        if MATRIX_TYPES.fullmatch(body.text(index)):
+        if body.text(index) in MATRIX_TYPES:
             first = index
             while first > 0 and body.text(first - 1) not in (";", "{", "}"):
                 first -= 1
@@ -46,7 +50,7 @@ def tell_lanes(body: Body) -> None:
     fragment = body.fragment
     opened: list[int] = []
     for index in range(len(fragment)):
-        if MATRIX_TYPES.fullmatch(fragment.text(index)):
+        if fragment.text(index) in MATRIX_TYPES:
             opened.append(fragment.skip_group(index + 1) if fragment.text(index + 1) == "<" else index + 1)
     for outer in body.statements:
         for statement in outer.walk():
@@ -60,7 +64,7 @@ def tell_lanes(body: Body) -> None:
 def is_of_matrices(body: Body, statement: Statement) -> bool:
     """Whether a statement declares matrices, or arrays of them."""
     first, last = statement.type
-    return any(MATRIX_TYPES.fullmatch(body.fragment.text(i)) for i in range(first, last + 1))
+    return any(body.fragment.text(i) in MATRIX_TYPES for i in range(first, last + 1))
 
 
 class MatrixCalls:

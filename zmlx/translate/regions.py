@@ -36,7 +36,7 @@ from zmlx.metal.expansion import expand
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Unclear, begins_declaration, parse
 from zmlx.metal.structure import Fragment, Program
-from zmlx.translate.convergence import MATRIX_FUNCTIONS, SITED_FUNCTIONS, is_hidden, reaching
+from zmlx.translate.convergence import MATRIX_FUNCTIONS, MATRIX_TYPES, SITED_FUNCTIONS, is_hidden, reaching
 from zmlx.translate.matrices import check_types, tell_lanes
 from zmlx.translate.overloads import overloaded_functions
 from zmlx.translate.region_writer import RegionWriter
@@ -51,8 +51,7 @@ _COLLECTIVES = SITED_FUNCTIONS - MATRIX_FUNCTIONS.keys()
 
 def meeting_names(program: Program) -> frozenset[str]:
     """The program's functions and macros in which threads meet, or a matrix is made."""
-    types = frozenset({"simdgroup_matrix", *(f"simdgroup_{kind}8x8" for kind in ("float", "half", "bfloat"))})
-    return reaching(program, _MEETINGS | types) - _MEETINGS - types
+    return reaching(program, _MEETINGS | MATRIX_TYPES) - _MEETINGS - MATRIX_TYPES
 
 
 def written_out(program: Program) -> str:
@@ -94,11 +93,11 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
         if fragment.text(index) in ("&", "&&") and fragment.text(index + 1) in (")", ">"):
             raise Unclear("a cast to a reference")
     aliases = dict(_aliases(program))
-    reached = reaching(program, _MEETINGS)
-    hidden = (reached - _MEETINGS - aliases.keys()) & names
+    reached = meeting_names(program)
+    hidden = (reached - aliases.keys()) & names
     if hidden:
         raise Unclear(f"threads meet in `{min(hidden)}`")
-    if is_hidden(program, reached):
+    if is_hidden(program, reached | _MEETINGS | MATRIX_TYPES):
         raise Unclear("threads meet in an operator or a constructor")
     for name in close_over_macros(program, names) & program.macros.keys():
         _check_macro(program, name)
