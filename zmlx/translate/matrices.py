@@ -76,6 +76,8 @@ class MatrixCalls:
         self.fragment = uniformity.fragment
         self.places = places
         self._count = 0
+        #: The calls that are still to be written.
+        self.left = set(uniformity.body.matrices)
 
     def call_of(self, statement: Statement) -> int:
         """The name of the function that a statement calls, as a token; -1 if it calls none of a matrix."""
@@ -99,6 +101,7 @@ class MatrixCalls:
         """The lines of the call at token ``index`` by the threads in ``mask``, and those of one thread's behind it."""
         name, closed = self.fragment.text(index), self.fragment.partner(index + 1)
         count = MATRIX_FUNCTIONS[name]
+        self.left.discard(index)
         parts = list(self.fragment.pieces(index + 2, closed - 1))
         if len(parts) < count:
             raise Unclear(f"`{name}` of fewer arguments than it takes")
@@ -122,7 +125,7 @@ class MatrixCalls:
             if number == 0 and name != "simdgroup_store":
                 behind.append(f"{self.places.text(part)} = {copy}[zmlx_t];")
         arguments += [self.places.text(part) for part in parts[count:]]
-        before, after = self.places.around(used, in_place=True)
+        before, after = self.places.around(used, in_place=True) if used else ([], [])
         if after:
             raise Unclear(f"an argument of `{name}` that changes others")
         call = f"metal::zmlx_matrices::{name}({', '.join(arguments)});"

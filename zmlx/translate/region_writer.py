@@ -62,6 +62,8 @@ class RegionWriter:
         self.places.open_parameters()
         self._take_lines()
         self._write_list(self.body.statements)
+        if self.matrices.left:
+            raise Unclear(f"`{self.fragment.text(min(self.matrices.left))}` in a condition")
         return "\n".join(self.out)
 
     # --- names and texts ------------------------------------------------------------------------------------------

@@ -118,8 +118,8 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
         statements,
         frozenset(barriers),
         frozenset(collectives),
-        frozenset(matrices),
         whole_group,
+        frozenset(matrices),
     )
 
 

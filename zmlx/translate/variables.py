@@ -94,7 +94,7 @@ class Variable:
 class Body:
     """A kernel's body as statements, and what is known of each.
 
-    ``meets`` are the tokens at which threads meet. ``grouped`` are statements that the group executes as one, part by
+    ``barriers``, ``collectives`` and ``matrices`` are the tokens at which threads meet. ``grouped`` are statements that the group executes as one, part by
     part; of those, ``masked`` are the ones that only some threads enter.
     """
 
@@ -103,8 +103,8 @@ class Body:
     statements: list[Statement]
     barriers: frozenset[int]
     collectives: frozenset[int]
-    matrices: frozenset[int]
     whole_group: bool
+    matrices: frozenset[int] = frozenset()
     grouped: set[Statement] = field(default_factory=set)
     masked: set[Statement] = field(default_factory=set)
 
