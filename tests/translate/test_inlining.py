@@ -198,5 +198,94 @@ def test_both_ways_compute_the_same(name, meeting_path):
     case = CASES[name]
     out, paths = launch(case.header, case.source)
     assert paths == [meeting_path]
-    print(out)
     np.testing.assert_array_equal(out, case.expected)
+
+
+LEFT = [
+    ("int f(int v) { return simd_sum(v); } float f(float v) { return simd_sum(v); }", "out[i] = f(v);",
+     "threads meet in `f`, which is overloaded"),
+    ("namespace ours { int f(int v) { return simd_sum(v); } }", "out[i] = ours::f(v);",
+     "threads meet in `f`, which is not called plainly"),
+    ("namespace ours { int f(int v) { return simd_sum(v); } } using namespace ours;", "out[i] = f(v);",
+     "threads meet in `f`, in a namespace"),
+    ("int f(int v) { return simd_sum(v); } struct S { static int f(int v) { return simd_max(v); } };",
+     "out[i] = S::f(v);", "threads meet in `f`, which is not called plainly"),
+    ("struct S { int f(int v) { return simd_sum(v); } };", "S s; out[i] = s.f(v);", "threads meet in `f`"),
+    (TOTAL, "out[i] = v > 3 ? total(v) : 0;",
+     "threads meet in `total`, which is called only if another value allows it, or behind a comma"),
+    (TOTAL, "int a = 1, b = total(a); out[i] = b;",
+     "threads meet in `total`, which is called only if another value allows it, or behind a comma"),
+    (TOTAL, "int a = v; a = 2, a = total(a); out[i] = a;",
+     "threads meet in `total`, which is called only if another value allows it, or behind a comma"),
+    (TOTAL, "for (int k = 0; k < 3; k += total(1)) out[i] = k;", "threads meet in `total`, called in the step of a loop"),
+    (TOTAL, "int k = 0; do { ++k; } while (k < total(0)); out[i] = k;",
+     "threads meet in `total`, called in a loop's condition"),
+    (TOTAL, "switch (v) { case 1: out[i] = total(v); }", "threads meet in `total`, called in a `switch`"),
+    (TOTAL, "auto g = total; out[i] = g(v);", "threads meet in `total`, which is not called plainly"),
+    ("int f(int v) { return v > 0 ? f(v - simd_min(v)) : 0; }", "out[i] = f(v);",
+     "threads meet in `f`, which is called only if another value allows it, or behind a comma"),
+    ("int f(int v) { int w = f(simd_max(v)); return w; }", "out[i] = f(v);",
+     "threads meet in `f`, which calls itself or is called too often"),
+    ("int f(int v) { for (int k = 0; k < 9; ++k) if (simd_any(v > k)) return k; return v; }", "out[i] = f(v);",
+     "threads meet in `f`, which has a `return` out of a loop"),
+    ("int f(int v) { if (v > 3) { if (v > 9) return 1; v = simd_sum(v); } return v; }", "out[i] = f(v);",
+     "threads meet in `f`, which has a `return` out of the middle of a branch"),
+    ("void g(int v) { simd_sum(v); } void f(int v) { return g(v); }", "f(v);",
+     "threads meet in `g`, which returns nothing, in an expression"),
+    ("auto f(int v) { if (v > 3) return 1; return simd_sum(v); }", "out[i] = f(v);",
+     "threads meet in `f`, which returns `auto` in several places"),
+    ("thread int& f(thread int& v) { v = simd_sum(v); return v; }", "out[i] = f(v);",
+     "threads meet in `f`, which returns a reference or has attributes"),
+    ("void f(thread int& v) { v = simd_sum(v); }", "int a[2] = {1, 2}; f(a[simd_max(v) & 1]); out[i] = a[0];",
+     "threads meet in a function that has `v` by reference"),
+    ("void f(thread int& v, thread int& k) { k = simd_max(k); v = k; }", "int a[64], k = 1; f(a[k], k); out[i] = a[1];",
+     "threads meet in a function that has `v` by reference"),
+    ("constant int k = 3; int f(int v) { return simd_sum(v + k); }", "int k = 1; out[i] = f(k);",
+     "threads meet in `f`, to which `k` is not what it is in the kernel"),
+    ("#define AND_V(a) (a + v)\nint f(int v) { return simd_sum(AND_V(1)); }", "out[i] = f(3);",
+     "threads meet in `f`, which hides `v` in the macro `AND_V`"),
+    ("int f(int v) { return simd_sum(v) + __LINE__; }", "out[i] = f(v);", "threads meet in `f`, which has a `__LINE__`"),
+    ("int f(int v) { struct S { int v; }; return simd_sum(v); }", "out[i] = f(v);",
+     "threads meet in `f`, which defines types"),
+    ("int f(int v) { threadgroup int s[32]; s[simd_max(v)] = v; return s[0]; }", "out[i] = f(v);",
+     "threads meet in `f`, which has threadgroup memory of its own"),
+    ("template <typename... A> int f(A... a) { return simd_sum(1); }", "out[i] = f(v);",
+     "threads meet in `f`, a template of an unknown form"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("header", "source", "reason"), LEFT)
+def test_what_is_left_to_fibers(header, source, reason):
+    kernel = KernelSource("left_alone", ("x",), ("out",), PREFIX + source, header)
+    with pytest.raises(Unclear) as error:
+        pipeline.run(kernel, "host-regions")
+    assert str(error.value) == reason
+
+
+def test_a_template_argument_that_hides_a_constant_of_the_header():
+    """In the place of the call, the constant's name would mean the argument."""
+    import mlx.core as mx
+
+    header = "constant int SCALE = 10; int scaled(int v) { return simd_sum(v) * SCALE; }"
+    kernel = zmlx.metal_kernel("hides", ["x"], ["out"], PREFIX + "out[i] = scaled(v) + SCALE;", header)
+    with watch() as launches:
+        (out,) = kernel(
+            inputs=[mx.array(X)],
+            template=[("SCALE", 3)],
+            output_shapes=[(THREADS,)],
+            output_dtypes=[mx.int32],
+            grid=(THREADS, 1, 1),
+            threadgroup=(GROUP, 1, 1),
+            stream=mx.cpu,
+        )
+    np.testing.assert_array_equal(np.array(out), S * 10 + 3)
+    assert [record.path for record in launches] == ["fibers"]
+
+
+def test_lines_are_those_of_the_calls():
+    """A function of many lines stands in the line of its call; what follows stays where it was."""
+    header = "int total(int v) {\n  // a comment\n  #pragma unroll\n  for (int k = 0; k < 2; ++k)\n    v += 1;\n  return simd_sum(v);\n}"
+    kernel = KernelSource("lines", ("x",), ("out",), "int v = total(\n  x[0]\n);\nout[0] = v;", header)
+    text = pipeline.run(kernel, "host-regions").body
+    assert "#line 1\nint zmlx_i1_v = " in text
+    assert "#line 4\nout[0]" in text

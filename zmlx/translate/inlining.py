@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from zmlx.metal.declarations import Declaration, declarations
 from zmlx.metal.signature import KernelSource
@@ -26,7 +27,9 @@ from zmlx.translate.convergence import call_end, call_start
 
 #: So many calls are written out, and so deep.
 _MAX_CALLS, _MAX_DEPTH = 256, 16
-_PLAIN = frozenset({"+", "-", "*", "[", "]", "."})
+#: Words in front of an expression; others are types, and a variable is declared.
+_BEFORE_CALL = frozenset({"return", "else", "do"})
+_PLAIN = frozenset({"+", "-", "*", "/", "%", "<<", ">>", ">", "[", "]", "."})
 
 
 def inline_functions(kernel: KernelSource, program: Program, meeting: frozenset[str]) -> None:
@@ -38,6 +41,17 @@ def inline_functions(kernel: KernelSource, program: Program, meeting: frozenset[
         A function, or the place of a call, does not have the form that this needs.
     """
     _Inliner(kernel, program, meeting).run()
+
+
+@lru_cache(maxsize=256)
+def names_of_globals(header_text: str) -> frozenset[str]:
+    """What the header's functions may name, and a template argument of the kernel hides from its body: constants and
+    types that it defines outside of functions."""
+    header = Program(header_text, "").header.main
+    ends = ("=", "{", "[")
+    return frozenset(
+        header.text(i) for i in range(len(header) - 1) if header.parent(i) < 0 and header.text(i + 1) in ends
+    )
 
 
 class _Inliner:
@@ -145,7 +159,9 @@ class _Inliner:
         calls = self._calls(fragment, span)
         for index in calls:
             name = fragment.text(index)
-            if call_end(fragment, index) < 0:
+            start = call_start(fragment, index)
+            declared = fragment.is_name(start - 1) and fragment.text(start - 1) not in _BEFORE_CALL
+            if call_end(fragment, index) < 0 or start < index - 1 or declared:
                 raise Unclear(f"threads meet in `{name}`, which is not called plainly")
             if _is_decided(fragment, index, span):
                 raise Unclear(
