@@ -38,27 +38,33 @@ ZMLX_FN void each_part(Held<T> matrix, uint32_t mask, F f) {
   const auto part = [&](uint32_t lane, auto count) ZMLX_LAMBDA {
     f(lane, zmlx_detail::matrix_row(lane), zmlx_detail::matrix_column(lane), count);
   };
-  if (mask == ~0u && matrix.is_packed())
+  // Unrolled, rows and columns are constants.
+  if (mask == ~0u && matrix.is_packed()) {
+#pragma GCC unroll 16
     for (uint32_t lane = 0; lane < 32; lane += 2) part(lane, integral_constant<size_t, 4>{});
-  else
+  } else if (mask == ~0u) {
+#pragma GCC unroll 32
+    for (uint32_t lane = 0; lane < 32; ++lane) part(lane, integral_constant<size_t, 2>{});
+  } else {
     zmlx_detail::each(mask, [&](uint32_t lane) ZMLX_LAMBDA { part(lane, integral_constant<size_t, 2>{}); });
+  }
 }
 // The elements of the lanes in `mask`, zero those of others. Converted all at once, so that the compiler vectorises.
 template <class T>
-ZMLX_FN void take(float (&to)[8][8], Held<T> from, uint32_t mask) {
-  T all[8][8];
+ZMLX_FN void take(float (&to)[64], Held<T> from, uint32_t mask) {
+  T all[64];
   if (mask != ~0u) __builtin_memset(all, 0, sizeof(all));
   each_part(from, mask, [&](uint32_t lane, uint32_t row, uint32_t column, auto count) ZMLX_LAMBDA {
-    __builtin_memcpy(&all[row][column], from.elements(lane), count * sizeof(T));
+    __builtin_memcpy(&all[row * 8 + column], from.elements(lane), count * sizeof(T));
   });
-  for (uint32_t i = 0; i < 64; ++i) to[0][i] = static_cast<float>(all[0][i]);
+  for (uint32_t i = 0; i < 64; ++i) to[i] = static_cast<float>(all[i]);
 }
 template <class T, class F>
-ZMLX_FN void give(const F (&from)[8][8], Held<T> to, uint32_t mask) {
-  T all[8][8];
-  for (uint32_t i = 0; i < 64; ++i) all[0][i] = static_cast<T>(from[0][i]);
+ZMLX_FN void give(const F (&from)[64], Held<T> to, uint32_t mask) {
+  T all[64];
+  for (uint32_t i = 0; i < 64; ++i) all[i] = static_cast<T>(from[i]);
   each_part(to, mask, [&](uint32_t lane, uint32_t row, uint32_t column, auto count) ZMLX_LAMBDA {
-    __builtin_memcpy(to.elements(lane), &all[row][column], count * sizeof(T));
+    __builtin_memcpy(to.elements(lane), &all[row * 8 + column], count * sizeof(T));
   });
 }
 
@@ -72,13 +78,13 @@ ZMLX_FN void simdgroup_load(uint32_t mask, Held<T> matrix, const T* source, ulon
     });
     return;
   }
-  T all[8][8];
+  T all[64];
   const T* first = source + (origin.y * stride + origin.x);
   if (transpose) {
     for (uint32_t column = 0; column < 8; ++column)
-      for (uint32_t row = 0; row < 8; ++row) all[row][column] = first[column * stride + row];
+      for (uint32_t row = 0; row < 8; ++row) all[row * 8 + column] = first[column * stride + row];
   } else {
-    for (uint32_t row = 0; row < 8; ++row) __builtin_memcpy(all[row], first + row * stride, sizeof(all[row]));
+    for (uint32_t row = 0; row < 8; ++row) __builtin_memcpy(all + row * 8, first + row * stride, 8 * sizeof(T));
   }
   give(all, matrix, mask);
 }
@@ -93,8 +99,8 @@ ZMLX_FN void simdgroup_store(uint32_t mask, Held<T> matrix, T* target, ulong str
 }
 
 template <class A, class B>
-ZMLX_FN void multiply(float (&product)[8][8], Held<A> a, Held<B> b, uint32_t mask) {
-  float left[8][8], right[8][8];
+ZMLX_FN void multiply(float (&product)[64], Held<A> a, Held<B> b, uint32_t mask) {
+  float left[64], right[64];
   take(left, a, mask);
   take(right, b, mask);
   zmlx_detail::multiply(left, right, product);
@@ -102,18 +108,17 @@ ZMLX_FN void multiply(float (&product)[8][8], Held<A> a, Held<B> b, uint32_t mas
 
 template <class D, class A, class B>
 ZMLX_FN void simdgroup_multiply(uint32_t mask, Held<D> d, Held<A> a, Held<B> b) {
-  float product[8][8];
+  float product[64];
   multiply(product, a, b, mask);
   give(product, d, mask);
 }
 
 template <class D, class A, class B, class C>
 ZMLX_FN void simdgroup_multiply_accumulate(uint32_t mask, Held<D> d, Held<A> a, Held<B> b, Held<C> c) {
-  float product[8][8], sum[8][8];
+  float product[64], sum[64];
   multiply(product, a, b, mask);
   take(sum, c, mask);
-  for (uint32_t row = 0; row < 8; ++row)
-    for (uint32_t column = 0; column < 8; ++column) sum[row][column] += product[row][column];
+  for (uint32_t i = 0; i < 64; ++i) sum[i] += product[i];
   give(sum, d, mask);
 }
 

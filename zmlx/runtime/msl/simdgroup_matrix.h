@@ -65,28 +65,28 @@ ZMLX_FN Factors multiply(Factors mine) {
 }
 #else
 // Rows of the right factor, each times one number of the left one: the compiler keeps a row of the product in registers.
-ZMLX_FN void multiply(const float (&left)[8][8], const float (&right)[8][8], float (&product)[8][8]) {
+ZMLX_FN void multiply(const float (&left)[64], const float (&right)[64], float (&product)[64]) {
   for (uint row = 0; row < 8; ++row) {
     float sum[8] = {};
     for (uint k = 0; k < 8; ++k)
-      for (uint column = 0; column < 8; ++column) sum[column] += left[row][k] * right[k][column];
-    for (uint column = 0; column < 8; ++column) product[row][column] = sum[column];
+      for (uint column = 0; column < 8; ++column) sum[column] += left[row * 8 + k] * right[k * 8 + column];
+    for (uint column = 0; column < 8; ++column) product[row * 8 + column] = sum[column];
   }
 }
 struct Multiply {
   static void run(const Factors* in, Factors* out, const uint32_t*, uint32_t mask) {
-    float left[8][8] = {}, right[8][8] = {}, product[8][8];
+    float left[64] = {}, right[64] = {}, product[64];
     each(mask, [&](uint32_t lane) {
-      const uint row = matrix_row(lane), column = matrix_column(lane);
+      const uint at = matrix_row(lane) * 8 + matrix_column(lane);
       for (uint i = 0; i < 2; ++i) {
-        left[row][column + i] = in[lane].left[i];
-        right[row][column + i] = in[lane].right[i];
+        left[at + i] = in[lane].left[i];
+        right[at + i] = in[lane].right[i];
       }
     });
     multiply(left, right, product);
     each(mask, [&](uint32_t lane) {
-      const uint row = matrix_row(lane), column = matrix_column(lane);
-      for (uint i = 0; i < 2; ++i) out[lane].left[i] = product[row][column + i];
+      const uint at = matrix_row(lane) * 8 + matrix_column(lane);
+      for (uint i = 0; i < 2; ++i) out[lane].left[i] = product[at + i];
     });
   }
 };
