@@ -40,7 +40,9 @@ def per_simdgroup(function: Any, x: Any = X) -> Any:
 
 
 def per_group(function: Any) -> Any:
-    return np.concatenate([np.broadcast_to(function(x), len(x)) for x in np.split(X, range(GROUP, THREADS, GROUP))])
+    return np.concatenate(
+        [np.broadcast_to(function(x), len(x)) for x in np.split(X, range(GROUP, THREADS, GROUP))]
+    )
 
 
 def pick(x: Any) -> Any:

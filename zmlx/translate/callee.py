@@ -221,7 +221,8 @@ def is_moved(fragment: Fragment, name: str, pointer: bool) -> bool:
 
 
 class Returns:
-    """Puts what a function returns, of the type ``result``, into a variable, and what is behind an early ``return`` into its ``else``."""
+    """Puts what a function returns, of the type ``result``, into a variable, and what is behind an early ``return`` into
+    its ``else``."""
 
     def __init__(self, callee: Callee, result: str, fragment: Fragment, variable: str) -> None:
         self.callee = callee
@@ -232,7 +233,9 @@ class Returns:
     def rewrite(self, statements: list[Statement]) -> str:
         """Rewrite; returns the declaration of the variable, where it must stand in front."""
         result = self.result
-        returns = [s for outer in statements for s in outer.walk() if s.kind == "exit" and s.keyword == "return"]
+        returns = [
+            s for outer in statements for s in outer.walk() if s.kind == "exit" and s.keyword == "return"
+        ]
         if len(returns) == 1 and statements[-1] is returns[0]:
             self._assign(returns[0], f"{result} {self.variable}" if result else "")
             return ""

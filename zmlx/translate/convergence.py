@@ -51,7 +51,9 @@ _LANE_FUNCTIONS = frozenset(
     {"simdgroup_load", "simdgroup_store", "make_filled_simdgroup_matrix", "simdgroup_matrix"}
 )
 #: All names of the matrices' type.
-MATRIX_TYPES = frozenset({"simdgroup_matrix", *(f"simdgroup_{kind}8x8" for kind in ("float", "half", "bfloat"))})
+MATRIX_TYPES = frozenset(
+    {"simdgroup_matrix", *(f"simdgroup_{kind}8x8" for kind in ("float", "half", "bfloat"))}
+)
 #: What the lanes of a simdgroup do with matrices together, and how many of the first arguments are matrices.
 MATRIX_FUNCTIONS = {
     "simdgroup_load": 1,

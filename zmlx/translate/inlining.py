@@ -24,6 +24,7 @@ from zmlx.metal.structure import Fragment, Program
 from zmlx.metal.tokens import join, tokenize
 from zmlx.translate.callee import Callee, Parameter, Returns, declared_names, is_moved, parsed
 from zmlx.translate.convergence import call_end, call_start
+from zmlx.translate.evaluation import is_behind_comma, is_conditional
 
 #: So many calls are written out, and so deep.
 _MAX_CALLS, _MAX_DEPTH = 256, 16
@@ -141,7 +142,11 @@ class _Inliner:
         if not self._calls(fragment, span):
             return
         prelude = self._take_out(fragment, span, stack)
-        alone = fragment.text(statement.first - 1) in (")", "else", "do")  # the body of something, without braces
+        alone = fragment.text(statement.first - 1) in (
+            ")",
+            "else",
+            "do",
+        )  # the body of something, without braces
         token = fragment.code[statement.first]
         token.before = f"{'{ ' if alone else ''}{prelude}{token.before}"
         if alone:
@@ -163,12 +168,14 @@ class _Inliner:
             declared = fragment.is_name(start - 1) and fragment.text(start - 1) not in _BEFORE_CALL
             if call_end(fragment, index) < 0 or start < index - 1 or declared:
                 raise Unclear(f"threads meet in `{name}`, which is not called plainly")
-            if _is_decided(fragment, index, span):
+            if is_conditional(fragment, index, span) or is_behind_comma(fragment, index, span):
                 raise Unclear(
                     f"threads meet in `{name}`, which is called only if another value allows it, or behind a comma"
                 )
         found = ""
-        for index in sorted(calls, key=lambda i: call_end(fragment, i)):  # what is in another's arguments comes first
+        for index in sorted(
+            calls, key=lambda i: call_end(fragment, i)
+        ):  # what is in another's arguments comes first
             found += self._take_one(fragment, index, span, stack)
         return found
 
@@ -182,7 +189,11 @@ class _Inliner:
         self.count += 1
         own = f"zmlx_i{self.count}"
         arguments = [fragment.render(*piece) for piece in pieces]
-        explicit = [fragment.render(*p) for p in fragment.pieces(index + 2, opened - 2)] if opened > index + 1 else []
+        explicit = (
+            [fragment.render(*p) for p in fragment.pieces(index + 2, opened - 2)]
+            if opened > index + 1
+            else []
+        )
         start = call_start(fragment, index)
         whole = start == span[0] and closed == span[1] - 1 and fragment.text(span[1]) == ";"
         if not callee.result and not whole:
@@ -290,7 +301,9 @@ class _Inliner:
                 body.code[index].text = texts[name]
                 continue
             if name in self.kernels:
-                raise Unclear(f"threads meet in `{function}`, to which `{name}` is not what it is in the kernel")
+                raise Unclear(
+                    f"threads meet in `{function}`, to which `{name}` is not what it is in the kernel"
+                )
             self._check_macro(function, name, texts)
 
     def _check_macro(self, function: str, name: str, texts: Mapping[str, str]) -> None:
@@ -306,29 +319,6 @@ class _Inliner:
                 if used not in seen:
                     seen.add(used)
                     left.append(used)
-
-
-def _is_decided(fragment: Fragment, index: int, span: Range) -> bool:
-    """Whether something in a statement decides if or when the call at ``index`` is evaluated."""
-    while True:
-        opened = fragment.parent(index)
-        first = max(opened + 1, span[0])
-        around, i = [], first
-        while i < index:  # the commas of groups in brackets, also <>, decide nothing
-            around.append(fragment.text(i))
-            i = fragment.skip_group(i)
-        called = fragment.text(opened) == "(" and opened >= span[0]
-        called &= fragment.is_name(opened - 1) or fragment.text(opened - 1) == ">"
-        if not called:
-            if "," in around:
-                return True
-        elif "," in around:
-            around = around[len(around) - around[::-1].index(",") :]
-        if {"?", "&&", "||"} & set(around):
-            return True
-        if opened < span[0]:
-            return False
-        index = opened
 
 
 def _has_effect(fragment: Fragment, piece: Range) -> bool:
@@ -350,7 +340,10 @@ def _is_place(fragment: Fragment, piece: Range, changing: list[Range]) -> bool:
         else:
             return False
     inner = [i for i in range(first + 1, last + 1) if fragment.text(i - 1) != "."]
-    if any(not (fragment.is_name(i) or fragment.code[i].kind == "number" or fragment.text(i) in _PLAIN) for i in inner):
+    if any(
+        not (fragment.is_name(i) or fragment.code[i].kind == "number" or fragment.text(i) in _PLAIN)
+        for i in inner
+    ):
         return False
     used = {fragment.text(i) for i in inner if fragment.is_name(i)}
     others = (p for p in changing if p != piece)

@@ -22,9 +22,7 @@ from zmlx.translate.uniform import Uniformity
 from zmlx.translate.variables import Body
 
 _LANE = "zmlx::Lane{zmlx_t % 32u}"
-_EACH_SIMDGROUP = (
-    "[&](const zmlx::Thread& zmlx_thread, uint32_t zmlx_t, uint32_t zmlx_lanes) ZMLX_LAMBDA"
-)
+_EACH_SIMDGROUP = "[&](const zmlx::Thread& zmlx_thread, uint32_t zmlx_t, uint32_t zmlx_lanes) ZMLX_LAMBDA"
 
 
 def check_types(program: Program) -> None:

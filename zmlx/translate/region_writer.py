@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from zmlx.metal.statements import Range, Statement, Unclear, exits
 from zmlx.translate.convergence import call_start
+from zmlx.translate.evaluation import is_conditional, is_sequenced
 from zmlx.translate.matrices import MatrixCalls
 from zmlx.translate.places import LAMBDA, Places, Region
 from zmlx.translate.uniform import Uniformity
@@ -263,9 +264,9 @@ class RegionWriter:
             return
         if any(self.fragment.text(i) == ";" for i in range(span[0], span[1])):
             raise Unclear("a simd operation in a statement of an unknown kind")
-        if any(self._is_conditional(i, span) for i in calls):
+        if any(is_conditional(self.fragment, i, span) for i in calls):
             raise Unclear("a simd operation that is evaluated only if another value allows it")
-        if any(self._is_sequenced(i, span) for i in calls):
+        if any(is_sequenced(self.variables, (i, self._closed(i)), span) for i in calls):
             raise Unclear("a simd operation behind a comma")
         for index in sorted(calls, key=self._closed):  # what is in another's arguments closes first
             self._bring_one(index)
@@ -275,39 +276,6 @@ class RegionWriter:
         if self.fragment.text(index + 1) != "(" or closed < 0:
             raise Unclear(f"`{self.fragment.text(index)}` that is not called plainly")
         return closed
-
-    def _is_conditional(self, index: int, span: Range) -> bool:
-        """Whether a ``?``, ``&&`` or ``||`` decides if the token at ``index`` is evaluated."""
-        while True:
-            opened = self.fragment.parent(index)
-            decided = False
-            for i in range(max(opened + 1, span[0]), index):
-                if self.fragment.parent(i) == opened and self.fragment.text(i) in ("?", "&&", "||", ","):
-                    decided = self.fragment.text(i) != ","
-            if decided or opened < span[0]:
-                return decided
-            index = opened
-
-    def _is_sequenced(self, index: int, span: Range) -> bool:
-        """Whether a comma puts something in front of the call at ``index`` that it may depend on: the comma operator,
-        or a declarator that declares or changes what the call uses."""
-        outermost = index
-        while self.fragment.parent(outermost) >= span[0]:
-            opened = self.fragment.parent(outermost)
-            listed = self.fragment.text(opened) != "(" or self.fragment.is_name(opened - 1)
-            if not listed and self._has_comma(opened, opened + 1, outermost):
-                return True
-            outermost = opened
-        if not self._has_comma(self.fragment.parent(outermost), span[0], outermost):
-            return False
-        declared = [v for v in self.variables.all if v.statement is not None and v.statement.first == span[0]]
-        used = self.variables.names(index, self._closed(index))
-        return not declared or any(v.name in used for v in declared) or any(self.variables.writes(*span))
-
-    def _has_comma(self, opened: int, first: int, last: int) -> bool:
-        return any(
-            self.fragment.text(i) == "," and self.fragment.parent(i) == opened for i in range(first, last)
-        )
 
     def _bring_one(self, index: int) -> None:
         closed = self._closed(index)

@@ -83,9 +83,7 @@ class Uniformity:
         if variable is not None:
             return variable.uniform and variable.origin in ("attribute", "constant", "local")
         return (
-            name not in self.variables.functions
-            and not uses_lanes(name)
-            and not name.startswith("atomic_")
+            name not in self.variables.functions and not uses_lanes(name) and not name.startswith("atomic_")
         )
 
     def is_group_step(self, statement: Statement) -> bool:

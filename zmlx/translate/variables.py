@@ -94,8 +94,8 @@ class Variable:
 class Body:
     """A kernel's body as statements, and what is known of each.
 
-    ``barriers``, ``collectives`` and ``matrices`` are the tokens at which threads meet. ``grouped`` are statements that the group executes as one, part by
-    part; of those, ``masked`` are the ones that only some threads enter.
+    ``barriers``, ``collectives`` and ``matrices`` are the tokens at which threads meet. ``grouped`` are statements that
+    the group executes as one, part by part; of those, ``masked`` are the ones that only some threads enter.
     """
 
     kernel: KernelSource

@@ -201,7 +201,10 @@ def functions(draw: st.DrawFn, name: str, functor: bool = False) -> Function:
             return draw(st.sampled_from(leaves))
         form = draw(st.sampled_from(["+", "-", "*", "min", "max", "?", "simd"]))
         if form == "simd" and not macro:
-            return (draw(st.sampled_from(["simd_sum", "simd_max", "simd_shuffle_xor"])), draw(st.sampled_from(leaves[:2])))
+            return (
+                draw(st.sampled_from(["simd_sum", "simd_max", "simd_shuffle_xor"])),
+                draw(st.sampled_from(leaves[:2])),
+            )
         if form in ("?", "simd"):
             return ("?", *(formula(depth - 1) for _ in range(4)))
         return (form, formula(depth - 1), formula(depth - 1))
