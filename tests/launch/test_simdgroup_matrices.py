@@ -118,29 +118,39 @@ A, B = F[:64].reshape(8, 8), F[64:128].reshape(8, 8)
 WRITTEN = "out[t * 2] = m.thread_elements()[0]; out[t * 2 + 1] = m.thread_elements()[1];"
 CASES = {
     "loads and a product, of whole simdgroups and of a part of one": (
-        "simdgroup_float8x8 m, a, b; simdgroup_load(a, f, 8); simdgroup_load(b, f + 64, 8); "
-        "simdgroup_multiply(m, a, b);",
+        (
+            "simdgroup_float8x8 m, a, b; simdgroup_load(a, f, 8); simdgroup_load(b, f + 64, 8); "
+            "simdgroup_multiply(m, a, b);"
+        ),
         held(partly(A) @ partly(B)),
     ),
     "in a branch that some simdgroups take": (
-        "simdgroup_float8x8 m(3.0f), a; simdgroup_load(a, f, 8); "
-        "if (t / 32 == 1) { simdgroup_load(m, f, 8, ulong2(0, 1), true); simdgroup_multiply(m, a, m); }",
+        (
+            "simdgroup_float8x8 m(3.0f), a; simdgroup_load(a, f, 8); "
+            "if (t / 32 == 1) { simdgroup_load(m, f, 8, ulong2(0, 1), true); simdgroup_multiply(m, a, m); }"
+        ),
         held([3 * np.eye(8), A @ F[8:72].reshape(8, 8).T, 3 * np.eye(8)]),
     ),
     "arrays by an index of the thread's own": (
-        "simdgroup_float8x8 s[2] = {simdgroup_float8x8(1.0f), simdgroup_float8x8(2.0f)}, m; "
-        "uint k = t / 32 % 2; simdgroup_load(s[k], f, 8); simdgroup_multiply(m, s[k], s[1 - k]); m = s[1 - k];"
-        " simdgroup_multiply_accumulate(s[1 - k], s[k], m, s[k]); m = s[1 - k];",
+        (
+            "simdgroup_float8x8 s[2] = {simdgroup_float8x8(1.0f), simdgroup_float8x8(2.0f)}, m; "
+            "uint k = t / 32 % 2; simdgroup_load(s[k], f, 8); simdgroup_multiply(m, s[k], s[1 - k]); m = s[1 - k];"
+            " simdgroup_multiply_accumulate(s[1 - k], s[k], m, s[k]); m = s[1 - k];"
+        ),
         held([3 * A, 2 * A, partly(3 * A)[2]]),
     ),
     "constructors: zero, a diagonal, a copy, a temporary": (
-        "simdgroup_float8x8 m, a(0.5f), b = simdgroup_float8x8(4.0f), c(b), d{1.0f}; "
-        "if (t < 32) simdgroup_multiply_accumulate(m, a, c, simdgroup_matrix<float, 8, 8>(7.0f)); else m = d;",
+        (
+            "simdgroup_float8x8 m, a(0.5f), b = simdgroup_float8x8(4.0f), c(b), d{1.0f}; "
+            "if (t < 32) simdgroup_multiply_accumulate(m, a, c, simdgroup_matrix<float, 8, 8>(7.0f)); else m = d;"
+        ),
         held([9 * np.eye(8), np.eye(8), np.eye(8)]),
     ),
     "elements of each thread, before and behind": (
-        "simdgroup_float8x8 m, a; a.thread_elements() = float2(t / 32, 1); a.thread_elements().x += 1; "
-        "simdgroup_multiply(m, a, simdgroup_float8x8(2.0f)); m.thread_elements()[1] -= t;",
+        (
+            "simdgroup_float8x8 m, a; a.thread_elements() = float2(t / 32, 1); a.thread_elements().x += 1; "
+            "simdgroup_multiply(m, a, simdgroup_float8x8(2.0f)); m.thread_elements()[1] -= t;"
+        ),
         None,
     ),
     "a loop that simdgroups leave one after the other": (

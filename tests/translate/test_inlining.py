@@ -164,7 +164,8 @@ CASES = {
         S * 2 + N + 3,
     ),
     "a loop in the function, with an exit of its own": Case(
-        "int turns(int v) { int n = 0; for (int k = 0; k < 40; ++k) { if (k >= v) break; n += simd_sum(1); } return n; }",
+        "int turns(int v) { int n = 0; for (int k = 0; k < 40; ++k) { if (k >= v) break; n += simd_sum(1); }"
+        " return n; }",
         "out[i] = turns(v);",
         per_simdgroup(lambda x: np.array([sum((x > k).sum() for k in range(n)) for n in x])),
     ),
@@ -219,7 +220,8 @@ LEFT = [
      "threads meet in `total`, which is called only if another value allows it, or behind a comma"),
     (TOTAL, "int a = v; a = 2, a = total(a); out[i] = a;",
      "threads meet in `total`, which is called only if another value allows it, or behind a comma"),
-    (TOTAL, "for (int k = 0; k < 3; k += total(1)) out[i] = k;", "threads meet in `total`, called in the step of a loop"),
+    (TOTAL, "for (int k = 0; k < 3; k += total(1)) out[i] = k;",
+     "threads meet in `total`, called in the step of a loop"),
     (TOTAL, "int k = 0; do { ++k; } while (k < total(0)); out[i] = k;",
      "threads meet in `total`, called in a loop's condition"),
     (TOTAL, "switch (v) { case 1: out[i] = total(v); }", "threads meet in `total`, called in a `switch`"),
@@ -246,7 +248,8 @@ LEFT = [
      "threads meet in `f`, to which `k` is not what it is in the kernel"),
     ("#define AND_V(a) (a + v)\nint f(int v) { return simd_sum(AND_V(1)); }", "out[i] = f(3);",
      "threads meet in `f`, which hides `v` in the macro `AND_V`"),
-    ("int f(int v) { return simd_sum(v) + __LINE__; }", "out[i] = f(v);", "threads meet in `f`, which has a `__LINE__`"),
+    ("int f(int v) { return simd_sum(v) + __LINE__; }", "out[i] = f(v);",
+     "threads meet in `f`, which has a `__LINE__`"),
     ("int f(int v) { struct S { int v; }; return simd_sum(v); }", "out[i] = f(v);",
      "threads meet in `f`, which defines types"),
     ("int f(int v) { threadgroup int s[32]; s[simd_max(v)] = v; return s[0]; }", "out[i] = f(v);",
@@ -286,7 +289,8 @@ def test_a_template_argument_that_hides_a_constant_of_the_header():
 
 def test_lines_are_those_of_the_calls():
     """A function of many lines stands in the line of its call; what follows stays where it was."""
-    header = "int total(int v) {\n  // a comment\n  #pragma unroll\n  for (int k = 0; k < 2; ++k)\n    v += 1;\n  return simd_sum(v);\n}"
+    loop = "\n  #pragma unroll\n  for (int k = 0; k < 2; ++k)\n    v += 1;"
+    header = f"int total(int v) {{\n  // a comment{loop}\n  return simd_sum(v);\n}}"
     kernel = KernelSource("lines", ("x",), ("out",), "int v = total(\n  x[0]\n);\nout[0] = v;", header)
     text = pipeline.run(kernel, "host-regions").body
     assert "#line 1\nint zmlx_i1_v = " in text

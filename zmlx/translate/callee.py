@@ -221,8 +221,8 @@ def is_moved(fragment: Fragment, name: str, pointer: bool) -> bool:
 
 
 class Returns:
-    """Puts what a function returns, of the type ``result``, into a variable, and what is behind an early ``return`` into
-    its ``else``."""
+    """Puts what a function returns, of the type ``result``, into a variable, and what is behind an early ``return``
+    into its ``else``."""
 
     def __init__(self, callee: Callee, result: str, fragment: Fragment, variable: str) -> None:
         self.callee = callee

@@ -81,8 +81,8 @@ def _meaning(formula: Formula, a: Expression, b: Expression, n: int) -> Expressi
 class Function:
     """A function template; a macro for values of a kind, if ``macro`` names one; or a struct that can be called.
 
-    ``number`` says where the template argument ``N`` stands: ``"first"``, ``"last"`` or nowhere. ``early``: threads whose
-    ``a`` is less than their ``b`` return ``b`` before the others meet.
+    ``number`` says where the template argument ``N`` stands: ``"first"``, ``"last"`` or nowhere. ``early``: threads
+    whose ``a`` is less than their ``b`` return ``b`` before the others meet.
     """
 
     name: str
