@@ -468,7 +468,6 @@ def test_both_ways_compute_the_same(name, meeting_path):
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("out[i] = total(x[i]);", "threads meet in `total`"),
         ("out[i] = TOTAL(sum, x[i]);", "threads meet in `TOTAL`"),
         ("out[i] = made(x[i]);", "threads meet in `made`"),
         ("if (t < 8) threadgroup_barrier(mem_flags::mem_none);", "a barrier that only some threads reach"),
@@ -489,8 +488,11 @@ def test_both_ways_compute_the_same(name, meeting_path):
          "the reference `r` lives across a barrier"),
         ("do { out[i] = simd_sum(1); t += 1; } while (t < 4);", "`do` that some threads leave before others"),
         ("switch (x[i]) { case 1: out[i] = simd_sum(1); }", "a simd operation in a statement of an unknown kind"),
-        ("simdgroup_multiply(x, x, x);", "`simdgroup_multiply`"),
-        ("simdgroup_float8x8 m(1.0f);", "`simdgroup_float8x8`"),
+        ("simdgroup_float8x8 m; while (simdgroup_load(m, x), x[0]) { simdgroup_barrier(mem_flags::mem_none); }",
+         "`simdgroup_load` in a condition"),
+        ("simdgroup_float8x8 m; int k = (simdgroup_load(m, x), 1);",
+         "`simdgroup_load` that is not a statement of its own"),
+        ("using M = simdgroup_float8x8; M m(1.0f); out[i] = simd_sum(1);", "`using` of `simdgroup_float8x8`"),
         ("LEAVE out[i] = simd_sum(1);", "the macro `LEAVE` leaves"),
         ("#if 1\nout[i] = simd_sum(1);\n#endif\n", "`#if` in the body"),
         ("thread_index_in_simdgroup += 1; out[i] = simd_sum(1);", "`thread_index_in_simdgroup` is assigned to"),
@@ -498,7 +500,6 @@ def test_both_ways_compute_the_same(name, meeting_path):
 )  # fmt: skip
 def test_what_is_left_to_fibers(source, reason):
     header = """
-        int total(int v) { return simd_sum(v); }
         #define TOTAL(op, v) simd_##op(v)
         #define LEAVE if (x[0] > 99) return;
         #define MAKE() int made(int v) { return simd_sum(v); } int other(int v) { return v; }

@@ -33,6 +33,7 @@ from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
 from zmlx.translate.function import cpp_function
+from zmlx.translate.inlining import names_of_globals
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -176,6 +177,9 @@ def region_text(signature: Signature) -> str:
     Unclear
         The kernel cannot be taken apart.
     """
+    hidden = names_of_globals(signature.kernel.header) & {argument.name for argument in signature.template}
+    if hidden:
+        raise Unclear(f"`{min(hidden)}` is a template argument, and something else in the header")
     translated = translation(signature, "host-regions")
     function = cpp_function(
         signature, translated, "zmlx_kernel_function", "zmlx::Region& zmlx_group", group=True

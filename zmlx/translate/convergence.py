@@ -24,7 +24,6 @@ call, loop, branch and statement is marked, since any of them may be the one aro
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from zmlx.metal.declarations import Declaration, declarations
@@ -51,7 +50,17 @@ SITED_FUNCTIONS = frozenset(
 _LANE_FUNCTIONS = frozenset(
     {"simdgroup_load", "simdgroup_store", "make_filled_simdgroup_matrix", "simdgroup_matrix"}
 )
-_LANE_TYPES = re.compile(r"simdgroup_(?:float|half|bfloat)8x8")
+#: All names of the matrices' type.
+MATRIX_TYPES = frozenset(
+    {"simdgroup_matrix", *(f"simdgroup_{kind}8x8" for kind in ("float", "half", "bfloat"))}
+)
+#: What the lanes of a simdgroup do with matrices together, and how many of the first arguments are matrices.
+MATRIX_FUNCTIONS = {
+    "simdgroup_load": 1,
+    "simdgroup_store": 1,
+    "simdgroup_multiply": 3,
+    "simdgroup_multiply_accumulate": 4,
+}
 
 _LOOPS = frozenset({"for", "while", "do"})
 #: Words whose parentheses a statement follows, and words that an expression follows.
@@ -63,7 +72,7 @@ _BEFORE_EXPRESSIONS = frozenset({"return", "else", "do", "case"})
 
 def uses_lanes(name: str) -> bool:
     """Whether a kernel that mentions this name runs its threads in simdgroups."""
-    return name in SITED_FUNCTIONS or name in _LANE_FUNCTIONS or bool(_LANE_TYPES.fullmatch(name))
+    return name in SITED_FUNCTIONS or name in _LANE_FUNCTIONS or name in MATRIX_TYPES
 
 
 def reaching(program: Program, functions: frozenset[str]) -> frozenset[str]:
@@ -246,7 +255,7 @@ class Convergence:
     def _mark_call(self, fragment: Fragment, index: int) -> None:
         name = self._aliased(fragment.text(index))
         if name in SITED_FUNCTIONS:
-            closed = _call_end(fragment, index)
+            closed = call_end(fragment, index)
             if closed < 0:
                 return
             site = "::zmlx::Site(__COUNTER__)"
@@ -254,12 +263,12 @@ class Convergence:
             token.before = token.before + (site if fragment.text(closed - 1) == "(" else f", {site}")
         elif name not in self.program.macros:
             self._mark_traced(fragment, index, index)
-        elif (closed := _call_end(fragment, index)) >= 0:
+        elif (closed := call_end(fragment, index)) >= 0:
             self._mark_traced(fragment, index, closed)  # ``NAME_OF(sum)(x)``: the macro makes a name
 
     def _mark_traced(self, fragment: Fragment, first: int, last: int) -> None:
         """Let the call of the function whose name is from ``first`` to ``last`` leave a trace."""
-        closed = _call_end(fragment, last)
+        closed = call_end(fragment, last)
         start = call_start(fragment, first)
         before = fragment.text(start - 1)
         if closed < 0 or (fragment.is_name(start - 1) and before not in _BEFORE_EXPRESSIONS):
@@ -290,7 +299,7 @@ def _surround(fragment: Fragment, first: int, last: int, before: str, after: str
     fragment.code[last].after = after + fragment.code[last].after
 
 
-def _call_end(fragment: Fragment, index: int) -> int:
+def call_end(fragment: Fragment, index: int) -> int:
     """The parenthesis that closes the call of the function whose name ends at ``index``; -1 if it is not called."""
     opened = index + 1
     if fragment.text(opened) == "<" and fragment.angles.get(opened, -1) > opened:

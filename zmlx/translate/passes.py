@@ -16,13 +16,14 @@ from zmlx.translate.convergence import Convergence
 from zmlx.translate.conversions import rewrite_conversions
 from zmlx.translate.entries import drop_entries
 from zmlx.translate.function_constants import define_constants
+from zmlx.translate.inlining import inline_functions
 from zmlx.translate.library import add_to_library
 from zmlx.translate.literals import rewrite_literals
 from zmlx.translate.operators import rewrite_conditionals, rewrite_shifts, rewrite_swizzles
 from zmlx.translate.overloads import merge_overloads
 from zmlx.translate.pragmas import drop_floating_pragmas
 from zmlx.translate.refusals import drop_includes, refusal, refuse_declared, refuse_names
-from zmlx.translate.regions import region_body, written_out
+from zmlx.translate.regions import meeting_names, region_body, written_out
 from zmlx.translate.unit import Unit
 
 
@@ -53,6 +54,11 @@ def _drop_entries(unit: Unit) -> None:
 
 def _write_macros_out(unit: Unit) -> None:
     unit.read(unit.program.header.render(), written_out(unit.program))
+
+
+def _inline_functions(unit: Unit) -> None:
+    inline_functions(unit.kernel, unit.program, meeting_names(unit.program))
+    unit.read(unit.program.header.render(), unit.program.body.render())
 
 
 def _refuse(unit: Unit) -> None:
@@ -111,6 +117,8 @@ BRANCHES = Pass("branches", _drop_dead_branches, moves_brackets=True)
 ENTRIES = Pass("entries", _drop_entries, moves_brackets=True)
 #: Macros in which threads meet, in the body's own text: regions see no statements within a macro.
 EXPAND_MACROS = Pass("expand-macros", _write_macros_out, moves_brackets=True)
+#: Functions of the header in which threads meet, in the place of their calls.
+INLINE_FUNCTIONS = Pass("inline-functions", _inline_functions, moves_brackets=True)
 #: What exists only on Metal, and what Metal refuses: an error that names it.
 REFUSE = Pass("refuse", _refuse)
 #: ``namespace metal { … }``

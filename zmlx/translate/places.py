@@ -54,6 +54,10 @@ class Places:
             raise Unclear(f"more than {_MAX_PLACES} variables that live across barriers")
         return f"zmlx_e{variable.number}"
 
+    def is_taken(self, variable: Variable) -> bool:
+        """Whether a variable has a place."""
+        return variable.number in self._taken
+
     def open_parameters(self) -> None:
         """The attributes that all threads share, and places for the parameters that threads change."""
         used = self.variables.names(0, len(self.fragment) - 1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from zmlx.metal.statements import Range, Statement, Unclear, exits
 from zmlx.translate.convergence import call_start
+from zmlx.translate.evaluation import is_conditional, is_sequenced
+from zmlx.translate.matrices import MatrixCalls
 from zmlx.translate.places import LAMBDA, Places, Region
 from zmlx.translate.uniform import Uniformity
 
@@ -39,6 +41,7 @@ class RegionWriter:
         self.body = uniformity.body
         self.fragment = uniformity.fragment
         self.places = Places(uniformity)
+        self.matrices = MatrixCalls(uniformity, self.places)
         self.out: list[str] = []
         self._gathered = Region()
         self._count = 0
@@ -60,6 +63,8 @@ class RegionWriter:
         self.places.open_parameters()
         self._take_lines()
         self._write_list(self.body.statements)
+        if self.matrices.left:
+            raise Unclear(f"`{self.fragment.text(min(self.matrices.left))}` in a condition")
         return "\n".join(self.out)
 
     # --- names and texts ------------------------------------------------------------------------------------------
@@ -150,7 +155,9 @@ class RegionWriter:
         self.out.append("}" * opened)
 
     def _write_statement(self, statement: Statement) -> None:
-        if statement.kind == "definition":
+        if statement.kind == "definition" and self._names_threads(statement):
+            self._write_type(statement)
+        elif statement.kind == "definition":
             self.out.append(self._marked(statement))
         elif statement.kind == "exit" and self._is_of_group(statement):
             self._flush()
@@ -162,6 +169,14 @@ class RegionWriter:
             self._flush()
             if self.fragment.text(statement.first) != "simdgroup_barrier" and self._is_masked():
                 raise Unclear("a barrier that only some threads reach")
+        elif (call := self.matrices.call_of(statement)) >= 0:
+            self._flush()
+            lines, behind = self.matrices.write(call, self._mask)
+            self._take_lines()
+            self.out += lines
+            if behind:
+                before, _ = self.places.around([(statement.first, statement.last)], in_place=True)
+                self._each([*before, *behind])
         elif any(not self._is_of_group(e) for e in exits(statement)):
             self._write_leaving(statement)
         elif statement.kind == "declaration" and self._is_of_whole_group(statement):
@@ -178,6 +193,27 @@ class RegionWriter:
                 self._write_auto(statement)
             else:
                 self._gather(statement)
+
+    def _names_threads(self, statement: Statement) -> bool:
+        """Whether a definition names what is a thread's, as in ``using T = decltype(v);``."""
+        found = (
+            self.variables.at(self.fragment.text(i), i) for i in range(statement.first, statement.last + 1)
+        )
+        return any(v is not None and not v.uniform for v in found)
+
+    def _write_type(self, statement: Statement) -> None:
+        """``using T = decltype(v);``: a lambda that sees the thread's variables tells the type; nothing calls it."""
+        name = self.fragment.text(statement.first + 1)
+        if self.fragment.text(statement.first) != "using" or self.fragment.text(statement.first + 2) != "=":
+            raise Unclear(f"`{self.fragment.text(statement.first)}` of a variable")
+        self._flush()
+        span = (statement.first + 3, statement.last - 1)
+        before, _ = self.places.around([span])
+        self._take_lines()
+        told = f"zmlx_l{self._number()}"
+        value = f"return zmlx::Type<{self.places.text(span)}>{{}};"
+        self.out += [f"const auto {told} = {LAMBDA} {{", *before, value, "};"]
+        self.out.append(f"using {name} = typename zmlx::Returned<decltype({told})>::T;")
 
     def _is_masked(self) -> bool:
         return any(mask.name != _LIVE for mask in self._masks)
@@ -228,9 +264,9 @@ class RegionWriter:
             return
         if any(self.fragment.text(i) == ";" for i in range(span[0], span[1])):
             raise Unclear("a simd operation in a statement of an unknown kind")
-        if any(self._is_conditional(i, span) for i in calls):
+        if any(is_conditional(self.fragment, i, span) for i in calls):
             raise Unclear("a simd operation that is evaluated only if another value allows it")
-        if any(self._is_sequenced(i, span) for i in calls):
+        if any(is_sequenced(self.variables, (i, self._closed(i)), span) for i in calls):
             raise Unclear("a simd operation behind a comma")
         for index in sorted(calls, key=self._closed):  # what is in another's arguments closes first
             self._bring_one(index)
@@ -240,39 +276,6 @@ class RegionWriter:
         if self.fragment.text(index + 1) != "(" or closed < 0:
             raise Unclear(f"`{self.fragment.text(index)}` that is not called plainly")
         return closed
-
-    def _is_conditional(self, index: int, span: Range) -> bool:
-        """Whether a ``?``, ``&&`` or ``||`` decides if the token at ``index`` is evaluated."""
-        while True:
-            opened = self.fragment.parent(index)
-            decided = False
-            for i in range(max(opened + 1, span[0]), index):
-                if self.fragment.parent(i) == opened and self.fragment.text(i) in ("?", "&&", "||", ","):
-                    decided = self.fragment.text(i) != ","
-            if decided or opened < span[0]:
-                return decided
-            index = opened
-
-    def _is_sequenced(self, index: int, span: Range) -> bool:
-        """Whether a comma puts something in front of the call at ``index`` that it may depend on: the comma operator,
-        or a declarator that declares or changes what the call uses."""
-        outermost = index
-        while self.fragment.parent(outermost) >= span[0]:
-            opened = self.fragment.parent(outermost)
-            listed = self.fragment.text(opened) != "(" or self.fragment.is_name(opened - 1)
-            if not listed and self._has_comma(opened, opened + 1, outermost):
-                return True
-            outermost = opened
-        if not self._has_comma(self.fragment.parent(outermost), span[0], outermost):
-            return False
-        declared = [v for v in self.variables.all if v.statement is not None and v.statement.first == span[0]]
-        used = self.variables.names(index, self._closed(index))
-        return not declared or any(v.name in used for v in declared) or any(self.variables.writes(*span))
-
-    def _has_comma(self, opened: int, first: int, last: int) -> bool:
-        return any(
-            self.fragment.text(i) == "," and self.fragment.parent(i) == opened for i in range(first, last)
-        )
 
     def _bring_one(self, index: int) -> None:
         closed = self._closed(index)

@@ -18,6 +18,7 @@ a variable that outlives its region            a place for each thread (``Each``
 a value that is the same for all threads       one variable of the group (see variables.py)
 ``if`` and loops in which threads meet         of the group, if all threads decide alike; else of the threads in a mask
 ``simd_sum(v)``                                brought in one region, taken in the next (``Met``)
+``simdgroup_load(m, p)`` and other matrices     called once for each simdgroup (matrices.py)
 ``return`` before threads meet                 leaves the mask of the threads that are there
 =============================================  ======================================================================
 
@@ -35,7 +36,8 @@ from zmlx.metal.expansion import expand
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Unclear, begins_declaration, parse
 from zmlx.metal.structure import Fragment, Program
-from zmlx.translate.convergence import SITED_FUNCTIONS, is_hidden, reaching, uses_lanes
+from zmlx.translate.convergence import MATRIX_FUNCTIONS, MATRIX_TYPES, SITED_FUNCTIONS, is_hidden, reaching
+from zmlx.translate.matrices import check_types, tell_lanes
 from zmlx.translate.overloads import overloaded_functions
 from zmlx.translate.region_writer import RegionWriter
 from zmlx.translate.uniform import Uniformity
@@ -43,15 +45,19 @@ from zmlx.translate.variables import Body, Variables, close_over_macros
 
 GROUP_BARRIER = "threadgroup_barrier"
 _BARRIERS = frozenset({GROUP_BARRIER, "simdgroup_barrier"})
-_MEETINGS = SITED_FUNCTIONS | _BARRIERS
-#: Simd functions that have no form here: those of matrices.
-_LEFT_TO_FIBERS = frozenset({"simdgroup_multiply", "simdgroup_multiply_accumulate"})
+_MEETINGS = SITED_FUNCTIONS | _BARRIERS | MATRIX_FUNCTIONS.keys()
+_COLLECTIVES = SITED_FUNCTIONS - MATRIX_FUNCTIONS.keys()
+
+
+def meeting_names(program: Program) -> frozenset[str]:
+    """The program's functions and macros in which threads meet, or a matrix is made."""
+    return reaching(program, _MEETINGS | MATRIX_TYPES) - _MEETINGS - MATRIX_TYPES
 
 
 def written_out(program: Program) -> str:
     """The program's body with the macros in which threads meet written out."""
     defined = Counter(macro.name for part in program.sources for macro in part.macros)
-    meeting = reaching(program, _MEETINGS)
+    meeting = meeting_names(program)
     once = frozenset(name for name, times in defined.items() if times == 1 and name in meeting)
     body = program.body.render()
     return expand(program, body, once) if once else body
@@ -66,6 +72,7 @@ def region_body(kernel: KernelSource, program: Program) -> str:
         It cannot be taken apart.
     """
     body = _take_apart(kernel, program)
+    tell_lanes(body)
     return RegionWriter(Uniformity(Variables(body))).write()
 
 
@@ -76,11 +83,7 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
             if source is program.body and directive.word != "pragma":
                 raise Unclear(f"`#{directive.word}` in the body")
     names = {fragment.text(i) for i in range(len(fragment)) if fragment.is_name(i)}
-    alone = next(
-        (n for n in names if uses_lanes(n) and (n not in SITED_FUNCTIONS or n in _LEFT_TO_FIBERS)), None
-    )
-    if alone is not None:
-        raise Unclear(f"`{alone}`")
+    check_types(program)
     overloaded = {name.rpartition("::")[2] for name in overloaded_functions(program.header.main)}
     if overloaded & SITED_FUNCTIONS:
         raise Unclear("simd functions of the header's own")
@@ -90,24 +93,34 @@ def _take_apart(kernel: KernelSource, program: Program) -> Body:
         if fragment.text(index) in ("&", "&&") and fragment.text(index + 1) in (")", ">"):
             raise Unclear("a cast to a reference")
     aliases = dict(_aliases(program))
-    reached = reaching(program, _MEETINGS)
-    hidden = (reached - _MEETINGS - aliases.keys()) & names
+    reached = meeting_names(program)
+    hidden = (reached - aliases.keys()) & names
     if hidden:
         raise Unclear(f"threads meet in `{min(hidden)}`")
-    if is_hidden(program, reached):
+    if is_hidden(program, reached | _MEETINGS | MATRIX_TYPES):
         raise Unclear("threads meet in an operator or a constructor")
     for name in close_over_macros(program, names) & program.macros.keys():
         _check_macro(program, name)
-    barriers, collectives = set(), set()
+    barriers, collectives, matrices = set(), set(), set()
     for index in range(len(fragment)):
         name = aliases.get(fragment.text(index), fragment.text(index))
         if name in _BARRIERS:
             barriers.add(index)
-        elif name in SITED_FUNCTIONS:
+        elif name in MATRIX_FUNCTIONS:
+            matrices.add(index)
+        elif name in _COLLECTIVES:
             collectives.add(index)
     whole_group = any(aliases.get(name, name) == GROUP_BARRIER for name in names)
     statements = parse(fragment, 0, len(fragment) - 1)
-    return Body(kernel, program, statements, frozenset(barriers), frozenset(collectives), whole_group)
+    return Body(
+        kernel,
+        program,
+        statements,
+        frozenset(barriers),
+        frozenset(collectives),
+        whole_group,
+        frozenset(matrices),
+    )
 
 
 def _opens_lambda(fragment: Fragment, index: int) -> bool:

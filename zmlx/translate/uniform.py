@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zmlx.metal.statements import Range, Statement, Unclear, exits
-from zmlx.translate.convergence import SITED_FUNCTIONS
+from zmlx.translate.convergence import uses_lanes
 from zmlx.translate.variables import (
     ASSIGNMENTS,
     BEFORE_OPERAND,
@@ -83,9 +83,7 @@ class Uniformity:
         if variable is not None:
             return variable.uniform and variable.origin in ("attribute", "constant", "local")
         return (
-            name not in self.variables.functions
-            and name not in SITED_FUNCTIONS
-            and not name.startswith("atomic_")
+            name not in self.variables.functions and not uses_lanes(name) and not name.startswith("atomic_")
         )
 
     def is_group_step(self, statement: Statement) -> bool:
@@ -134,6 +132,8 @@ class Uniformity:
             if variable.origin in ("shared", "constant"):
                 self._spoil(variable, variable.origin == "shared", False)
                 continue
+            if self._is_of_lanes(statement):  # of each of which a lane has a part
+                self._spoil(variable, True, False)
             table = variable.is_array and not declarator.constant
             known = declarator.initialiser is None or self.is_uniform(declarator.initialiser)
             # Of `uint a = 0, b = t;` the group cannot have one half.
@@ -145,6 +145,9 @@ class Uniformity:
                     if target is not None and target.origin in ("local", "input", "output"):
                         self._spoil(target, not declarator.constant, True)
         self._visit_plain(statement, masks)
+
+    def _is_of_lanes(self, statement: Statement) -> bool:
+        return any(uses_lanes(self.fragment.text(i)) for i in range(statement.type[0], statement.type[1] + 1))
 
     def _visit_plain(self, statement: Statement, masks: tuple[Statement, ...]) -> None:
         step = self.is_group_step(statement)

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Declarator, Range, Statement, Unclear, exits
 from zmlx.metal.structure import Fragment, Macro, Program
+from zmlx.translate.convergence import MATRIX_FUNCTIONS
 
 #: Attributes that are the same for all threads of a threadgroup.
 UNIFORM_ATTRIBUTES = frozenset(
@@ -36,7 +37,7 @@ STEPS = frozenset({"++", "--"})
 _OPERATORS = "( [ { , ; = ? : + - * / % & | ^ ! ~ < > && || == != <= >= return"
 BEFORE_OPERAND = frozenset(_OPERATORS.split()) | ASSIGNMENTS
 #: Functions of the library that write through an argument.
-_WRITING = frozenset({"sincos", "modf", "frexp", "fract"})
+_WRITING = frozenset({"sincos", "modf", "frexp", "fract", *MATRIX_FUNCTIONS})
 
 
 @dataclass(eq=False)
@@ -93,8 +94,8 @@ class Variable:
 class Body:
     """A kernel's body as statements, and what is known of each.
 
-    ``meets`` are the tokens at which threads meet. ``grouped`` are statements that the group executes as one, part by
-    part; of those, ``masked`` are the ones that only some threads enter.
+    ``barriers``, ``collectives`` and ``matrices`` are the tokens at which threads meet. ``grouped`` are statements that
+    the group executes as one, part by part; of those, ``masked`` are the ones that only some threads enter.
     """
 
     kernel: KernelSource
@@ -103,6 +104,7 @@ class Body:
     barriers: frozenset[int]
     collectives: frozenset[int]
     whole_group: bool
+    matrices: frozenset[int] = frozenset()
     grouped: set[Statement] = field(default_factory=set)
     masked: set[Statement] = field(default_factory=set)
 
@@ -122,7 +124,7 @@ class Body:
 
     @cached_property
     def meetings(self) -> list[int]:
-        return sorted(self.barriers | self.collectives)
+        return sorted(self.barriers | self.collectives | self.matrices)
 
 
 class Variables:
@@ -234,7 +236,7 @@ class Variables:
             variable = self.at(self.fragment.text(index), index)
             if variable is None or (variable.declarator is not None and variable.declarator.name == index):
                 continue
-            how = _use(self.fragment, index, variable.is_pointer)
+            how = use_of(self.fragment, index, variable.is_pointer)
             decays = variable.is_array and self.fragment.text(index + 1) != "["
             if how == "read" and (decays or self._is_handed_over(index)):
                 how = "address"
@@ -269,7 +271,7 @@ class Variables:
         body, name = macro.body, macro.parameters[number]
         handed = {**self.body.program.macros, **dict.fromkeys((*self.functions, *_WRITING))}
         return any(
-            _use(body, i, False) != "read" or body.text(body.parent(i) - 1) in handed
+            use_of(body, i, False) != "read" or body.text(body.parent(i) - 1) in handed
             for i in range(len(body))
             if body.text(i) == name
         )
@@ -281,14 +283,14 @@ class Variables:
             body = self.body.program.macros[name].body
             for index in range(len(body)):
                 for variable in self.by_name.get(body.text(index), ()):
-                    how = _use(body, index, variable.is_pointer)
+                    how = use_of(body, index, variable.is_pointer)
                     if how != "read":
                         variable.written, variable.uniform, variable.changed_by_macro = True, False, True
                         variable.addressed |= how == "address"
                         variable.pinned |= how == "address"
 
 
-def _use(fragment: Fragment, index: int, pointer: bool) -> str:
+def use_of(fragment: Fragment, index: int, pointer: bool) -> str:
     """What happens to the variable at ``index``: ``"read"``, ``"write"`` or ``"address"`` (it can be written later).
 
     ``pointer``: what stands behind its subscript is no part of it.

@@ -26,7 +26,7 @@ from fuzz.expressions import (
     literal,
     variable,
 )
-from fuzz.simdgroups import exact_reduction
+from fuzz.simdgroups import exact_reduction, shuffled
 
 #: ``("a",)`` and ``("b",)`` are arguments, ``("n",)`` the number in the template arguments, ``("const", 2)`` a number,
 #: ``("+", x, y)`` an operation, ``("?", x, y, u, v)`` is ``x < y ? u : v``.
@@ -46,6 +46,8 @@ def _text(formula: Formula, constant: Callable[[int], str]) -> str:
     if name == "const":
         return constant(parts[0])
     texts = [_text(part, constant) for part in parts]
+    if name == "simd_shuffle_xor":
+        return f"{name}({texts[0]}, 1)"
     if name in ("min", "max", "simd_sum", "simd_max"):
         return f"{name}({', '.join(texts)})"
     if name == "?":
@@ -64,6 +66,8 @@ def _meaning(formula: Formula, a: Expression, b: Expression, n: int) -> Expressi
         e = chosen(name, *values)
     elif name == "?":
         e = conditional(compared("<", values[0], values[1]), values[2], values[3])
+    elif name == "simd_shuffle_xor":
+        e = shuffled("xor", values[0], 1)
     elif name.startswith("simd_"):
         e = exact_reduction("simd", name[5:], values[0])
     else:
@@ -77,7 +81,8 @@ def _meaning(formula: Formula, a: Expression, b: Expression, n: int) -> Expressi
 class Function:
     """A function template; a macro for values of a kind, if ``macro`` names one; or a struct that can be called.
 
-    ``number`` says where the template argument ``N`` stands: ``"first"``, ``"last"`` or nowhere.
+    ``number`` says where the template argument ``N`` stands: ``"first"``, ``"last"`` or nowhere. ``early``: threads
+    whose ``a`` is less than their ``b`` return ``b`` before the others meet.
     """
 
     name: str
@@ -85,6 +90,7 @@ class Function:
     macro: str = ""
     number: str = ""
     functor: bool = False
+    early: bool = False
 
     @property
     def meets(self) -> bool:
@@ -112,8 +118,9 @@ class Function:
             return f"#define {self.name}(a, b) ({body})"
         parameters = {"": "typename T", "first": "int N, typename T", "last": "typename T, int N = 2"}
         body = _text(self.formula, lambda c: f"T({c})")
+        early = "if (a < b) return b; " if self.early else ""
         name = "operator()" if self.functor else self.name
-        text = f"template <{parameters[self.number]}> T {name}(T a, T b) {{ return {body}; }}"
+        text = f"template <{parameters[self.number]}> T {name}(T a, T b) {{ {early}return {body}; }}"
         return f"struct {self.name} {{ {text} }};" if self.functor else text
 
     def _callee(self, kind: str, explicit: bool, n: int) -> str:
@@ -138,10 +145,14 @@ class Function:
 
         def value(s: State) -> Any:
             names = (parameter.text for parameter in parameters)
-            return body.value(s.with_variables(dict(zip(names, (a.value(s), b.value(s)), strict=True))))
+            x, y = a.value(s), b.value(s)
+            inside = s.with_variables(dict(zip(names, (x, y), strict=True)))
+            return np.where(x < y, y, body.value(inside.where(x >= y))) if self.early else body.value(inside)
 
         text = f"{self._callee(a.kind, explicit, n)}({a.text}, {b.text})"
-        return replace(body, text=text, value=value)
+        bound = max(body.bound, b.bound) if self.early else body.bound
+        bits = max(body.bits, b.bits) if self.early else body.bits
+        return replace(body, text=text, value=value, bound=bound, bits=bits)
 
 
 #: A struct template: a few values and functions to get at them.
@@ -190,12 +201,16 @@ def functions(draw: st.DrawFn, name: str, functor: bool = False) -> Function:
             return draw(st.sampled_from(leaves))
         form = draw(st.sampled_from(["+", "-", "*", "min", "max", "?", "simd"]))
         if form == "simd" and not macro:
-            return (draw(st.sampled_from(["simd_sum", "simd_max"])), draw(st.sampled_from(leaves[:2])))
+            return (
+                draw(st.sampled_from(["simd_sum", "simd_max", "simd_shuffle_xor"])),
+                draw(st.sampled_from(leaves[:2])),
+            )
         if form in ("?", "simd"):
             return ("?", *(formula(depth - 1) for _ in range(4)))
         return (form, formula(depth - 1), formula(depth - 1))
 
-    made = Function(name, formula(2), macro, number, functor)
+    early = not macro and not functor and draw(st.booleans())
+    made = Function(name, formula(2), macro, number, functor, early)
     try:
         for kind in made.kinds:
             argument = variable(kind, "", *CONTENTS[kind])

@@ -25,6 +25,10 @@ struct Site {
   uint32_t id, line;
   explicit constexpr Site(uint32_t id_, uint32_t line_ = __builtin_LINE()) : id(id_), line(line_) {}
 };
+// A lane of a simdgroup, where it cannot be told from the stack.
+struct Lane {
+  uint32_t index;
+};
 // Ids from here on are lines: those of calls that the translator did not number.
 constexpr uint32_t UNNUMBERED = 1u << 24;
 

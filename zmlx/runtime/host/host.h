@@ -68,6 +68,8 @@ struct Thread {
 
 #include "host/regions.h"
 
+#include "host/matrices.h"
+
 namespace zmlx {
 
 // Threads that never meet: a plain loop, innermost along x, which the compiler vectorises. Threads of a grid have

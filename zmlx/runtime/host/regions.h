@@ -89,8 +89,24 @@ struct Region : GroupMemory {
     });
     return found;
   }
+  // Calls f(thread, its index, mask) once for each simdgroup, for the first of its lanes in `mask`.
+  template <class F>
+  ZMLX_FN void each_simdgroup(const F& f) {
+    for (uint32_t s = first_word(); s < last_word(); ++s) simdgroup(s, all_of(s), f);
+  }
+  template <class F>
+  ZMLX_FN void each_simdgroup(const Lanes& lanes, const F& f) {
+    for (uint32_t s = first_word(); s < last_word(); ++s)
+      if (lanes.bits[s]) simdgroup(s, lanes.bits[s], f);
+  }
 
  private:
+  template <class F>
+  ZMLX_FN void simdgroup(uint32_t word, uint32_t mask, const F& f) {
+    const uint32_t index = word * SIMD_WIDTH + lowest(mask);
+    const bool flat = size.y * size.z == 1;
+    f(Thread{*launch, position, size, flat ? Extent{index, 0, 0} : local_of(index), first}, index, mask);
+  }
   template <class F>
   ZMLX_FN void each_of(const Lanes& lanes, const F& f) {
     const Launch here = *launch;
@@ -128,6 +144,10 @@ struct Each {
     __builtin_memcpy(&place, &value, sizeof(T));
     return place;
   }
+};
+template <class V>
+struct Type {
+  using T = V;
 };
 template <class F>
 using Returned = decltype(metal::declval<const F&>()(metal::declval<const Thread&>(), 0u));

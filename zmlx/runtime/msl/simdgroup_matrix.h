@@ -18,6 +18,11 @@ struct simdgroup_matrix {
   ZMLX_FN simdgroup_matrix() : elements_(T(0)) {}
   // The value on the diagonal, and zero elsewhere.
   ZMLX_FN explicit simdgroup_matrix(T diagonal);
+#if !defined(ZMLX_CUDA)
+  // The same of a lane that is told which it is, where threads are no fibers (matrices.py).
+  ZMLX_FN simdgroup_matrix(zmlx::Lane lane, T diagonal);
+  ZMLX_FN simdgroup_matrix(zmlx::Lane, const simdgroup_matrix& other) : elements_(other.elements_) {}
+#endif
 
   ZMLX_FN storage_type& thread_elements() { return elements_; }
   ZMLX_FN const storage_type& thread_elements() const { return elements_; }
@@ -59,22 +64,29 @@ ZMLX_FN Factors multiply(Factors mine) {
   return product;
 }
 #else
+// Rows of the right factor, each times one number of the left one: the compiler keeps a row of the product in registers.
+ZMLX_FN void multiply(const float (&left)[64], const float (&right)[64], float (&product)[64]) {
+  for (uint row = 0; row < 8; ++row) {
+    float sum[8] = {};
+    for (uint k = 0; k < 8; ++k)
+      for (uint column = 0; column < 8; ++column) sum[column] += left[row * 8 + k] * right[k * 8 + column];
+    for (uint column = 0; column < 8; ++column) product[row * 8 + column] = sum[column];
+  }
+}
 struct Multiply {
   static void run(const Factors* in, Factors* out, const uint32_t*, uint32_t mask) {
-    float left[8][8] = {}, right[8][8] = {}, product[8][8] = {};
+    float left[64] = {}, right[64] = {}, product[64];
     each(mask, [&](uint32_t lane) {
-      const uint row = matrix_row(lane), column = matrix_column(lane);
+      const uint at = matrix_row(lane) * 8 + matrix_column(lane);
       for (uint i = 0; i < 2; ++i) {
-        left[row][column + i] = in[lane].left[i];
-        right[row][column + i] = in[lane].right[i];
+        left[at + i] = in[lane].left[i];
+        right[at + i] = in[lane].right[i];
       }
     });
-    for (uint row = 0; row < 8; ++row)
-      for (uint k = 0; k < 8; ++k)
-        for (uint column = 0; column < 8; ++column) product[row][column] += left[row][k] * right[k][column];
+    multiply(left, right, product);
     each(mask, [&](uint32_t lane) {
-      const uint row = matrix_row(lane), column = matrix_column(lane);
-      for (uint i = 0; i < 2; ++i) out[lane].left[i] = product[row][column + i];
+      const uint at = matrix_row(lane) * 8 + matrix_column(lane);
+      for (uint i = 0; i < 2; ++i) out[lane].left[i] = product[at + i];
     });
   }
 };
@@ -88,12 +100,22 @@ ZMLX_FN Factors factors(const A& a, const B& b) {
 
 }  // namespace zmlx_detail
 
-template <class T, int Cols, int Rows>
-ZMLX_FN simdgroup_matrix<T, Cols, Rows>::simdgroup_matrix(T diagonal) {
-  const uint lane = zmlx_detail::this_lane();
-  const uint row = zmlx_detail::matrix_row(lane), column = zmlx_detail::matrix_column(lane);
-  elements_ = storage_type(row == column ? diagonal : T(0), row == column + 1 ? diagonal : T(0));
+namespace zmlx_detail {
+template <class T>
+ZMLX_FN vec<T, 2> on_diagonal(uint lane, T value) {
+  const uint row = matrix_row(lane), column = matrix_column(lane);
+  return vec<T, 2>(row == column ? value : T(0), row == column + 1 ? value : T(0));
 }
+}  // namespace zmlx_detail
+
+template <class T, int Cols, int Rows>
+ZMLX_FN simdgroup_matrix<T, Cols, Rows>::simdgroup_matrix(T diagonal)
+    : elements_(zmlx_detail::on_diagonal(zmlx_detail::this_lane(), diagonal)) {}
+#if !defined(ZMLX_CUDA)
+template <class T, int Cols, int Rows>
+ZMLX_FN simdgroup_matrix<T, Cols, Rows>::simdgroup_matrix(zmlx::Lane lane, T diagonal)
+    : elements_(zmlx_detail::on_diagonal(lane.index, diagonal)) {}
+#endif
 
 template <class T, int Cols, int Rows = Cols>
 ZMLX_FN simdgroup_matrix<T, Cols, Rows> make_filled_simdgroup_matrix(T value) {
@@ -103,9 +125,9 @@ ZMLX_FN simdgroup_matrix<T, Cols, Rows> make_filled_simdgroup_matrix(T value) {
 }
 
 namespace zmlx_detail {
-// The offset of one of this lane's elements (0 or 1) in memory.
-ZMLX_FN ulong matrix_offset(uint element, ulong stride, ulong2 origin, bool transpose) {
-  const uint row = matrix_row(this_lane()), column = matrix_column(this_lane()) + element;
+// The offset of one of a lane's elements (0 or 1) in memory.
+ZMLX_FN ulong matrix_offset(uint lane, uint element, ulong stride, ulong2 origin, bool transpose) {
+  const uint row = matrix_row(lane), column = matrix_column(lane) + element;
   return transpose ? (origin.y + column) * stride + origin.x + row : (origin.y + row) * stride + origin.x + column;
 }
 }  // namespace zmlx_detail
@@ -115,13 +137,13 @@ template <class T, int Cols, int Rows>
 ZMLX_FN void simdgroup_load(simdgroup_matrix<T, Cols, Rows>& matrix, const T* source, ulong stride = Cols,
                             ulong2 origin = ulong2(0ul), bool transpose = false) {
   for (uint i = 0; i < 2; ++i)
-    matrix.thread_elements()[i] = source[zmlx_detail::matrix_offset(i, stride, origin, transpose)];
+    matrix.thread_elements()[i] = source[zmlx_detail::matrix_offset(zmlx_detail::this_lane(), i, stride, origin, transpose)];
 }
 template <class T, int Cols, int Rows>
 ZMLX_FN void simdgroup_store(simdgroup_matrix<T, Cols, Rows> matrix, T* target, ulong stride = Cols,
                              ulong2 origin = ulong2(0ul), bool transpose = false) {
   for (uint i = 0; i < 2; ++i)
-    target[zmlx_detail::matrix_offset(i, stride, origin, transpose)] = matrix.thread_elements()[i];
+    target[zmlx_detail::matrix_offset(zmlx_detail::this_lane(), i, stride, origin, transpose)] = matrix.thread_elements()[i];
 }
 
 #if defined(ZMLX_CUDA)
