@@ -109,7 +109,7 @@ def rejected_angles(
         call("dims_odd", ValueError, even.format(3), dims=3),
         call("dims_large", ValueError, even.format(10), dims=10),
         call("dims_zero", ValueError, even.format(0), dims=0),
-        call("dims_text", TypeError, "Expected `dims` to be an integer, got str.", dims="8"),
+        call("dims_text", TypeError, "Expected `dims` to be an integer, got str. Pass an int.", dims="8"),
         call("base_zero", ValueError, "Expected `base` to be positive, got 0.0.", base=0),
         call("base_text", TypeError, "Expected `base` to be a number, got str. Pass a float.", base="e"),
         call("scale_nan", ValueError, "Expected `scale` to be finite, got nan.", scale=float("nan")),
