@@ -19,6 +19,17 @@ DTYPES = ("uint8", "float16", "bfloat16", "float32", "int64", "complex64")
 SHAPES = ((memory._MANY_BYTES - 1,), (memory._MANY_BYTES,), (3, 1, 1 << 19, 2))
 
 
+def needs_library() -> None:
+    library, reason = primitive_library.found()
+    if library is None:
+        pytest.skip(f"not here: {reason}")
+
+
+@pytest.fixture
+def library() -> None:
+    needs_library()
+
+
 @pytest.fixture
 def filled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many bytes have been filled, each time."""
@@ -61,8 +72,8 @@ def test_large_outputs_are_not_filled(
 ) -> None:
     if not there:
         monkeypatch.setattr(primitive_library, "found", lambda: (None, "it is not here"))
-    elif primitive_library.found()[0] is None:
-        pytest.skip(f"not here: {primitive_library.found()[1]}")
+    else:
+        needs_library()
     x = array(shape, dtype)
     y = doubled(x)
     assert y.shape == shape
@@ -91,10 +102,9 @@ def test_memory_is_given_back() -> None:
     assert mx.get_active_memory() == before
 
 
+@pytest.mark.usefixtures("library")
 def test_axes_of_more_than_31_bits() -> None:
     """The room of an output that is nearly as long as an axis may be has two axes; nothing of it is touched."""
-    if primitive_library.found()[0] is None:
-        pytest.skip(f"not here: {primitive_library.found()[1]}")
     made = memory._unwritten((1, 2**31 - 1), mx.uint8)
     assert made is not None
     output, room = made
@@ -103,9 +113,8 @@ def test_axes_of_more_than_31_bits() -> None:
     assert room.nbytes >= output.nbytes + 2 * memory.BAND
 
 
+@pytest.mark.usefixtures("library")
 def test_no_memory_is_an_error() -> None:
-    if primitive_library.found()[0] is None:
-        pytest.skip(f"not here: {primitive_library.found()[1]}")
     before = mx.get_active_memory()
     with pytest.raises(
         RuntimeError, match=r"^\[metal_kernel\] Unable to allocate \d+ bytes for an output\.$"

@@ -236,21 +236,19 @@ def _check_gradients(
             _check(op, dtype, which, result, truth, dtype, op.tolerance(dtype, grad=True), what)
 
 
-def _zero_between(cotangent: Any, step: int) -> Any:
-    """A cotangent that is what it is in every `step`-th row, and zero in the others."""
-    mx, rows = _compat.import_mx(), cotangent.shape[0]
-    checked = (mx.arange(rows) % step == 0).reshape(rows, *[1] * (cotangent.ndim - 1))
+def _zero_between(cotangent: Any, step: int, axes: int = 1) -> Any:
+    """A cotangent that is what it is in every `step`-th of the rows that its first `axes` count, and zero in others."""
+    mx, leading = _compat.import_mx(), cotangent.shape[:axes]
+    checked = mx.arange(math.prod(leading)) % step == 0
+    checked = checked.reshape(*leading, *[1] * (cotangent.ndim - axes))
     return mx.where(checked, cotangent, mx.zeros_like(cotangent))
 
 
 def _few_rows(cotangent: Any) -> Any:
-    """A cotangent that is what it is in some `FEW_ROWS` of its rows, whatever its axes are, and zero in the others."""
-    mx, leading = _compat.import_mx(), cotangent.shape[:-1]
-    rows = math.prod(leading)
+    """A cotangent that is zero but in some `FEW_ROWS` of its rows, whatever its axes are."""
     # Odd, so that the rows are not all of one column of an image.
-    step = max(1, rows // FEW_ROWS) | 1
-    checked = (mx.arange(rows) % step == 0).reshape(*leading, 1)
-    return mx.where(checked, cotangent, mx.zeros_like(cotangent))
+    step = max(1, math.prod(cotangent.shape[:-1]) // FEW_ROWS) | 1
+    return _zero_between(cotangent, step, cotangent.ndim - 1)
 
 
 def _check(
