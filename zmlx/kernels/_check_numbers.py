@@ -101,10 +101,10 @@ def check_share(function: str, value: float, name: str) -> float:
     ValueError
         Out of that range.
     """
-    check_positive(function, value, name)
-    if value > 1:
+    number = check_positive(function, value, name)
+    if number > 1:
         raise ValueError(f"[{function}] Expected `{name}` to be from 0 to 1, got {value!r}.")
-    return float(value)
+    return number
 
 
 def check_probability(function: str, value: float, name: str) -> float:
@@ -117,10 +117,10 @@ def check_probability(function: str, value: float, name: str) -> float:
     ValueError
         Out of that range.
     """
-    check_positive(function, value, name)
-    if value >= 1:
+    number = check_positive(function, value, name)
+    if number >= 1:
         raise ValueError(f"[{function}] Expected `{name}` to be from 0 to less than 1, got {value!r}.")
-    return float(value)
+    return number
 
 
 def check_integer(
