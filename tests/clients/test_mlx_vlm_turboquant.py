@@ -8,6 +8,8 @@ import contextlib
 import numpy as np
 import pytest
 
+import zmlx
+
 pytestmark = pytest.mark.cpu
 
 #: Sums of some dozens of products of size 1, in another order.
@@ -98,7 +100,8 @@ def test_quantize(module, metal, by_operations, without, check, random, kernel, 
 
 
 def test_quantize_keys_and_values_at_once(module, metal, by_operations, check, random):
-    dim = 80
+    """The kernel adds up the sums of eight simdgroups: of vectors that fill fewer, some are what was in the memory."""
+    dim = 240
     cache = module.TurboQuantKVCache(bits=4, key_bits=3, value_bits=4)
     keys, values = random(2, 3, 1, dim), random(2, 3, 1, dim)
     cache._ensure_codecs(keys, values)
@@ -111,6 +114,17 @@ def test_quantize_keys_and_values_at_once(module, metal, by_operations, check, r
             expected = codec.quantize(vectors)
             assert_nearly_all_equal(state.indices, expected.indices, codec.bits, dim, module)
             check("turboquant_fused_kv_quantize norms", state.norms, expected.norms, rtol=1e-3, atol=0)
+
+
+def test_the_checker_finds_what_the_kernel_of_both_leaves_unset(module, metal, random):
+    """Of 80 numbers three sums of eight are written: norms are right where threadgroup memory happens to be zero."""
+    cache = module.TurboQuantKVCache(bits=4, key_bits=3, value_bits=4)
+    keys, values = random(1, 1, 1, 80), random(1, 1, 1, 80)
+    cache._ensure_codecs(keys, values)
+    with zmlx.checked(raise_on_finding=False) as checked, metal("turboquant_fused_kv_quantize_k3_v4"):
+        cache._try_fused_kv_quantize(keys, values)
+    assert {finding.kind for finding in checked.findings} == {"uninitialized"}
+    assert all("sg_norms" in str(finding) for finding in checked.findings)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 5])
