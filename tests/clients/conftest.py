@@ -153,17 +153,21 @@ def random():
 
 @pytest.fixture
 def operations(launches):
-    """``with operations():`` runs no kernel: it is for a library's own path of MLX operations. These are not compiled
-    there, for on the CPU mx.compile calls a C++ compiler for every function."""
+    """``with operations():`` runs no kernel: it is for a library's own path of MLX operations, on the CPU, since some
+    packages take their kernels wherever MLX's default is a GPU. They are not compiled there, for mx.compile would call
+    a C++ compiler for every function."""
     import mlx.core as mx
 
     @contextlib.contextmanager
     def alone():
+        before = mx.default_device()
         mx.disable_compile()
+        mx.set_default_device(mx.cpu)
         try:
             with launches():
                 yield
         finally:
+            mx.set_default_device(before)
             mx.enable_compile()
 
     return alone

@@ -211,7 +211,8 @@ def test_weights_gradients_are_in_lines_of_teams(monkeypatch: pytest.MonkeyPatch
     with watch() as launches:
         few = gradient()
         mx.eval(few)
-    assert [r.grid[0] for r in launches if r.kernel.name == "zmlx_qk_norm_rope_vjp"] == [2]
+    (launch,) = [r for r in launches if r.kernel.name == "zmlx_qk_norm_rope_vjp"]
+    assert launch.grid[0] == max(2, launch.threadgroup[0])  # on a GPU, the teams of one threadgroup
     _close(few, many, 1e-3)
 
 

@@ -19,6 +19,7 @@ from zmlx.launch import (
     KernelRuntimeError,
     NvrtcNotFoundError,
     TranslationError,
+    current_backend,
     recording,
     watch,
 )
@@ -309,6 +310,8 @@ def test_an_index_that_no_buffer_has_is_none(library: Any, mx: Any) -> None:
 
 @pytest.mark.parametrize("size", [20, 20_000])
 def test_a_write_past_the_end_is_an_error_without_a_check(size: int, library: Any, mx: Any) -> None:
+    if current_backend() != "cpu":
+        pytest.skip("on a GPU nothing guards the end of an output")
     with pytest.raises(KernelRuntimeError, match=r"past the end of its output 'x', at index"):
         library.add(np.ones(1, np.float32), np.zeros(size, np.float32), threads=(1, size + 8))
 
@@ -331,7 +334,9 @@ def test_a_gradient_is_an_error(followed: int, checked: bool, library: Any, mx: 
 def test_launches_are_recorded(library: Any, mx: Any) -> None:
     with watch() as seen:
         library.fill(mx.zeros(16), 1, threads=(8, 2), group_size=(4,))
-    assert [(record.kernel.name, record.backend, record.path) for record in seen] == [("fill", "cpu", "loop")]
+    path = {"cpu": "loop"}.get(current_backend(), current_backend())
+    (record,) = seen
+    assert (record.kernel.name, record.backend, record.path) == ("fill", current_backend(), path)
 
 
 # --- what is refused ----------------------------------------------------------------------------
