@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -367,6 +368,34 @@ def test_number_of_threads_can_be_set(monkeypatch):
         host.num_threads()
     monkeypatch.undo()
     host.num_threads.cache_clear()
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity"), reason="this system does not say where threads may run"
+)
+def test_helpers_leave_the_callers_processor_to_the_caller():
+    """Else Linux may wake them there, and they begin when the caller has done the work."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one processor")
+    script = """
+import os
+import mlx.core as mx, zmlx
+allowed = os.sched_getaffinity(0)
+kernel = zmlx.metal_kernel("one", ["x"], ["out"], "out[thread_position_in_grid.x] = x[0];")
+mx.eval(kernel(inputs=[mx.ones(8)], grid=(1 << 16, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(1 << 16,)],
+               output_dtypes=[mx.float32], stream=mx.cpu))
+found = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+assert os.sched_getaffinity(0) == allowed
+print(len(allowed) - 1 == sum(len(allowed - processors) == 1 for processors in found))
+"""
+    launched = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "ZMLX_NUM_THREADS": str(len(os.sched_getaffinity(0)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (launched.stdout, launched.stderr) == ("True\n", "")
 
 
 #: Bodies whose loop over threads the compiler must vectorise: `i` is the thread's position.

@@ -7,6 +7,9 @@
 #include "host/signals.h"
 #include "host/watcher.h"
 
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #include <stdlib.h>
 
 #include <atomic>
@@ -129,6 +132,7 @@ class Pool {
         running_ = helping;
         ++generation_;
       }
+      keep_off_the_callers_processor();
       if (helping == helpers_.size())
         wake_.notify_all();
       else
@@ -143,6 +147,21 @@ class Pool {
       done_.wait(lock, [this] { return running_ == 0; });
       job_ = nullptr;
     }
+  }
+
+  // Linux likes to wake a thread on the processor of the one that wakes it. With few processors a helper then waits there
+  // until the caller has done the work alone: on two, relu of 16 MB took 3.7 ms, and takes 2.3 this way.
+  void keep_off_the_callers_processor() {
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    if (here < 0 || here == callers_processor_) return;
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) != 0) return;  // more processors than a cpu_set_t has room for
+    CPU_CLR(here, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    for (pthread_t id : helpers_) pthread_setaffinity_np(id, sizeof others, &others);
+    callers_processor_ = here;
+#endif
   }
 
   void serve() {
@@ -178,6 +197,9 @@ class Pool {
   unsigned wanted_ = 0;
   unsigned running_ = 0;
   uint64_t generation_ = 0;
+#if defined(__linux__)
+  int callers_processor_ = -1;
+#endif
 };
 
 std::atomic<Pool*> pool{nullptr};
