@@ -133,6 +133,35 @@ def test_a_compiler_is_described(fresh):
     assert len(found.identity) == 64
 
 
+@pytest.mark.parametrize(
+    ("edited", "anew"),
+    [
+        ("host/host.h", True),
+        ("msl/math.h", True),
+        ("host/runtime.cpp", False),
+        ("check/check.cpp", False),
+        ("cuda/math.h", False),
+    ],
+)
+def test_kernels_depend_on_the_headers_that_they_include(edited, anew, fresh, monkeypatch, tmp_path):
+    """Another edition of the thread pool, of the checker or of what is for CUDA compiles none of them anew."""
+    found = compiler.find_compiler()
+    shutil.copytree(compiler.RUNTIME, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(compiler, "RUNTIME", tmp_path)
+
+    def identity():
+        for cached in (compiler.runtime_digest, compiler._identity):
+            cached.cache_clear()
+        return found.identity
+
+    before = identity()
+    with (tmp_path / edited).open("a") as file:
+        file.write("// another edition")
+    after = identity()
+    monkeypatch.undo()
+    assert (identity() == before, after != before) == (True, anew)
+
+
 KERNEL = KernelSource("k", ("x",), ("out",), "int a;\n  out[0] = oops;\n", "float f() {\n  return nothing; }")
 SIGNATURE = make_signature(KERNEL, [ArrayType("float32", 1)], ["float32"])
 

@@ -166,7 +166,8 @@ def _build(signature: Signature, text: str, needed: tuple[str, ...]) -> Path:
         finally:
             unit.unlink(missing_ok=True)
 
-    return cached("checked", digest(text, *flags, *_LINK, compiler.identity), ".so", build)
+    parts = (*flags, *_LINK, compiler.identity, compilers.runtime_digest("check/*.cpp"))
+    return cached("checked", digest(text, *parts), ".so", build)
 
 
 def _checker(compiler: Compiler) -> Path:
@@ -183,7 +184,8 @@ def _checker(compiler: Compiler) -> Path:
                 run.stderr,
             )
 
-    return cached("checked", digest("checker", compiler.identity), ".o", build)
+    sources = compilers.runtime_digest("check/*.cpp")
+    return cached("checked", digest("checker", compiler.identity, sources), ".o", build)
 
 
 def _warnings(signature: Signature) -> str:

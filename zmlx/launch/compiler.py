@@ -113,7 +113,7 @@ class Compiler:
 
     @property
     def identity(self) -> str:
-        """All that a compiled kernel depends on besides its text: compiler, flags, processor, runtime headers."""
+        """All that a compiled kernel depends on besides its text: compiler, flags, processor, headers."""
         return _identity(self)
 
 
@@ -229,13 +229,14 @@ def _identity(compiler: Compiler) -> str:
     # Where the runtime lies makes no difference, only what is in it: another checkout finds the same kernels.
     flags = (*_code_flags(compiler.kind), *compiler.optimisation)
     parts = (*compiler.options, *compiler.link_flags, *flags)
-    return digest(compiler.path, compiler.version, *parts, processor(), runtime_digest())
+    headers = runtime_digest("msl/*.h", "host/*.h", "check/*.h")
+    return digest(compiler.path, compiler.version, *parts, processor(), headers)
 
 
 @lru_cache
-def runtime_digest() -> str:
-    """Digest of the C++ runtime headers."""
-    return digest_of_files(RUNTIME, (p for p in sorted(RUNTIME.rglob("*")) if p.suffix in (".h", ".cpp")))
+def runtime_digest(*patterns: str) -> str:
+    """Digest of the files of the C++ runtime that match one of these patterns."""
+    return digest_of_files(RUNTIME, sorted({path for pattern in patterns for path in RUNTIME.glob(pattern)}))
 
 
 @lru_cache
@@ -271,7 +272,7 @@ def runtime_library() -> Path:
             "the host runtime",
         )
 
-    return cached("host", digest("runtime", compiler.identity), ".so", build)
+    return cached("host", digest("runtime", compiler.identity, runtime_digest("host/*.cpp")), ".so", build)
 
 
 def precompiled_header(compiler: Compiler, flags: tuple[str, ...]) -> tuple[str, ...]:

@@ -86,8 +86,9 @@ def _built() -> Path:
             )
         _try_out_apart(path)
 
+    sources = compiler.runtime_digest("primitive/*.h", "primitive/*.cpp")
     parts = (mx.__version__, str(package), _size(shared), _size(Path(mx.__file__)), sys.version)
-    return cached("primitive", digest("primitive", *parts, used.identity), ".so", build)
+    return cached("primitive", digest("primitive", *parts, used.identity, sources), ".so", build)
 
 
 def _size(file: Path) -> str:
