@@ -45,12 +45,15 @@ class Argument:
         Uniform numbers from the first to below the second; normal ones unless given. Integers and booleans need it.
     per_row : bool
         Of one dimension, with one number for each row: labels, sinks. Others of one dimension are weights.
+    whole : bool
+        Of several dimensions, and weights: all rows are made of all of it.
     """
 
     shape: tuple[int, ...]
     dtype: str = ""
     within: tuple[float, float] | tuple[()] = ()
     per_row: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype and not is_float(self.dtype) and not self.within:
@@ -61,7 +64,7 @@ class Argument:
     @property
     def has_rows(self) -> bool:
         """Whether its first axis counts rows."""
-        return self.per_row or len(self.shape) > 1
+        return self.per_row or (len(self.shape) > 1 and not self.whole)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from example_ops import DROP, PICK, SCALED, TOP
 
-from zmlx.testing.bench.arguments import arguments_of, bench_sample, drawn_sample, make_arguments
+from zmlx.testing.bench.arguments import arguments_of, bench_sample, drawn_sample, make_arguments, step_of
 from zmlx.testing.bench.contest import measure_gradient, measure_kernel
 from zmlx.testing.bench.measurement import PLANS, WrongResultError, quick
 from zmlx.testing.bench.rivals import COMPILED, MLX, list_rivals
@@ -149,7 +149,7 @@ def test_bytes_are_those_of_inputs_and_outputs(op, dtype, mx_device):
     moved = op.bytes_moved(sample, dtype)
     # Of an argument that others are indices into, no more than these name must be read.
     assert 0 < moved <= every if op.indices else moved == every
-    assert not op.rivals.by_rows or {result.shape[0] for result in results} == {16}
+    assert not op.rivals.by_rows or {result.shape[0] for result in results} == {arguments[0].shape[0]}
 
 
 def test_a_sample_of_gigabytes_takes_no_memory():
@@ -228,8 +228,9 @@ def test_arguments_are_as_the_entry_says(mx_device):
         Argument((2000,), "int32", (-1, 5), per_row=True),
         Argument((2000,), "bool", (0, 2)),
         Argument((2000,), "float32", (2.0, 3.0)),
+        Argument((3, 2), whole=True),
     )
-    x, labels, mask, positive = make_arguments(specs, "bfloat16")
+    x, labels, mask, positive, _ = make_arguments(specs, "bfloat16")
     assert [a.dtype for a in (x, labels, mask, positive)] == [mx.bfloat16, mx.int32, mx.bool_, mx.float32]
     assert set(labels.tolist()) == {-1, 0, 1, 2, 3, 4}
     assert set(mask.tolist()) == {False, True}
@@ -237,11 +238,21 @@ def test_arguments_are_as_the_entry_says(mx_device):
     of = rivals(shapes=lambda rows, columns: specs, kwargs={"seed": 3})
     drawn, zeros = drawn_sample(of, 4, 3, SampleRng("s"), "some"), bench_sample(of, 4, 3)
     for sample in (drawn, zeros):
-        assert [a.dtype.name for a in sample.args] == ["float64", "int32", "bool", "float64"]
-        assert [a.shape for a in sample.args] == [(4, 3), (2000,), (2000,), (2000,)]
+        assert [a.dtype.name for a in sample.args] == ["float64", "int32", "bool", "float64", "float64"]
+        assert [a.shape for a in sample.args] == [(4, 3), (2000,), (2000,), (2000,), (3, 2)]
         assert sample.kwargs == {"seed": 3}
     assert set(drawn.args[1]) == {-1, 0, 1, 2, 3, 4}
-    assert [a.has_rows for a in arguments_of(of, 4, 3)] == [True, True, False, False]
+    assert [a.has_rows for a in arguments_of(of, 4, 3)] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("shape", "checked"), [((16384, 4096), 16), ((5, 8), 5), ((16, 1024, 4096), 2), ((3, 1 << 23), 2)]
+)
+def test_few_rows_are_checked_where_rows_are_long(shape, checked):
+    array = np.broadcast_to(np.float32(0), shape)
+    step = step_of(rivals(), array)
+    assert len(range(0, shape[0], step)) in (checked, checked + 1)
+    assert step_of(rivals(by_rows=False), array) == 1
 
 
 def test_integers_need_a_range():

@@ -14,8 +14,10 @@ from zmlx.testing.rivals import Argument, Rivals
 from zmlx.testing.sample_rng import SampleRng
 from zmlx.testing.tolerance import as_float64
 
-#: Rows of a result that are compared with the oracle, spread over all of it.
+#: Rows of a result that are compared with the oracle, spread over all of it: so many at most, and two at least, for
+#: about so many elements. Rows may be images or sequences, which oracles take their time for.
 CHECKED_ROWS = 16
+CHECKED_ELEMENTS = 1 << 22
 
 
 def arguments_of(rivals: Rivals, rows: int, columns: int) -> tuple[Argument, ...]:
@@ -71,9 +73,13 @@ def drawn_sample(
     return SampleInput(name, tuple(map(drawn, arguments_of(rivals, rows, columns))), rivals.kwargs)
 
 
-def step_of(rivals: Rivals, rows: int) -> int:
-    """How many rows on the next one is that is compared: all are, where rows are not each by itself."""
-    return max(1, rows // CHECKED_ROWS) if rivals.by_rows else 1
+def step_of(rivals: Rivals, array: Any) -> int:
+    """How many rows of an array on the next one is that is compared: all are, where rows are not each by itself."""
+    if not rivals.by_rows:
+        return 1
+    rows = array.shape[0]
+    checked = min(max(CHECKED_ELEMENTS * rows // array.size, 2), CHECKED_ROWS)
+    return max(1, rows // checked)
 
 
 def some_rows(array: Any, step: int) -> Any:

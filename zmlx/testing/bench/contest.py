@@ -68,7 +68,7 @@ def measure_kernel(op: OpInfo, dtype: str, backend: str, plan: Plan) -> Measurem
     moved = op.bytes_moved(bench_sample(op.rivals, plan.rows, plan.columns), dtype)
     ours = partial(op.op, **op.rivals.kwargs)
     path = launched_path(lambda: ours(*arguments), backend, name)
-    step = step_of(op.rivals, arguments[0].shape[0])
+    step = step_of(op.rivals, arguments[0])
     truths = op.expected(SampleInput("bench", picked(specs, arguments, step), op.rivals.kwargs))
     outs = op.out_dtypes(dtype, len(truths))
     rivals = list_rivals(op.rivals, mx, dtype, outs)
@@ -219,7 +219,7 @@ def _check_gradients(
     """WrongResultError unless gradients are the oracle's, of a cotangent that is zero but in the rows that are checked:
     then weights, whose gradients are sums over all rows, can be checked too, and the sums do not cancel."""
     assert op.rivals is not None
-    step = step_of(op.rivals, arguments[0].shape[0])
+    step = step_of(op.rivals, arguments[0])
     if op.rivals.by_rows:
         alone = tuple(_zero_between(c, step) for c in as_tuple(cotangent))
         some = tuple(as_float64(some_rows(c, step)) for c in as_tuple(cotangent))

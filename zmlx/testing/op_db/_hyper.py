@@ -217,6 +217,5 @@ MIX = OpInfo(
     rivals=Rivals(
         shapes=lambda rows, columns: ((max(rows // 4, 1), 4, columns), (max(rows // 4, 1), 4, 4)),
         formula=lambda mx, streams, weights: weights @ streams,
-        by_rows=False,
     ),
 )

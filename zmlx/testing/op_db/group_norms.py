@@ -191,7 +191,6 @@ OPS = (
             ),
             formula=_formula,
             kwargs={"num_groups": 1},
-            by_rows=False,
         ),
     ),
 )

@@ -19,7 +19,7 @@ from zmlx.testing.op_db._shared import (
     values,
 )
 from zmlx.testing.opinfo import ErrorInput, OpInfo, SampleInput, SampleRng
-from zmlx.testing.rivals import Rivals
+from zmlx.testing.rivals import Argument, Rivals
 
 _TYPES = "float32, float16 or bfloat16"
 _SILU = {"activation": "silu"}
@@ -200,8 +200,8 @@ def _rejected(function: str, step: bool) -> tuple[ErrorInput, ...]:
 
 
 def _conv_formula(mx: Any, x: Any, weight: Any, bias: Any) -> Any:
-    padded = mx.concatenate([mx.zeros((3, x.shape[1]), x.dtype), x])
-    return sum((weight[:, k] * padded[k : k + x.shape[0]] for k in range(4)), bias)
+    padded = mx.concatenate([mx.zeros((x.shape[0], 3, x.shape[2]), x.dtype), x], axis=1)
+    return sum((weight[:, k] * padded[:, k : k + x.shape[1]] for k in range(4)), bias)
 
 
 def _step_formula(mx: Any, x: Any, state: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
@@ -233,9 +233,12 @@ OPS = (
         bytes_moved=lambda sample, dtype: (values(sample) + int(sample.args[0].size)) * ITEMSIZE[dtype],
         flops=lambda sample, dtype: 2 * int(sample.args[0].size) * int(sample.args[1].shape[1]),
         rivals=Rivals(
-            shapes=lambda rows, columns: ((rows, columns), (columns, 4), (columns,)),
+            shapes=lambda rows, columns: (
+                (max(rows // 1024, 1), min(rows, 1024), columns),
+                Argument((columns, 4), whole=True),
+                (columns,),
+            ),
             formula=_conv_formula,
-            by_rows=False,
         ),
     ),
     OpInfo(
@@ -255,9 +258,13 @@ OPS = (
         ),
         flops=lambda sample, dtype: 2 * int(sample.args[1].size),
         rivals=Rivals(
-            shapes=lambda rows, columns: ((rows, columns), (rows, 3, columns), (columns, 4), (columns,)),
+            shapes=lambda rows, columns: (
+                (max(rows // 4, 1), columns),
+                (max(rows // 4, 1), 3, columns),
+                Argument((columns, 4), whole=True),
+                (columns,),
+            ),
             formula=_step_formula,
-            by_rows=False,
         ),
     ),
     SINKHORN,
