@@ -398,6 +398,32 @@ print(len(allowed) - 1 == sum(len(allowed - processors) == 1 for processors in f
     assert (launched.stdout, launched.stderr) == ("True\n", "")
 
 
+def test_what_is_compiled_hastily_is_another_program_that_computes_the_same(monkeypatch):
+    import mlx.core as mx
+
+    from zmlx.launch import compiler, host
+
+    asked = []
+    compile_host = compiler.compile_host
+    monkeypatch.setattr(
+        compiler, "compile_host", lambda *given: asked.append(given[-1]) or compile_host(*given)
+    )
+    source = "out[thread_position_in_grid.x] = exp(a[thread_position_in_grid.x]) * 3.5f;"
+    x = mx.random.normal((1000,))
+
+    def values():
+        return run(source, [x], (1000,), "float32", grid=(1000, 1, 1), threadgroup=(64, 1, 1))
+
+    host.forget_programs()
+    careful = values()
+    with compiler.hastily():
+        hasty = values()
+        np.testing.assert_array_equal(hasty, values())
+    np.testing.assert_array_equal(careful, hasty)
+    values()
+    assert asked == [False, True]
+
+
 #: Bodies whose loop over threads the compiler must vectorise: `i` is the thread's position.
 VECTORISED = {
     "copy": "out[i] = a[i];",

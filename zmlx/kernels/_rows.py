@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 
 from zmlx.launch import MetalKernel, current_backend
+from zmlx.launch.compiler import hastily
 
 Triple = tuple[int, int, int]
 
@@ -147,6 +148,8 @@ class Launch:
 def override(width: int, held: int = 2, *, packed: bool = False, groups: int | None = None) -> Iterator[None]:
     """Launch as on a GPU, with ``width`` threads to a row, whatever back end and row length ask for.
 
+    On the CPU such kernels are compiled hastily: none of them is what anybody runs there.
+
     Parameters
     ----------
     width
@@ -169,7 +172,8 @@ def override(width: int, held: int = 2, *, packed: bool = False, groups: int | N
         raise ValueError(f"Expected `width` to be a power of two from 1 to {MAX_THREADS}, got {width!r}.")
     token = _forced.set(_Forced(width, held, packed, groups))
     try:
-        yield
+        with hastily():
+            yield
     finally:
         _forced.reset(token)
 

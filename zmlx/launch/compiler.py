@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -10,6 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +72,24 @@ _OPTIMISATION = {
         *("-ftree-vectorize", "-ftree-slp-vectorize"),
     ),
 }
+
+_hastily: ContextVar[bool] = ContextVar("zmlx_hastily", default=False)
+
+
+def hasty() -> bool:
+    """Whether kernels are compiled `hastily` here."""
+    return _hastily.get()
+
+
+@contextlib.contextmanager
+def hastily() -> Iterator[None]:
+    """Compile kernels at -O1, in half of the time: those that run once or twice, on little."""
+    token = _hastily.set(True)
+    try:
+        yield
+    finally:
+        _hastily.reset(token)
+
 
 #: gcc, clang, cc and x86_64-linux-gnu-gcc-12, but not g++ and clang++.
 _C_DRIVER = re.compile(r"(^|-)(gcc|clang|cc)(-[\d.]+)?$")
@@ -293,8 +314,10 @@ def precompiled_header(compiler: Compiler, flags: tuple[str, ...]) -> tuple[str,
     return ("-include", str(path)[: -len(".gch")])
 
 
-def compile_host(signature: Signature, text: str, defines: tuple[str, ...]) -> Path:
+def compile_host(signature: Signature, text: str, defines: tuple[str, ...], haste: bool = False) -> Path:
     """Compile a translated kernel to a shared library and return its path in the cache.
+
+    ``haste``: see `hastily`.
 
     Raises
     ------
@@ -304,7 +327,7 @@ def compile_host(signature: Signature, text: str, defines: tuple[str, ...]) -> P
         There is no compiler.
     """
     compiler = find_compiler()
-    flags = (*compiler.optimisation, *defines)
+    flags = (*(("-O1",) if haste else compiler.optimisation), *defines)
 
     def build(path: Path) -> None:
         header = precompiled_header(compiler, flags)
@@ -325,7 +348,7 @@ def compile_host(signature: Signature, text: str, defines: tuple[str, ...]) -> P
         if run.returncode != 0:
             raise compile_error(signature, run.stderr, f"{compiler.version} refused it")
 
-    return cached("host", digest(text, *defines, compiler.identity), ".so", build)
+    return cached("host", digest(text, *flags, compiler.identity), ".so", build)
 
 
 def in_english() -> dict[str, str]:

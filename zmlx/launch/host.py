@@ -91,19 +91,19 @@ def load(signature: Signature, single: bool, large: bool = False) -> Program:
 
     ``single``: every threadgroup has one thread. ``large``: positions along x may go beyond `_ORDINARY_GRID`.
     """
-    return _load(signature, single and _meets(signature), large)
+    return _load(signature, single and _meets(signature), large, compiler.hasty())
 
 
 @cache
-def _load(signature: Signature, single: bool, large: bool) -> Program:
+def _load(signature: Signature, single: bool, large: bool, haste: bool) -> Program:
     defines = (*(["-DZMLX_SINGLE_THREAD"] if single else []), *(["-DZMLX_LARGE_GRID"] if large else []))
     meets = not single and _meets(signature)
     if meets and not os.environ.get(FIBERS_VARIABLE):
         # What is wrong with the author's text, the compiler says of the text below, line by line.
         with contextlib.suppress(Unclear, KernelCompileError):
-            return _compiled(signature, region_text(signature), "regions", defines)
+            return _compiled(signature, region_text(signature), "regions", defines, haste)
     path = "fibers" if meets else "loop"
-    return _compiled(signature, host_text(signature, single), path, (*defines, *host_flags(signature)))
+    return _compiled(signature, host_text(signature, single), path, (*defines, *host_flags(signature)), haste)
 
 
 def _meets(signature: Signature) -> bool:
@@ -126,8 +126,8 @@ def forget_programs() -> None:
     _load.cache_clear()
 
 
-def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ...]) -> Program:
-    return load_library(signature, compiler.compile_host(signature, text, defines), path)
+def _compiled(signature: Signature, text: str, path: str, defines: tuple[str, ...], haste: bool) -> Program:
+    return load_library(signature, compiler.compile_host(signature, text, defines, haste), path)
 
 
 def load_library(signature: Signature, file: Path, path: str) -> Program:
