@@ -25,26 +25,28 @@ from zmlx.testing.rivals import Argument, Rivals
 Rng = Callable[[str], SampleRng]
 
 
-def _filter_row(x: Float64Array, top_k: int, top_p: float, min_p: float) -> Float64Array:
-    """A sorted row is cut after its first values, as the papers have it; what equals the last stays with it."""
-    order = stable_order(x)
-    numbers = x[~np.isnan(x)]
+def _filter(x: Float64Array, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Float64Array:
+    """Sorted rows are cut after their first values, as the papers have it; what equals the last stays with it."""
+    if x.size == 0:
+        return x.copy()
+    length, order, missing = x.shape[-1], stable_order(x), np.isnan(x)
+
+    def sorted_at(place: Any) -> Float64Array:
+        return np.take_along_axis(x, np.take_along_axis(order, place, axis=-1), axis=-1)
+
     with quiet():
-        e = np.exp(x - np.max(numbers, initial=-np.inf))
-    last = len(x) if top_k == 0 else min(top_k, len(x))
-    stays = np.isnan(x) | (x >= x[order[last - 1]]) | np.isnan(x[order[last - 1]]) & np.isnan(x)
-    if top_p < 1 and not np.isnan(np.where(stays, e, 0)).any():
-        sums = np.cumsum(np.where(stays, e, 0)[order])
-        cut = int(np.searchsorted(sums, top_p * sums[-1]))
-        stays &= x >= x[order[min(cut, len(x) - 1)]]
+        e = np.exp(x - np.max(np.where(missing, -np.inf, x), axis=-1, keepdims=True))
+    last = length if top_k == 0 else min(top_k, length)
+    stays = missing | (x >= sorted_at(np.full((*x.shape[:-1], 1), last - 1)))
+    if top_p < 1:
+        chances = np.where(stays, e, 0)
+        sums = np.cumsum(np.take_along_axis(chances, order, axis=-1), axis=-1)
+        cut = np.sum(sums < top_p * sums[..., -1:], axis=-1, keepdims=True)
+        unknown = np.isnan(chances).any(axis=-1, keepdims=True)
+        stays &= unknown | (x >= sorted_at(np.minimum(cut, length - 1)))
     if min_p > 0:
         stays &= ~(e < min_p)
     return np.where(stays, x, -np.inf)
-
-
-def _filter(x: Float64Array, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Float64Array:
-    rows = [_filter_row(row, top_k, top_p, min_p) for row in x.reshape(-1, max(x.shape[-1], 1))]
-    return np.reshape(np.array(rows), x.shape)
 
 
 def _kept(result: Float64Array, cotangent: Float64Array) -> tuple[Float64Array]:
