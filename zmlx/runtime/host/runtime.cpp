@@ -154,13 +154,12 @@ class Pool {
   void keep_off_the_callers_processor() {
 #if defined(__linux__)
     const int here = sched_getcpu();
-    if (here < 0 || here == callers_processor_) return;
-    cpu_set_t others;
-    if (sched_getaffinity(0, sizeof others, &others) != 0) return;  // more processors than a cpu_set_t has room for
+    cpu_set_t others;  // of those that the caller may use now
+    if (here < 0 || sched_getaffinity(0, sizeof others, &others) != 0) return;  // or there are more than it has room for
     CPU_CLR(here, &others);
-    if (CPU_COUNT(&others) == 0) return;
+    if (CPU_COUNT(&others) == 0 || CPU_EQUAL(&others, &helpers_processors_)) return;
     for (pthread_t id : helpers_) pthread_setaffinity_np(id, sizeof others, &others);
-    callers_processor_ = here;
+    helpers_processors_ = others;
 #endif
   }
 
@@ -198,7 +197,7 @@ class Pool {
   unsigned running_ = 0;
   uint64_t generation_ = 0;
 #if defined(__linux__)
-  int callers_processor_ = -1;
+  cpu_set_t helpers_processors_{};
 #endif
 };
 
