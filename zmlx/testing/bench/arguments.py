@@ -77,8 +77,8 @@ def step_of(rivals: Rivals, array: Any) -> int:
     """How many rows of an array on the next one is that is compared: all are, where rows are not each by itself."""
     if not rivals.by_rows:
         return 1
-    rows = array.shape[0]
-    checked = min(max(CHECKED_ELEMENTS * rows // array.size, 2), CHECKED_ROWS)
+    rows, size = int(array.shape[0]), int(array.size)
+    checked = min(max(CHECKED_ELEMENTS * rows // size, 2), CHECKED_ROWS)
     return max(1, rows // checked)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from zmlx import _compat
 from zmlx.testing.bench.arguments import (
+    CHECKED_ROWS,
     another,
     arguments_of,
     bench_sample,
@@ -221,10 +222,11 @@ def _check_gradients(
     assert op.rivals is not None
     step = step_of(op.rivals, arguments[0])
     if op.rivals.by_rows:
-        alone = tuple(_zero_between(c, step) for c in as_tuple(cotangent))
-        some = tuple(as_float64(some_rows(c, step)) for c in as_tuple(cotangent))
+        few = [_few_rows(c, CHECKED_ROWS // 2, first=1) for c in as_tuple(cotangent)]
+        alone = tuple(_zero_between(c, step) for c in few)
+        some = tuple(as_float64(some_rows(c, step)) for c in few)
     else:
-        alone = tuple(map(_few_rows, as_tuple(cotangent)))
+        alone = tuple(_few_rows(c, FEW_ROWS) for c in as_tuple(cotangent))
         some = tuple(map(as_float64, alone))
     sample = SampleInput("bench", picked(specs, arguments, step), op.rivals.kwargs)
     truths = op.expected_vjp(sample, some if len(some) > 1 else some[0])
@@ -236,19 +238,24 @@ def _check_gradients(
             _check(op, dtype, which, result, truth, dtype, op.tolerance(dtype, grad=True), what)
 
 
-def _zero_between(cotangent: Any, step: int, axes: int = 1) -> Any:
-    """A cotangent that is what it is in every `step`-th of the rows that its first `axes` count, and zero in others."""
-    mx, leading = _compat.import_mx(), cotangent.shape[:axes]
-    checked = mx.arange(math.prod(leading)) % step == 0
-    checked = checked.reshape(*leading, *[1] * (cotangent.ndim - axes))
+def _zero_between(cotangent: Any, step: int, first: int = 0, last: int = 1) -> Any:
+    """A cotangent that is what it is in every `step`-th of the rows that its axes from `first` to before `last` count,
+    and zero in others."""
+    mx, counted = _compat.import_mx(), cotangent.shape[first:last]
+    checked = mx.arange(math.prod(counted)) % step == 0
+    checked = checked.reshape(*[1] * first, *counted, *[1] * (cotangent.ndim - last))
     return mx.where(checked, cotangent, mx.zeros_like(cotangent))
 
 
-def _few_rows(cotangent: Any) -> Any:
-    """A cotangent that is zero but in some `FEW_ROWS` of its rows, whatever its axes are."""
+def _few_rows(cotangent: Any, count: int, first: int = 0) -> Any:
+    """A cotangent that is zero but in about `count` of its rows, which all its axes but the last count, from `first`
+    on."""
+    last = cotangent.ndim - 1
+    if last <= first:
+        return cotangent
     # Odd, so that the rows are not all of one column of an image.
-    step = max(1, math.prod(cotangent.shape[:-1]) // FEW_ROWS) | 1
-    return _zero_between(cotangent, step, cotangent.ndim - 1)
+    step = max(1, math.prod(cotangent.shape[first:last]) // count) | 1
+    return _zero_between(cotangent, step, first, last)
 
 
 def _check(
