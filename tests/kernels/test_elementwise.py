@@ -7,7 +7,7 @@ import pytest
 
 import zmlx
 from zmlx.kernels import _broadcast
-from zmlx.launch import current_backend
+from zmlx.launch import current_backend, watch
 
 pytestmark = pytest.mark.usefixtures("mx_device")
 
@@ -132,6 +132,37 @@ def test_a_gradient_by_formula():
     # Its own derivative, too.
     second = mx.grad(lambda x: mx.grad(lambda x: step(x, w).sum())(x).sum())(x)
     assert mx.allclose(second, -0.25 * mx.sign(x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("formula", "options", "gradients"),
+    [
+        ("x + y", {}, []),
+        ("x + 2 * y", {}, [1]),
+        ("x - y", {"grad": {"y": "dy"}}, []),
+        ("a = x + y; b = x * y", {"results": ("a", "b")}, [2]),
+    ],
+)
+@pytest.mark.parametrize("shapes", [((3, 4), (3, 4)), ((3, 4), (4,)), ((3, 1), (1, 4))], ids=str)
+def test_a_gradient_that_is_the_results_own_is_passed_on(formula, options, gradients, shapes):
+    """The kernel of the gradients computes the others, and is not there where there are none."""
+    import mlx.core as mx
+
+    def plain(x, y):
+        a, b = x + y, x * y
+        return {"x + y": a, "x + 2 * y": x + 2 * y, "x - y": x + y}.get(formula, (a, b))
+
+    function = zmlx.elementwise(formula, inputs=("x", "y"), **options)
+    arrays = [mx.random.normal(shape) for shape in shapes]
+    results = plain(*arrays)
+    cotangents = [mx.random.normal(r.shape) for r in (results if isinstance(results, tuple) else [results])]
+    with watch() as launches:
+        actual = mx.vjp(function, arrays, cotangents)[1]
+        mx.eval(actual)
+    kernels = [launch for launch in launches if launch.kernel.name == "zmlx_elementwise_vjp"]
+    assert [len(launch.kernel.output_names) for launch in kernels] == gradients
+    for found, expected in zip(actual, mx.vjp(plain, arrays, cotangents)[1], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_inputs_without_gradient():

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from zmlx.kernels import _autodiff, _check, _declare
-from zmlx.kernels._broadcast import broadcast, result_shape, summed_to
+from zmlx.kernels._broadcast import View, broadcast, result_shape, summed_to
 from zmlx.kernels._elementwise_source import ElementKernel
 from zmlx.kernels._formula import FormulaError, Node, adjoints, parse, variable
 from zmlx.kernels._formula.functions import ZERO
@@ -26,7 +26,8 @@ def elementwise(
     grad: Mapping[str, str] | None = None,
     differentiable: Sequence[str] | None = None,
 ) -> Elementwise:
-    """A function of arrays from a formula: one kernel for its values, and one for all its gradients.
+    """A function of arrays from a formula: one kernel for its values, and one for all its gradients but those that are
+    the result's own, which are passed on.
 
     >>> silu = zmlx.elementwise("x / (1 + exp(-x))")
     >>> y = silu(x)
@@ -173,6 +174,8 @@ class Elementwise:
             )
             (gradients[name],) = read.results.values()
         wanted = [name for name in self.inputs if name in self.differentiable]
+        places = {variable(name): place for place, name in enumerate(self._cotangents)}
+        self._passed_on = {name: places[gradients[name]] for name in wanted if gradients[name] in places}
         return {name: gradients[name] for name in wanted if gradients[name] is not ZERO}
 
     # What a call is given ----------------------------------------------------------------------------------------
@@ -234,7 +237,7 @@ class Elementwise:
             f"zmlx_{self.__name__}_vjp",
             (*self._cotangents, *self.inputs),
             tuple(self._scalars),
-            {f"d_{name}": node for name, node in self._gradients.items()},
+            {f"d_{name}": node for name, node in self._gradients.items() if name not in self._passed_on},
         )
 
     def _forward(
@@ -261,25 +264,31 @@ class Elementwise:
             return tuple(map(mx.zeros_like, arrays))
         given = [*cotangents, *arrays]
         # What is to be summed is not rounded before.
-        dtypes = [
-            array.dtype if array.shape == cotangents[0].shape else mx.float32
+        dtypes = {
+            name: array.dtype if array.shape == cotangents[0].shape else mx.float32
             for name, array in zip(self.inputs, arrays, strict=True)
             if name in self._gradients
-        ]
-        if traced:
-            found = self._slopes.values(given, numbers, dtypes)
-            summed = [summed_to(d, a.shape) for d, a in self._beside(found, arrays)]
+        }
+        computed = [dtype for name, dtype in dtypes.items() if name not in self._passed_on]
+        seen = broadcast(tuple(array.shape for array in given))
+        if not traced:
+            given = seen.seen(given)
+        if not computed:
+            found: list[mx.array] = []
+        elif traced:
+            found = self._slopes.values(given, numbers, computed)
         else:
-            seen = broadcast(tuple(array.shape for array in given))
-            found = self._slopes.run(seen.seen(given), numbers, seen, dtypes)
-            summed = [seen.summed(d, view) for d, view in self._beside(found, seen.views[len(cotangents) :])]
-        made = dict(zip(self._gradients, summed, strict=True))
-        return tuple(
-            made[name].astype(array.dtype) if name in made else mx.zeros_like(array)
-            for name, array in zip(self.inputs, arrays, strict=True)
-        )
+            found = self._slopes.run(given, numbers, seen, computed)
+        rest = iter(found)
+        made = {
+            name: given[self._passed_on[name]].astype(dtype) if name in self._passed_on else next(rest)
+            for name, dtype in dtypes.items()
+        }
 
-    def _beside(self, gradients: Sequence[mx.array], of_inputs: Sequence[Any]) -> list[tuple[mx.array, Any]]:
-        """The gradients with what belongs to their inputs."""
-        by_name = dict(zip(self.inputs, of_inputs, strict=True))
-        return [(d, by_name[name]) for name, d in zip(self._gradients, gradients, strict=True)]
+        def gradient(name: str, array: mx.array, view: View) -> mx.array:
+            if name not in made:
+                return mx.zeros_like(array)
+            summed = summed_to(made[name], array.shape) if traced else seen.summed(made[name], view)
+            return summed.astype(array.dtype)
+
+        return tuple(map(gradient, self.inputs, arrays, seen.views[len(cotangents) :]))

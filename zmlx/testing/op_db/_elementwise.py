@@ -235,6 +235,7 @@ def entry(
     others: Sequence[SampleInput] = (),
     errors: Sequence[ErrorInput] = (),
     golden: Sequence[str] = ("small", "single", "special"),
+    grad_kernels: Sequence[str] | None = None,
     **fields: Any,
 ) -> OpInfo:
     """The entry of a kernel that is a formula.
@@ -253,6 +254,8 @@ def entry(
         Applied to ordinary samples.
     others
         More samples.
+    grad_kernels
+        None: one for all gradients.
     """
     names = arguments.split()
     biases = [argument for argument in names if argument.endswith("bias")]
@@ -268,7 +271,7 @@ def entry(
         samples=samples_of(shapes, to_domain, others),
         source=source,
         kernels=(f"zmlx_{name}",),
-        grad_kernels=(f"zmlx_{name}_vjp",),
+        grad_kernels=(f"zmlx_{name}_vjp",) if grad_kernels is None else tuple(grad_kernels),
         gpu_shape=as_on_a_gpu,
         golden_samples=tuple(golden),
         error_inputs=(*_errors(name, names, biases), *errors),

@@ -112,6 +112,7 @@ OPS = (
         own=lambda mx, a, b: mx.add(a, b),
         torch=lambda torch, a, b: a + b,
         others=_PAIR,
+        grad_kernels=(),
     ),
     entry(
         "fused",
@@ -136,6 +137,7 @@ OPS = (
         lambda mx, x, bias: x + bias,
         flops=1,
         torch=lambda torch, x, bias: x + bias,
+        grad_kernels=(),  # where there are more rows than one, zmlx_column_sum
     ),
     entry(
         "fused",
