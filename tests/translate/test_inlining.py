@@ -7,20 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from meeting import BARRIER, GROUP, THREADS, X, launch
 
-import zmlx
-from zmlx.launch import watch
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
 
 pytestmark = pytest.mark.cpu
 
-BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 PREFIX = "uint t = thread_position_in_threadgroup.x; uint i = thread_position_in_grid.x; int v = x[i];\n"
-#: The grid of all kernels here: two whole threadgroups and one of 24 threads.
-THREADS, GROUP = 152, 64
-X = np.arange(THREADS, dtype=np.int32) * 7 % 31
 TOTAL = "int total(int v) { v += 1; return simd_sum(v); }\n"
 
 
@@ -180,26 +175,10 @@ CASES = {
 }  # fmt: skip
 
 
-def launch(header: str, source: str) -> tuple[Any, list[str]]:
-    import mlx.core as mx
-
-    kernel = zmlx.metal_kernel("inlined", ["x"], ["out"], PREFIX + source, header)
-    with watch() as launches:
-        (out,) = kernel(
-            inputs=[mx.array(X)],
-            output_shapes=[(THREADS,)],
-            output_dtypes=[mx.int32],
-            grid=(THREADS, 1, 1),
-            threadgroup=(GROUP, 1, 1),
-            stream=mx.cpu,
-        )
-    return np.array(out), [record.path for record in launches]
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_both_ways_compute_the_same(name, meeting_path):
     case = CASES[name]
-    out, paths = launch(case.header, case.source)
+    out, paths = launch(PREFIX + case.source, case.header)
     assert paths == [meeting_path]
     np.testing.assert_array_equal(out, case.expected)
 
@@ -269,22 +248,10 @@ def test_what_is_left_to_fibers(header, source, reason):
 
 def test_a_template_argument_that_hides_a_constant_of_the_header():
     """In the place of the call, the constant's name would mean the argument."""
-    import mlx.core as mx
-
     header = "constant int SCALE = 10; int scaled(int v) { return simd_sum(v) * SCALE; }"
-    kernel = zmlx.metal_kernel("hides", ["x"], ["out"], PREFIX + "out[i] = scaled(v) + SCALE;", header)
-    with watch() as launches:
-        (out,) = kernel(
-            inputs=[mx.array(X)],
-            template=[("SCALE", 3)],
-            output_shapes=[(THREADS,)],
-            output_dtypes=[mx.int32],
-            grid=(THREADS, 1, 1),
-            threadgroup=(GROUP, 1, 1),
-            stream=mx.cpu,
-        )
-    np.testing.assert_array_equal(np.array(out), S * 10 + 3)
-    assert [record.path for record in launches] == ["fibers"]
+    out, paths = launch(PREFIX + "out[i] = scaled(v) + SCALE;", header, [("SCALE", 3)])
+    np.testing.assert_array_equal(out, S * 10 + 3)
+    assert paths == ["fibers"]
 
 
 def test_lines_are_those_of_the_calls():

@@ -7,24 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from meeting import BARRIER, GROUP, THREADS, X, launch
 
 import zmlx
-from zmlx.launch import watch
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
 
 pytestmark = pytest.mark.cpu
 
-BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 PREFIX = """
     uint t = thread_position_in_threadgroup.x;
     uint i = thread_position_in_grid.x;
     uint lane = thread_index_in_simdgroup;
 """
-#: The grid of all kernels here: two whole threadgroups and one of 24 threads.
-THREADS, GROUP = 152, 64
-X = np.arange(THREADS, dtype=np.int32) * 7 % 31
 
 
 @dataclass(frozen=True)
@@ -448,21 +444,10 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_both_ways_compute_the_same(name, meeting_path):
-    import mlx.core as mx
-
     case = CASES[name]
-    kernel = zmlx.metal_kernel("taken_apart", ["x"], ["out"], PREFIX + case.source, case.header)
-    with watch() as launches:
-        (out,) = kernel(
-            inputs=[mx.array(X)],
-            output_shapes=[(THREADS,)],
-            output_dtypes=[mx.int32],
-            grid=(THREADS, 1, 1),
-            threadgroup=(GROUP, 1, 1),
-            stream=mx.cpu,
-        )
-    np.testing.assert_array_equal(np.array(out), case.expected)
-    assert [record.path for record in launches] == [meeting_path]
+    out, paths = launch(PREFIX + case.source, case.header)
+    np.testing.assert_array_equal(out, case.expected)
+    assert paths == [meeting_path]
 
 
 @pytest.mark.parametrize(
