@@ -66,14 +66,19 @@ class Broadcast:
             for array, view in zip(arrays, self.views, strict=True)
         ]
 
+    def is_vector(self, view: View) -> bool:
+        """Whether the kernel sees an array as one row that stands beside all rows, as a bias does."""
+        return not view.full and not view.repeated and (view.rows, view.columns) == (1, self.columns)
+
     def summed(self, gradient: mx.array, view: View) -> mx.array:
-        """The gradient of an array from one of shape (rows, columns): summed over where the array was repeated.
+        """The gradient of an array from one of shape (rows, columns): summed over where the array was repeated. Of a
+        vector's gradient lines of sums over some rows will do.
 
         Sums are of float32, and always added up in the same order.
         """
         if view.full:
             return gradient.reshape(view.own)
-        if not view.repeated and (view.rows, view.columns) == (1, self.columns):
+        if self.is_vector(view):
             return column_sum(gradient).reshape(view.own)
         if not view.repeated and (view.rows, view.columns) == (self.rows, 1):
             return sum_lastdim(gradient).reshape(view.own)

@@ -238,6 +238,7 @@ class Elementwise:
             (*self._cotangents, *self.inputs),
             tuple(self._scalars),
             {f"d_{name}": node for name, node in self._gradients.items() if name not in self._passed_on},
+            sums=True,
         )
 
     def _forward(
@@ -269,16 +270,18 @@ class Elementwise:
             for name, array in zip(self.inputs, arrays, strict=True)
             if name in self._gradients
         }
-        computed = [dtype for name, dtype in dtypes.items() if name not in self._passed_on]
+        computed = {name: dtype for name, dtype in dtypes.items() if name not in self._passed_on}
         seen = broadcast(tuple(array.shape for array in given))
         if not traced:
             given = seen.seen(given)
         if not computed:
             found: list[mx.array] = []
         elif traced:
-            found = self._slopes.values(given, numbers, computed)
+            found = self._slopes.values(given, numbers, list(computed.values()))
         else:
-            found = self._slopes.run(given, numbers, seen, computed)
+            views = zip(self.inputs, seen.views[len(cotangents) :], strict=True)
+            summed = [f"d_{name}" for name, view in views if name in computed and seen.is_vector(view)]
+            found = self._slopes.run(given, numbers, seen, list(computed.values()), summed)
         rest = iter(found)
         made = {
             name: given[self._passed_on[name]].astype(dtype) if name in self._passed_on else next(rest)

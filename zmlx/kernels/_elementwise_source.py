@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -39,20 +39,29 @@ METAL_FUNC void zmlx_fetch(thread float* to, P from, bool across, uint i, uint c
 
 HEADER = CHUNKS + MATHS + FUNCTIONS + NORMAL + HELPERS + _PLACES
 
-#: EVEN: all arrays have the result's shape.
+#: EVEN: all arrays have the result's shape. LOOP is over the rows of a thread.
 _BODY = """
   const uint rows = ROWS;
   const uint length = COLUMNS;
   const uint begin = thread_position_in_grid.x * (N * S);
   const uint end = min(begin + N * S, length);
   const bool whole = PACKED && length % N == 0ALIGNED;
-UNIFORM  for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {
+UNIFORMLOOP
 PLACES    ZMLX_SPAN(begin, end, whole, {
 LOADS      for (int j = 0; j < N; ++j) {
 STATEMENTS      }
 STORES    })
   }
-"""
+SUMS"""
+
+_ROWS = "  for (uint row = thread_position_in_grid.y; row < rows; row += threads_per_grid.y) {"
+
+# SUMMED: some results are added up over rows. Then a thread has one chunk of each row of a run, and the sums of the run
+# are a line of the output: what is added up is never in memory.
+_RUNS = """  const uint run = SUMMED ? (rows + threads_per_grid.y - 1) / threads_per_grid.y : rows;
+  const uint first = SUMMED ? thread_position_in_grid.y * run : thread_position_in_grid.y;
+  const uint last = SUMMED ? min(first + run, rows) : rows;
+TOTALS  for (uint row = first; row < last; row += SUMMED ? 1 : threads_per_grid.y) {"""
 
 
 @dataclass(frozen=True)
@@ -67,12 +76,15 @@ class ElementKernel:
         Names of the variables: arrays, and numbers.
     results
         Name -> node. Its values are of the dtype that the call says, and all kernels' arithmetic is in float32.
+    sums
+        Whether calls may ask for the sums over rows of results: gradients of what was the same for all rows.
     """
 
     name: str
     inputs: tuple[str, ...]
     scalars: tuple[str, ...]
     results: Mapping[str, Node]
+    sums: bool = False
 
     def run(
         self,
@@ -80,12 +92,23 @@ class ElementKernel:
         scalars: Sequence[float],
         seen: Broadcast,
         dtypes: Sequence[mx.Dtype],
+        summed: Collection[str] = (),
     ) -> list[mx.array]:
-        """The results as (rows, columns), of these dtypes; ``arrays`` are as ``seen`` has them."""
+        """The results as (rows, columns), of these dtypes; ``arrays`` are as ``seen`` has them. Of those that are
+        ``summed``, which are float32, as (runs, columns): each line has the sums over a run of rows."""
         dtype = arrays[0].dtype
-        launch = _rows.span_launch(seen.rows, seen.columns, dtype.size)
-        launch = replace(launch, template=(*launch.template, ("EVEN", seen.even)))
-        outputs = [((seen.rows, seen.columns), dtype) for dtype in dtypes]
+        shape = (seen.rows, seen.columns)
+        plan = _rows.run_span_launch if summed else _rows.span_launch
+        launch = plan(*shape, dtype.size)
+        more = [("EVEN", seen.even)]
+        if self.sums:
+            more += [("SUMMED", bool(summed)), *((f"SUM_{name}", name in summed) for name in self.results)]
+        launch = replace(launch, template=(*launch.template, *more))
+        runs = launch.grid[1]
+        outputs = [
+            ((runs if name in summed else seen.rows, seen.columns), dtype)
+            for name, dtype in zip(self.results, dtypes, strict=True)
+        ]
         types = {f"T_{name}": dtype for name, dtype in zip(self.results, dtypes, strict=True)}
         return launch.run(self._kernel, [*arrays, *scalars], outputs, T=dtype, **types)
 
@@ -109,7 +132,15 @@ class ElementKernel:
         def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
             count = len(self.inputs)
             dtypes = [template[f"T_{name}"] for name in self.results]
-            return self.values(inputs[:count], inputs[count:], dtypes)
+            found = self.values(inputs[:count], inputs[count:], dtypes)
+            if not template.get("SUMMED"):
+                return found
+            shape, size = found[0].shape, inputs[0].dtype.size
+            runs = _rows.column_runs(shape[0], shape[1], size)
+            return [
+                _in_runs(value, runs) if template[f"SUM_{name}"] else value
+                for name, value in zip(self.results, found, strict=True)
+            ]
 
         return metal_kernel(
             self.name,
@@ -135,6 +166,9 @@ class ElementKernel:
         text, names = statements(roots, names, indent="        ")
         for name, node in self.results.items():
             text += f"        w_{name}[j] = {names[node]};\n"
+            if self.sums:
+                text += f"        if (SUM_{name}) t_{name}[j] += w_{name}[j];\n"
+        place, stored = ("SUM_{0} ? 0 : row", "if (!SUM_{0}) ") if self.sums else ("row", "")
         parts = {
             "ROWS": _extents(self.inputs, 0),
             "COLUMNS": _extents(self.inputs, 1),
@@ -155,7 +189,7 @@ class ElementKernel:
                     ),
                     *self._each(
                         self.results,
-                        "    auto out_{0} = y_{0} + size_t(row) * length;\n    float w_{0}[N];\n",
+                        f"    auto out_{{0}} = y_{{0}} + size_t({place}) * length;\n    float w_{{0}}[N];\n",
                     ),
                 ]
             ),
@@ -169,10 +203,27 @@ class ElementKernel:
             "STORES": "".join(
                 self._each(
                     self.results,
-                    "      zmlx_chunk<T_{0}, N, PACKED>::store(out_{0} + i, w_{0}, count, sure);\n",
+                    f"      {stored}zmlx_chunk<T_{{0}}, N, PACKED>::store(out_{{0}} + i, w_{{0}}, count, sure);\n",
                 )
             ),
+            "LOOP": _ROWS,
+            "SUMS": "",
         }
+        if self.sums:
+            totals = self._each(
+                self.results,
+                "  float t_{0}[SUM_{0} ? N : 1];\n"
+                "  for (int j = 0; j < (SUM_{0} ? N : 1); ++j) t_{0}[j] = 0.0f;\n",
+            )
+            parts["LOOP"] = _RUNS.replace("TOTALS", "".join(totals))
+            parts["SUMS"] = "".join(
+                self._each(
+                    self.results,
+                    "  if (SUM_{0})\n"
+                    "    zmlx_chunk<T_{0}, N, PACKED>::store(\n"
+                    "        y_{0} + size_t(thread_position_in_grid.y) * length + begin, t_{0}, end - begin);\n",
+                )
+            )
         return _filled(_BODY, parts)
 
     @staticmethod
@@ -191,6 +242,12 @@ def _extents(names: Sequence[str], axis: int) -> str:
     for name in names[1:]:
         text = f"max({text}, uint(x_{name}_shape[{axis}]))"
     return text
+
+
+def _in_runs(values: mx.array, runs: int) -> mx.array:
+    """The sums of columns as (runs, columns): all in the first line."""
+    total = mx.sum(values, axis=0, keepdims=True)
+    return mx.concatenate([total, mx.zeros((runs - 1, values.shape[1]), values.dtype)])
 
 
 def _filled(text: str, parts: Mapping[str, str]) -> str:

@@ -46,6 +46,8 @@ MAX_PARTIALS = 256
 #: H100), in not too many runs, because each leaves a line of sums.
 RUN_THREADS = 2**17
 MAX_RUNS = 2048
+#: The same for threads that have a chunk of each row: runs of short rows are many.
+MAX_COLUMN_RUNS = 8192
 #: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best.
 RUN_VALUES = 40
 RUN_CHUNKS = 4
@@ -305,7 +307,15 @@ def partials(rows: int, length: int, itemsize: int) -> int:
     """Into how many runs, of equal length but for the last, a sum over ``rows`` is cut. None of them is empty."""
     chunk = PACK_BYTES // itemsize
     width, held = _run_team(_ceil(length, chunk), RUN_VALUES // chunk)
-    most = min(RUN_THREADS // width, MAX_RUNS) if held else MAX_PARTIALS
+    return _runs(rows, min(RUN_THREADS // width, MAX_RUNS) if held else MAX_PARTIALS)
+
+
+def column_runs(rows: int, length: int, itemsize: int) -> int:
+    """The same for kernels whose threads have a chunk of each row of a run."""
+    return _runs(rows, max(1, min(RUN_THREADS // _ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
+
+
+def _runs(rows: int, most: int) -> int:
     run = _ceil(rows, min(most, _ceil(rows, BLOCK_ROWS)))
     return _ceil(rows, run)
 
@@ -346,6 +356,18 @@ def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -
     template = (("N", chunk), ("PACKED", target.packed), ("S", target.span))
     most = (forced and forced.groups) or MAX_GROUPS_Y
     return Launch(template, (threads, min(rows, most * down), 1), (across, down, 1))
+
+
+def run_span_launch(rows: int, length: int, itemsize: int) -> Launch:
+    """As `span_launch`, for kernels that also add up over rows: a thread has a chunk of each row of a run, and there is
+    a thread along y for each of `column_runs` runs."""
+    target, forced = _target()
+    chunk = target.chunk(length, itemsize)
+    threads, runs = _ceil(length, chunk), column_runs(rows, length, itemsize)
+    across = min(forced.width if forced else SPAN_THREADS, _power_of_two(threads))
+    down = min(SPAN_THREADS // across or 1, _power_of_two(runs))
+    template = (("N", chunk), ("PACKED", target.packed), ("S", 1))
+    return Launch(template, (threads, runs, 1), (across, down, 1))
 
 
 def _target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from zmlx import _compat
-from zmlx.testing.bench import bandwidth
+from zmlx.testing.bench import bandwidth, measurement
 from zmlx.testing.bench.bandwidth import WAYS, CudaDriverError, driver_copy, host_copy, mlx_copy
 
 pytestmark = pytest.mark.cpu
@@ -21,7 +21,7 @@ def test_every_back_end_has_a_way():
 
 def test_every_way_of_this_back_end_works(backend, mx_device):
     for name, way in WAYS[backend].items():
-        with way(1_000_003, 3, 2) as once:
+        with way(1_000_003, 3, 2, 0) as once:
             times = [once() for _ in range(3)]
         assert all(0 < seconds < 10 for seconds in times), name
 
@@ -38,7 +38,8 @@ def test_the_host_copies_all_bytes(monkeypatch):
 @pytest.mark.parametrize("way", [host_copy, mlx_copy])
 def test_the_time_is_that_of_one_copy(way, monkeypatch, mx_device):
     clock = itertools.count()
-    monkeypatch.setattr(bandwidth, "time", SimpleNamespace(perf_counter=lambda: 10.0 * next(clock)))
+    for module in (bandwidth, measurement):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 10.0 * next(clock)))
     with way(100, 1, 4) as once:
         assert once() == 2.5
 

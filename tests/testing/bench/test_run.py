@@ -87,8 +87,8 @@ def test_ratios_are_above_one_where_the_kernel_is_faster(backend, mx_device, mon
     asked = []
     seconds = iter([4.0, 8.0, 6.0])  # of the kernel, the operations and mx.compile
 
-    def stopwatch(call, batch, lazy):
-        asked.append((batch, lazy))
+    def stopwatch(call, batch, lazy, lead):
+        asked.append((batch, lazy, lead))
         taken = next(seconds)
         return lambda: taken
 
@@ -102,13 +102,13 @@ def test_ratios_are_above_one_where_the_kernel_is_faster(backend, mx_device, mon
 
     monkeypatch.setattr(contest, "mlx_stopwatch", stopwatch)
     monkeypatch.setattr(contest, "WAYS", {backend: {"slow": copying(3.0), "fast": copying(1.0)}})
-    plan = replace(tiny(backend), traffic=5000, distinct=3000, lazy=True)
+    plan = replace(tiny(backend), traffic=5000, distinct=3000, lazy=True, lead=7)
     found = measure_kernel(make(), "float32", backend, plan)
     assert [versus.ratio for versus in found.versus] == [2.0, 1.5]
     assert found.of_copy == 0.25
     # 2048 bytes move: half of them are read. Three launches move 5000, three copies of the input have 3000.
     assert found.work == 2048
-    assert asked == [(3, True)] * 3 + [(1024, 3, 3)] * 2
+    assert asked == [(3, True, 7)] * 3 + [(1024, 3, 3, 7)] * 2
 
 
 def test_a_timing_has_as_many_launches_as_its_traffic_takes():
@@ -218,6 +218,26 @@ def test_a_stopwatch_leaves_out_the_call_only_if_it_is_lazy(mx_device, monkeypat
     monkeypatch.setattr(measurement, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     assert mlx_stopwatch(call, batch=4)() == 5 / 4
     assert mlx_stopwatch(call, batch=4, lazy=True)() == 1 / 4
+
+
+def test_what_a_lead_takes_alone_is_taken_off(mx_device, monkeypatch):
+    clock, taken = itertools.count(), []
+
+    def evaluated(*arrays):
+        taken.extend(array.size for array in arrays if isinstance(array, mx.array))
+        next(clock)
+
+    fake = SimpleNamespace(perf_counter=lambda: float(next(clock)))
+    monkeypatch.setattr(measurement, "time", fake)
+    monkeypatch.setattr(measurement, "LEAD_BYTES", 64)
+    once = mlx_stopwatch(lambda: mx.ones(3), batch=4, lazy=True, lead=300)
+    monkeypatch.setattr(mx, "eval", evaluated)
+    monkeypatch.setattr(mx, "async_eval", evaluated)
+    # The lead alone takes two ticks; a tick for the clock that the calls take; lead and calls take three.
+    assert once() == (3 - 2) / 4
+    assert taken == [16, 16]
+    with pytest.raises(ValueError, match="expected lazy=True with a lead, got lead=300 without"):
+        mlx_stopwatch(lambda: mx.ones(3), lead=300)
 
 
 def test_paths_come_from_the_launch_records(backend, mx_device):

@@ -17,15 +17,17 @@ from contextlib import ExitStack
 import numpy as np
 
 from zmlx import _compat
+from zmlx.testing.bench.measurement import mlx_stopwatch
 from zmlx.testing.bench.timing import Stopwatch
 
-#: ``way(nbytes, sources, batch)`` makes a stopwatch that copies `nbytes` bytes `batch` times, from each of `sources`
-#: places in turn, and returns the seconds of one copy. What it allocates is freed at the end of the ``with`` block.
-Way = Callable[[int, int, int], contextlib.AbstractContextManager[Stopwatch]]
+#: ``way(nbytes, sources, batch, lead)`` makes a stopwatch that copies `nbytes` bytes `batch` times, from each of `sources`
+#: places in turn, and returns the seconds of one copy. `lead` is that of `mlx_stopwatch`, which ways that are not MLX's
+#: need not have. What it allocates is freed at the end of the ``with`` block.
+Way = Callable[[int, int, int, int], contextlib.AbstractContextManager[Stopwatch]]
 
 
 @contextlib.contextmanager
-def host_copy(nbytes: int, sources: int, batch: int) -> Iterator[Stopwatch]:
+def host_copy(nbytes: int, sources: int, batch: int, lead: int = 0) -> Iterator[Stopwatch]:
     """memcpy into memory that is there already, on as many threads as kernels run on."""
     from zmlx.launch.host import num_threads
 
@@ -44,22 +46,13 @@ def host_copy(nbytes: int, sources: int, batch: int) -> Iterator[Stopwatch]:
 
 
 @contextlib.contextmanager
-def mlx_copy(nbytes: int, sources: int, batch: int) -> Iterator[Stopwatch]:
+def mlx_copy(nbytes: int, sources: int, batch: int, lead: int = 0) -> Iterator[Stopwatch]:
     """An operation of MLX that reads and writes each number once, -x. (Its copies of an array are views.)"""
     mx = _compat.import_mx()
     arrays = [mx.ones(-(-nbytes // 4), mx.float32) for _ in range(sources)]
     mx.eval(arrays)
     ring = itertools.cycle(arrays)
-
-    def once() -> float:
-        outputs = [mx.negative(next(ring)) for _ in range(batch)]
-        mx.synchronize()
-        begin = time.perf_counter()
-        mx.eval(outputs)
-        mx.synchronize()
-        return (time.perf_counter() - begin) / batch
-
-    yield once
+    yield mlx_stopwatch(lambda: mx.negative(next(ring)), batch, lazy=True, lead=lead)
 
 
 class CudaDriverError(RuntimeError):
@@ -82,7 +75,7 @@ def _driver() -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def driver_copy(nbytes: int, sources: int, batch: int) -> Iterator[Stopwatch]:
+def driver_copy(nbytes: int, sources: int, batch: int, lead: int = 0) -> Iterator[Stopwatch]:
     """The driver's own copy from device memory to device memory, on the first GPU."""
     call = _driver()
     mx = _compat.import_mx()

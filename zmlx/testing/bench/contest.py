@@ -179,14 +179,14 @@ def _race(
     inputs = [arguments, *(list(map(another, arguments)) for _ in range(plan.copies(read) - 1))]
     _compat.import_mx().eval(inputs)
     stopwatches = {
-        which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy)
+        which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy, plan.lead)
         for which, call in _calls(ours, rivals).items()
     }
     stopwatches.update({peer.name: peer.stopwatch(plan.copies(read), batch) for peer in peers})
     half = math.ceil(moved / 2)  # a copy reads as many bytes as it writes
     with contextlib.ExitStack() as stack:
         copies = {
-            f"copy {which}": stack.enter_context(way(half, plan.copies(half), batch))
+            f"copy {which}": stack.enter_context(way(half, plan.copies(half), batch, plan.lead))
             for which, way in WAYS[backend].items()
         }
         timings = race({**stopwatches, **copies}, plan.rounds, plan.seconds)

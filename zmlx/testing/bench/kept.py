@@ -30,7 +30,7 @@ FORM = Form(
 )
 
 #: What a row must be called by, and what by which two runs are told to be of one plan.
-_PLAN = ("rows", "columns", "distinct", "traffic", "lazy", "norm_rows")
+_PLAN = ("rows", "columns", "distinct", "traffic", "lazy", "lead", "norm_rows")
 
 
 @dataclass(frozen=True)

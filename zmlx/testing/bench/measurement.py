@@ -30,6 +30,9 @@ class Plan:
     lazy : bool
         Whether the clock starts after the launches have been put into MLX's graph. On the CPU zmlx's kernels
         run when they are called, so there it starts before.
+    lead : int
+        Bytes that a GPU is given to move before the launches of a timing, so that it is busy while MLX takes them in;
+        see `mlx_stopwatch`.
     rounds, seconds : int, float
         See `zmlx.testing.bench.timing.race`.
     norm_rows : int
@@ -43,6 +46,7 @@ class Plan:
     distinct: int
     traffic: int
     lazy: bool
+    lead: int
     rounds: int
     seconds: float
     norm_rows: int
@@ -59,15 +63,15 @@ class Plan:
 
 
 PLANS: Mapping[str, Plan] = {
-    "cpu": Plan(2048, 2048, 256 << 20, 0, False, 11, 0.5, 256, 300, 3),
-    "cuda": Plan(16384, 4096, 2 << 30, 12 << 30, True, 20, 0.5, 65536, 300, 5),
-    "metal": Plan(8192, 4096, 1 << 30, 2 << 30, True, 20, 0.5, 32768, 300, 5),
+    "cpu": Plan(2048, 2048, 256 << 20, 0, False, 0, 11, 0.5, 256, 300, 3),
+    "cuda": Plan(16384, 4096, 2 << 30, 4 << 30, True, 4 << 30, 20, 0.5, 65536, 300, 5),
+    "metal": Plan(8192, 4096, 1 << 30, 2 << 30, True, 1 << 30, 20, 0.5, 32768, 300, 5),
 }
 
 
 def quick(plan: Plan) -> Plan:
     """The same, as small as it can be: whether everything runs, not how fast it is."""
-    small = replace(plan, rows=256, columns=512, distinct=0, traffic=0, norm_rows=256)
+    small = replace(plan, rows=256, columns=512, distinct=0, traffic=0, lead=0, norm_rows=256)
     return replace(small, rounds=3, seconds=0.0, launches=20, compiles=1)
 
 
@@ -154,22 +158,59 @@ class WrongResultError(RuntimeError):
     """What was to be timed computes something else; the message says what was expected and what came."""
 
 
-def mlx_stopwatch(call: Callable[[], Any], batch: int = 1, lazy: bool = False) -> Stopwatch:
+#: Bytes of the array that a lead is made of: more than the caches hold.
+LEAD_BYTES = 256 << 20
+
+
+def mlx_stopwatch(call: Callable[[], Any], batch: int = 1, lazy: bool = False, lead: int = 0) -> Stopwatch:
     """A stopwatch for a call that returns MLX arrays: the seconds of one call, of `batch` evaluated together.
 
-    `lazy`: without the time that the calls themselves take; see `Plan`.
+    Parameters
+    ----------
+    call : callable
+        What is timed.
+    batch : int
+        How many calls make one timing.
+    lazy : bool
+        Without the time that the calls themselves take; see `Plan`.
+    lead : int
+        Bytes, at least, that MLX is given to move immediately before. A GPU begins with the first launches only when MLX
+        has put a good number of them into its graph, and would wait for that time in each timing, as it does not in a
+        program that goes on. What the lead takes alone is timed each time, and taken off. Needs `lazy`.
+
+    Raises
+    ------
+    ValueError
+        A `lead` without `lazy`: the calls' own time would be hidden behind it.
     """
+    if lead and not lazy:
+        raise ValueError(f"mlx_stopwatch: expected lazy=True with a lead, got lead={lead} without.")
     mx = _compat.import_mx()
+    source = mx.zeros(LEAD_BYTES // 4) if lead else None
+
+    def led() -> Any:
+        moved = source
+        for _ in range(math.ceil(lead / (2 * LEAD_BYTES))):
+            moved = mx.negative(moved)
+        return moved
 
     def once() -> float:
         mx.synchronize()
+        alone = 0.0
+        if lead:
+            begin = time.perf_counter()
+            mx.eval(led())
+            mx.synchronize()
+            alone = time.perf_counter() - begin
         begin = time.perf_counter()
         outputs = [call() for _ in range(batch)]
         if lazy:
             begin = time.perf_counter()
+        if lead:
+            mx.async_eval(led())
         mx.eval(outputs)
         mx.synchronize()
-        return (time.perf_counter() - begin) / batch
+        return (time.perf_counter() - begin - alone) / batch
 
     return once
 
