@@ -80,8 +80,3 @@ def shared(roots: Iterable[Node]) -> list[Node]:
     below = dict.fromkeys(a for node in ordered(roots) if node in inside for a in node.arguments)
     below.update(dict.fromkeys(roots))
     return [node for node in ordered(below) if node.extent < Extent.ELEMENT and node in below]
-
-
-def _as_numbers(value: Any) -> Any:
-    """A mask as the bytes that it is: of bool g++ (as of 12) vectorises no conversion, which takes ten times as long."""
-    return value.view(mx.uint8) if isinstance(value, mx.array) and value.dtype == mx.bool_ else value
