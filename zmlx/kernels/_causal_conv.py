@@ -11,10 +11,7 @@ import mlx.core as mx
 from zmlx.kernels import _conv, _rows
 from zmlx.kernels._autodiff import Outputs, by_reference, differentiable
 from zmlx.kernels._columns import column_sum
-from zmlx.kernels._msl import CHUNKS
 from zmlx.launch import metal_kernel
-
-_HEADER = CHUNKS + _conv.HEADER
 
 
 def silu(y: mx.array) -> mx.array:
@@ -60,14 +57,14 @@ def _reference_step(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequ
 
 
 _KERNEL = metal_kernel(
-    "zmlx_causal_conv1d", ["x", "weight", "bias"], ["y"], _conv.FORWARD, _HEADER, reference=_reference
+    "zmlx_causal_conv1d", ["x", "weight", "bias"], ["y"], _conv.FORWARD, _conv.HEADER, reference=_reference
 )
 _VJP_KERNEL = metal_kernel(
     "zmlx_causal_conv1d_vjp",
     ["x", "weight", "bias", "g"],
     ["dx", "partial"],
     _conv.VJP,
-    _HEADER,
+    _conv.HEADER,
     reference=_reference_vjp,
 )
 _STEP_KERNEL = metal_kernel(
@@ -75,7 +72,7 @@ _STEP_KERNEL = metal_kernel(
     ["x", "state", "weight", "bias"],
     ["y", "next"],
     _conv.STEP,
-    _HEADER,
+    _conv.HEADER,
     reference=_reference_step,
 )
 
@@ -105,7 +102,7 @@ def causal_conv(activated: bool) -> Callable[[mx.array, mx.array, mx.array], mx.
 
     def forward(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
         rows = _rows_of(x)
-        launch = _rows.span_launch(_runs(rows, _conv.RUN), x.shape[-1], x.dtype.size)
+        launch = _rows.span_launch(_runs(rows, _conv.RUN), x.shape[-1], 4)
         outputs = [(rows.shape, x.dtype)]
         template = _template(x, weight, bias, activated)
         return launch.run(_KERNEL, [rows, weight.T, bias], outputs, **template)[0].reshape(x.shape)
@@ -114,7 +111,7 @@ def causal_conv(activated: bool) -> Callable[[mx.array, mx.array, mx.array], mx.
         rows = _rows_of(x)
         taps, channels = weight.shape[1], x.shape[-1]
         runs = _runs(rows, _conv.VJP_RUN)
-        launch = _rows.span_launch(runs, channels, x.dtype.size)
+        launch = _rows.span_launch(runs, channels, 4)
         outputs = [(rows.shape, x.dtype), ((runs, (taps + 1) * channels), mx.float32)]
         template = _template(x, weight, bias, activated)
         inputs = [rows, weight.T, bias, _rows_of(cotangent)]

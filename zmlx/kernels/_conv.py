@@ -7,6 +7,8 @@ the TAPS - 1 rows that the next steps share in registers.
 
 from __future__ import annotations
 
+from zmlx.kernels._msl import CHUNKS, MATHS
+
 #: The most taps.
 MAX_TAPS = 8
 #: Steps of time that a thread reads at once and has in all, a multiple of the former.
@@ -19,14 +21,14 @@ VJP_RUN = 64
 ENTRIES = 4
 
 HELD = """
-// Runs a body in which access to whole chunks is `sure`, or one in which it is not.
-#define ZMLX_SURELY(whole, ...)  \\
-  if (whole) {                   \\
-    constexpr bool sure = true;  \\
-    __VA_ARGS__                  \\
-  } else {                       \\
-    constexpr bool sure = false; \\
-    __VA_ARGS__                  \\
+// Runs a body in which the constant `name` says what the condition is.
+#define ZMLX_EITHER(name, condition, ...) \\
+  if (condition) {                        \\
+    constexpr bool name = true;           \\
+    __VA_ARGS__                           \\
+  } else {                                \\
+    constexpr bool name = false;          \\
+    __VA_ARGS__                           \\
   }
 // Reads the chunks of M rows, from row `first` on, `pitch` values apart. In the place of rows beyond `rows` (those below
 // zero are, being unsigned) there is some other: whoever knows where rows end must not use them.
@@ -41,25 +43,28 @@ METAL_FUNC void zmlx_take(
 """
 
 SILU = """
-METAL_FUNC float zmlx_silu(float a) { return a / (1.0f + exp(-a)); }
+template <typename T>
+METAL_FUNC float zmlx_silu(float a) { return zmlx_ratio<T>(a, 1.0f + zmlx_exp<T>(-a)); }
+template <typename T>
 METAL_FUNC float zmlx_silu_slope(float a) {
-  const float s = 1.0f / (1.0f + exp(-a));
+  const float s = zmlx_ratio<T>(1.0f, 1.0f + zmlx_exp<T>(-a));
   return fma(a, s * (1.0f - s), s);
 }
 """
 
 FILTER = """
-// What the filter gives at time `now`: near[0 ... TAPS - 1] are the rows of x up to there. Before the first there are none.
-template <int TAPS, int N, typename R>
+// What the filter gives at time `now`: near[0 ... TAPS - 1] are the rows of x up to there. Before the first there are
+// none; INSIDE: it is too early to matter.
+template <int TAPS, int N, bool INSIDE, typename R>
 METAL_FUNC void zmlx_filter(
     thread float* y, const thread R* near, const thread float* w, const thread float* b, uint now) {
   for (int j = 0; j < N; ++j) y[j] = b[j];
   _Pragma("unroll") for (int k = 0; k < TAPS; ++k)
-    if (uint(k) <= now)
+    if (INSIDE || uint(k) <= now)
       for (int j = 0; j < N; ++j) y[j] = fma(w[(TAPS - 1 - k) * N + j], near[TAPS - 1 - k].at(j), y[j]);
 }
 // The gradients of what the filter gives, from time `first` on, M of them; near[m ...] as for the filter at first + m.
-template <int M, int TAPS, int N, bool ACTIVATED, typename R>
+template <typename T, int M, int TAPS, int N, bool ACTIVATED, bool INSIDE, typename R>
 METAL_FUNC void zmlx_slopes(
     thread float* slopes,
     const thread R* near,
@@ -71,14 +76,14 @@ METAL_FUNC void zmlx_slopes(
     for (int j = 0; j < N; ++j) slopes[m * N + j] = given[m].at(j);
     if (ACTIVATED) {
       float y[N];
-      zmlx_filter<TAPS, N>(y, near + m, w, b, first + m);
-      for (int j = 0; j < N; ++j) slopes[m * N + j] *= zmlx_silu_slope(y[j]);
+      zmlx_filter<TAPS, N, INSIDE>(y, near + m, w, b, first + m);
+      for (int j = 0; j < N; ++j) slopes[m * N + j] *= zmlx_silu_slope<T>(y[j]);
     }
   }
 }
 """
 
-HEADER = HELD + SILU + FILTER
+HEADER = CHUNKS + MATHS + HELD + SILU + FILTER
 
 _TYPES = """
   using chunk = zmlx_chunk<T, N, PACKED>;
@@ -116,18 +121,20 @@ FORWARD = f"""{_TYPES}
       auto from = x + at + i;
       auto to = y + at + i;
       const bool whole = {_WHOLE} && chunk::aligned(y)));
-      ZMLX_SURELY(whole, {{{_WEIGHTS}
+      ZMLX_EITHER(sure, whole, {{{_WEIGHTS}
         zmlx_raw<T, N, PACKED> held[TAPS - 1 + STEPS];
         float v[N];
         zmlx_take<T, N, TAPS - 1, sure, PACKED>(held, from, begin - (TAPS - 1), time, channels, count);
         for (uint first = begin; first < end; first += STEPS) {{
           zmlx_take<T, N, STEPS, sure, PACKED>(held + TAPS - 1, from, first, time, channels, count);
-          _Pragma("unroll") for (int t = 0; t < STEPS; ++t) {{
-            zmlx_filter<TAPS, N>(v, held + t, w, b, first + t);
-            if (ACTIVATED)
-              for (int j = 0; j < N; ++j) v[j] = zmlx_silu(v[j]);
-            if (first + t < time) chunk::store(to + size_t(first + t) * channels, v, count, sure);
-          }}
+          ZMLX_EITHER(inside, sure && first + 1 >= TAPS && first + STEPS <= time, {{
+            _Pragma("unroll") for (int t = 0; t < STEPS; ++t) {{
+              zmlx_filter<TAPS, N, inside>(v, held + t, w, b, first + t);
+              if (ACTIVATED)
+                for (int j = 0; j < N; ++j) v[j] = zmlx_silu<T>(v[j]);
+              if (inside || first + t < time) chunk::store(to + size_t(first + t) * channels, v, count, sure);
+            }}
+          }})
           _Pragma("unroll") for (int k = 0; k < TAPS - 1; ++k) held[k] = held[STEPS + k];
         }}
       }})
@@ -139,7 +146,7 @@ FORWARD = f"""{_TYPES}
 # x[t] * slope[t + k]: both of the same rows, so that x is read once, and all is in one pass. A line of `partial` has
 # the sums of one run of time: of each tap, and of the bias. With an activation rows of x are LEAD steps ahead.
 VJP = f"""{_TYPES}
-  constexpr int STEPS = {VJP_STEPS}, RUN = {VJP_RUN}, LEAD = ACTIVATED ? TAPS - 1 : 0;
+  constexpr int STEPS = {VJP_STEPS} * 4 / sizeof(T), RUN = {VJP_RUN}, LEAD = ACTIVATED ? TAPS - 1 : 0;
   using sums = zmlx_chunk<float, N, PACKED>;
   using raw = zmlx_raw<T, N, PACKED>;
 {_RUNS}{_CHANNELS}
@@ -149,33 +156,35 @@ VJP = f"""{_TYPES}
       auto above = g + at + i;
       auto to = dx + at + i;
       const bool whole = {_WHOLE} && chunk::aligned(g) && chunk::aligned(dx) && sums::aligned(partial)));
-      ZMLX_SURELY(whole, {{{_WEIGHTS}
+      ZMLX_EITHER(sure, whole, {{{_WEIGHTS}
         raw near[LEAD + STEPS + TAPS], given[STEPS + TAPS];
         float slopes[(TAPS - 1 + STEPS) * N], v[N];
         zmlx_take<T, N, 2 * LEAD, sure, PACKED>(near, from, begin - LEAD, time, channels, count);
         zmlx_take<T, N, TAPS - 1, sure, PACKED>(given, above, begin, time, channels, count);
-        zmlx_slopes<TAPS - 1, TAPS, N, ACTIVATED>(slopes, near, given, w, b, begin);
+        zmlx_slopes<T, TAPS - 1, TAPS, N, ACTIVATED, false>(slopes, near, given, w, b, begin);
         for (int k = 0; k < LEAD; ++k) near[k] = near[LEAD + k];
         for (uint first = begin; first < end; first += STEPS) {{
           zmlx_take<T, N, STEPS, sure, PACKED>(near + LEAD, from, first + LEAD, time, channels, count);
           zmlx_take<T, N, STEPS, sure, PACKED>(given, above, first + (TAPS - 1), time, channels, count);
-          zmlx_slopes<STEPS, TAPS, N, ACTIVATED>(
-              slopes + (TAPS - 1) * N, near, given, w, b, first + (TAPS - 1));
-          _Pragma("unroll") for (int t = 0; t < STEPS; ++t) {{
-            for (int j = 0; j < N; ++j) v[j] = 0.0f;
-            _Pragma("unroll") for (int k = 0; k < TAPS; ++k)
-              if (first + t + k < time)
-                for (int j = 0; j < N; ++j) {{
-                  const int tap = (TAPS - 1 - k) * N + j;
-                  const float slope = slopes[(t + k) * N + j];
-                  v[j] = fma(w[tap], slope, v[j]);
-                  total[tap] = fma(near[t].at(j), slope, total[tap]);
-                }}
-            if (first + t < time) {{
-              for (int j = 0; j < N; ++j) total[TAPS * N + j] += slopes[t * N + j];
-              chunk::store(to + size_t(first + t) * channels, v, count, sure);
+          ZMLX_EITHER(inside, sure && first + (STEPS + TAPS - 1) <= time, {{
+            zmlx_slopes<T, STEPS, TAPS, N, ACTIVATED, inside>(
+                slopes + (TAPS - 1) * N, near, given, w, b, first + (TAPS - 1));
+            _Pragma("unroll") for (int t = 0; t < STEPS; ++t) {{
+              for (int j = 0; j < N; ++j) v[j] = 0.0f;
+              _Pragma("unroll") for (int k = 0; k < TAPS; ++k)
+                if (inside || first + t + k < time)
+                  for (int j = 0; j < N; ++j) {{
+                    const int tap = (TAPS - 1 - k) * N + j;
+                    const float slope = slopes[(t + k) * N + j];
+                    v[j] = fma(w[tap], slope, v[j]);
+                    total[tap] = fma(near[t].at(j), slope, total[tap]);
+                  }}
+              if (inside || first + t < time) {{
+                for (int j = 0; j < N; ++j) total[TAPS * N + j] += slopes[t * N + j];
+                chunk::store(to + size_t(first + t) * channels, v, count, sure);
+              }}
             }}
-          }}
+          }})
           _Pragma("unroll") for (int k = 0; k < LEAD; ++k) near[k] = near[STEPS + k];
           _Pragma("unroll") for (int j = 0; j < (TAPS - 1) * N; ++j) slopes[j] = slopes[STEPS * N + j];
         }}
@@ -192,7 +201,7 @@ STEP = f"""{_TYPES}
   const uint batch = x_shape[0], channels = x_shape[1];
   for (uint s = 0; s < S; ++s) {{{_CHANNELS}
       const bool whole = {_WHOLE} && chunk::aligned(y) && states::aligned(state) && states::aligned(next)));
-      ZMLX_SURELY(whole, {{{_WEIGHTS}
+      ZMLX_EITHER(sure, whole, {{{_WEIGHTS}
         for (uint entry = thread_position_in_grid.y; entry < batch; entry += threads_per_grid.y) {{
           const size_t at = size_t(entry) * channels + i, kept = at + size_t(entry) * channels * (TAPS - 2);
           zmlx_raw<V, N, PACKED> held[TAPS - 1];
@@ -206,7 +215,7 @@ STEP = f"""{_TYPES}
             if (k > 0) states::store(next + kept + size_t(k - 1) * channels, v, count, sure);
           }}
           if (ACTIVATED)
-            for (int j = 0; j < N; ++j) total[j] = zmlx_silu(total[j]);
+            for (int j = 0; j < N; ++j) total[j] = zmlx_silu<T>(total[j]);
           chunk::store(y + at, total, count, sure);
         }}
       }})
