@@ -40,7 +40,7 @@ _PIECES = f"""
       if (i >= channels) break;
       const uint count = min(uint(N), channels - i);
       const size_t at = line * pitch + i;
-      float w[9 * N], v[PIXELS * N], c[N];
+      float w[9 * N], c[N];
 """
 _WHOLE = "count == N && (!PACKED || (channels % N == 0 && weights::aligned(weight) && chunk::aligned(x)"
 _FIRST = """
@@ -62,25 +62,38 @@ _SHIFT = """
 """
 
 _CONV = f"""{_PIECES}
+      float v[3 * PIXELS * N];
       auto from = x + at;
       auto to = y + at;
       const bool whole = {_WHOLE} && chunk::aligned(y)));
-      ZMLX_EITHER(sure, whole, {{{_FIRST}
-        for (uint row = top; row < bottom; ++row) {{{_NEXT}
-          for (int j = 0; j < PIXELS * N; ++j) v[j] = 0.0f;
-          _Pragma("unroll") for (int down = 0; down < 3; ++down)
-            if (row + down - 1 < height)
+      ZMLX_EITHER(sure, whole, {{
+        for (int tap = 0; tap < 9; ++tap)
+          weights::load(w + tap * N, weight + tap * size_t(channels) + i, count, 0.0f, sure);
+        raw held[WIDE];
+        for (int j = 0; j < 3 * PIXELS * N; ++j) v[j] = 0.0f;
+        ZMLX_EITHER(inside, sure && left + PIXELS <= width, {{
+          for (uint below = top; below < bottom + 2; ++below) {{
+            const uint row = below - 1;
+            if (row < height) {{
+              zmlx_take<T, N, WIDE, sure, PACKED>(held, from + row * pitch, left - 1, width, channels, count);
               _Pragma("unroll") for (int column = 0; column < WIDE; ++column)
-                if (left + column - 1 < width) {{
-                  for (int j = 0; j < N; ++j) c[j] = held[down * WIDE + column].at(j);
-                  _Pragma("unroll") for (int p = max(column - 2, 0); p <= min(column, PIXELS - 1); ++p)
-                    for (int j = 0; j < N; ++j)
-                      v[p * N + j] = fma(w[(down * 3 + column - p) * N + j], c[j], v[p * N + j]);
+                if ((inside && 0 < column && column < WIDE - 1) || left + column - 1 < width) {{
+                  for (int j = 0; j < N; ++j) c[j] = held[column].at(j);
+                  _Pragma("unroll") for (int down = 0; down < 3; ++down)
+                    _Pragma("unroll") for (int p = max(column - 2, 0); p <= min(column, PIXELS - 1); ++p)
+                      for (int j = 0; j < N; ++j) {{
+                        const int pixel = ((2 - down) * PIXELS + p) * N + j;
+                        v[pixel] = fma(w[(down * 3 + column - p) * N + j], c[j], v[pixel]);
+                      }}
                 }}
-          _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
-            if (left + p < width)
-              chunk::store(to + row * pitch + (left + p) * channels, v + p * N, count, sure);
-{_SHIFT}        }}
+            }}
+            _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
+              if (below >= top + 2 && (inside || left + p < width))
+                chunk::store(to + (row - 1) * pitch + (left + p) * channels, v + p * N, count, sure);
+            _Pragma("unroll") for (int j = 0; j < 2 * PIXELS * N; ++j) v[j] = v[PIXELS * N + j];
+            for (int j = 0; j < PIXELS * N; ++j) v[2 * PIXELS * N + j] = 0.0f;
+          }}
+        }})
       }})
     }}
   }}
@@ -91,34 +104,36 @@ _CONV = f"""{_PIECES}
 _VJP = f"""
   using sums = zmlx_chunk<float, N, PACKED>;
 {_PIECES}
-      float total[9 * N];
+      float total[9 * N], v[PIXELS * N];
       for (int j = 0; j < 9 * N; ++j) total[j] = 0.0f;
       auto from = g + at;
       auto own = x + at;
       auto to = dx + at;
       const bool whole = {_WHOLE} && chunk::aligned(g) && chunk::aligned(dx) && sums::aligned(partial)));
       ZMLX_EITHER(sure, whole, {{{_FIRST}
-        for (uint row = top; row < bottom; ++row) {{{_NEXT}
-          raw near[PIXELS];
-          zmlx_take<T, N, PIXELS, sure, PACKED>(near, own + row * pitch, left, width, channels, count);
-          for (int j = 0; j < PIXELS * N; ++j) v[j] = 0.0f;
-          _Pragma("unroll") for (int down = 0; down < 3; ++down)
-            if (row + down - 1 < height)
-              _Pragma("unroll") for (int column = 0; column < WIDE; ++column)
-                if (left + column - 1 < width) {{
-                  for (int j = 0; j < N; ++j) c[j] = held[down * WIDE + column].at(j);
-                  _Pragma("unroll") for (int p = max(column - 2, 0); p <= min(column, PIXELS - 1); ++p)
-                    if (p < column || left + p < width)
-                      for (int j = 0; j < N; ++j) {{
-                        const int tap = (8 - (down * 3 + column - p)) * N + j;
-                        v[p * N + j] = fma(w[tap], c[j], v[p * N + j]);
-                        total[tap] = fma(near[p].at(j), c[j], total[tap]);
-                      }}
-                }}
-          _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
-            if (left + p < width)
-              chunk::store(to + row * pitch + (left + p) * channels, v + p * N, count, sure);
-{_SHIFT}        }}
+        ZMLX_EITHER(inside, sure && left + PIXELS <= width, {{
+          for (uint row = top; row < bottom; ++row) {{{_NEXT}
+            raw near[PIXELS];
+            zmlx_take<T, N, PIXELS, sure, PACKED>(near, own + row * pitch, left, width, channels, count);
+            for (int j = 0; j < PIXELS * N; ++j) v[j] = 0.0f;
+            _Pragma("unroll") for (int down = 0; down < 3; ++down)
+              if (row + down - 1 < height)
+                _Pragma("unroll") for (int column = 0; column < WIDE; ++column)
+                  if ((inside && 0 < column && column < WIDE - 1) || left + column - 1 < width) {{
+                    for (int j = 0; j < N; ++j) c[j] = held[down * WIDE + column].at(j);
+                    _Pragma("unroll") for (int p = max(column - 2, 0); p <= min(column, PIXELS - 1); ++p)
+                      if (inside || p < column || left + p < width)
+                        for (int j = 0; j < N; ++j) {{
+                          const int tap = (8 - (down * 3 + column - p)) * N + j;
+                          v[p * N + j] = fma(w[tap], c[j], v[p * N + j]);
+                          total[tap] = fma(near[p].at(j), c[j], total[tap]);
+                        }}
+                  }}
+            _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
+              if (inside || left + p < width)
+                chunk::store(to + row * pitch + (left + p) * channels, v + p * N, count, sure);
+{_SHIFT}          }}
+        }})
         for (int tap = 0; tap < 9; ++tap)
           sums::store(partial + (size_t(piece) * 9 + tap) * channels + i, total + tap * N, count, sure);
       }})
