@@ -30,8 +30,8 @@ HELD = """
     constexpr bool name = false;          \\
     __VA_ARGS__                           \\
   }
-// Reads the chunks of M rows, from row `first` on, `pitch` values apart. In the place of rows beyond `rows` (those below
-// zero are, being unsigned) there is some other: whoever knows where rows end must not use them.
+// Reads the chunks of M rows, from row `first` on, `pitch` values apart. In the place of rows beyond `rows` (those
+// below zero are, being unsigned) it reads row 0, which whoever asks must not use: infinity times zero is not nothing.
 template <typename T, int N, int M, bool SURE, bool PACKED, typename P>
 METAL_FUNC void zmlx_take(
     thread zmlx_raw<T, N, PACKED>* held, P from, uint first, uint rows, uint pitch, uint count) {

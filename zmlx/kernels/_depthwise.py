@@ -21,9 +21,8 @@ PIXELS = 4
 ROWS = 16
 VJP_ROWS = 32
 
-# A thread has N channels of the pixels of a piece, row by row; `held` are three rows of what it reads, with a pixel more
-# on either side, and the next row is under way before a row is computed. Rows and columns below zero are beyond all,
-# being unsigned.
+# A thread has N channels of the pixels of a piece, row by row, and reads a pixel more on either side. Rows and columns
+# below zero are beyond all, being unsigned; `inside`: none but the first and the last column may be.
 _PIECES = f"""
   constexpr int PIXELS = {PIXELS}, WIDE = PIXELS + 2;
   using chunk = zmlx_chunk<T, N, PACKED>;
@@ -61,6 +60,7 @@ _SHIFT = """
           _Pragma("unroll") for (int column = 0; column < 2 * WIDE; ++column) held[column] = held[WIDE + column];
 """
 
+# A row is read once: it gives to three rows of results, which wait in `v` until the last has given.
 _CONV = f"""{_PIECES}
       float v[3 * PIXELS * N];
       auto from = x + at;
@@ -100,7 +100,7 @@ _CONV = f"""{_PIECES}
 """
 
 # What a pixel gave to its neighbours comes back from them, so that taps are the other way round; and the gradients of
-# the weights are sums over the same pairs of pixels, so that x is read once.
+# the weights are sums over the same pairs of pixels, so that x is read once. `held` are three rows of g.
 _VJP = f"""
   using sums = zmlx_chunk<float, N, PACKED>;
 {_PIECES}
