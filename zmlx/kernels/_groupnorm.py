@@ -16,6 +16,8 @@ from __future__ import annotations
 
 #: Places of a thread whose loads are under way together.
 BATCH = 4
+#: Values of a thread whose mean it subtracts from all, at least.
+MIDST = 16
 
 HEADER = """
 // Runs a body for a chunk of `now` of the thread's places, from place `s` and channel `c` of the group on. It sees where
@@ -36,12 +38,16 @@ HEADER = """
       __VA_ARGS__                                                  \\
     }                                                              \\
   }
-// The same for all chunks of the thread.
-#define ZMLX_PLACES(...)                                           \\
-  for (uint s = begin + d; s < end; s += B * D)                    \\
+// The same for all chunks of the thread, in the order of the places or in the opposite one.
+#define ZMLX_UPWARDS(...) ZMLX_PLACES(k, __VA_ARGS__)
+#define ZMLX_DOWNWARDS(...) ZMLX_PLACES(batches - 1 - k, __VA_ARGS__)
+#define ZMLX_PLACES(number, ...)                                   \\
+  for (uint k = 0; k < batches; ++k) {                             \\
+    const uint s = begin + d + (number) * (B * D);                 \\
     for (uint c = least; c < most; c += A * N) {                   \\
       ZMLX_BATCH(__VA_ARGS__)                                      \\
-    }
+    }                                                              \\
+  }
 """
 
 # A thread of a part that is not there has no places.
@@ -68,6 +74,7 @@ _PART = f"""
     const uint entry = line / runs, run = line % runs;
     const size_t owner = size_t(entry) * groups + group, place_of_part = owner * parts + run * pieces + piece;
     const uint begin = run * run_places, end = inside ? min(begin + run_places, places) : begin;
+    const uint batches = (end - begin + B * D - 1) / (B * D);
     const uint low = piece * SPAN, least = low + a * N, most = min(low + SPAN, width);
     const size_t at = size_t(entry) * places * channels + group * width;
 BODY
@@ -82,22 +89,27 @@ def _each_part(body: str, arrays: str, number: str = "mine") -> str:
     return _PART.replace("ALIGNED", aligned).replace("NUMBER", number).replace("BODY", body)
 
 
-# A thread sums up differences to a value in their midst, the mean of its first chunk: far from zero, squares would leave
-# nothing of a small variance. What the mean of its values is beyond that, `lack`, is kept by itself, because the sum of
-# both would be rounded.
-_SHIFT = """
+# A thread sums up differences to a value in their midst, the mean of its first few values: far from zero, squares would
+# leave nothing of a small variance. What the mean of its values is beyond that, `lack`, is kept by itself, because the
+# sum of both would be rounded.
+_SHIFT = f"""
+    const uint own_places = end > begin + d ? (end - begin - d + D - 1) / D : 0;
     uint own = 0;
     for (uint c = least; c < most; c += A * N) own += min(uint(N), most - c);
-    own *= end > begin + d ? (end - begin - d + D - 1) / D : 0;
+    own *= own_places;
     float shift = 0.0f, part_sum[N], part_square[N];
     zmlx_fill<N>(part_sum, 0.0f);
     zmlx_fill<N>(part_square, 0.0f);
-    if (own > 0) {
+    if (own > 0) {{
       const uint count = min(uint(N), most - least);
-      float v[N];
-      chunk::load(v, x + at + size_t(begin + d) * channels + least, count, 0.0f);
-      shift = zmlx_sum<N>(v) / count;
-    }
+      const uint tried = min(own_places, ({MIDST} + count - 1) / count);
+      for (uint p = 0; p < tried; ++p) {{
+        float v[N];
+        chunk::load(v, x + at + size_t(begin + d) * channels + p * step + least, count, 0.0f);
+        shift += zmlx_sum<N>(v);
+      }}
+      shift /= tried * count;
+    }}
 """
 
 # The moments of all threads' values: the rounded `mean`; `off`, what it lacks; and `spread`, the sum of the squared
@@ -114,7 +126,7 @@ _MEET = """
 _MOMENTS = (
     _SHIFT
     + """
-    ZMLX_PLACES({
+    ZMLX_UPWARDS({
       float v[now][N];
       ZMLX_UNROLL for (int b = 0; b < now; ++b) chunk::load(v[b], x + i + b * step, count, shift, sure);
       ZMLX_UNROLL for (int b = 0; b < now; ++b)
@@ -176,7 +188,7 @@ _JOIN = """
 _NORMALISE = """
     const float variance = spread / values - off * off;
     const float scale = rsqrt((variance < 0.0f ? 0.0f : variance) + eps);
-    ZMLX_PLACES({
+    ZMLX_DOWNWARDS({
       float v[now][N], w[N], h[N];
       ZMLX_UNROLL for (int b = 0; b < now; ++b) chunk::load(v[b], x + i + b * step, count, 0.0f, sure);
       zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, count, 0.0f, sure);
@@ -192,7 +204,8 @@ _FORWARD_ARRAYS = "T x, T y, U gamma, V beta"
 
 FORWARD = _each_part(_MOMENTS + _NORMALISE, _FORWARD_ARRAYS)
 
-# The last parts that the moments were taken of are the first here: they may be in the cache.
+# What the moments were taken of last comes first here, because it may be in the cache: parts, and places of a part, in
+# the opposite order.
 NORMALISE = _each_part(
     _JOIN.replace("MOMENTS", "3").replace("MET", "2").replace("MORE", "") + _NORMALISE,
     _FORWARD_ARRAYS,
@@ -279,7 +292,7 @@ BACKWARD = _each_part(
       stats[3 * owner + 1] = off;
       stats[3 * owner + 2] = scale;
     }
-    ZMLX_PLACES({
+    ZMLX_DOWNWARDS({
       float v[now][N], h[now][N], w[N];
       ZMLX_UNROLL for (int b = 0; b < now; ++b) {
         chunk::load(v[b], x + i + b * step, count, 0.0f, sure);

@@ -164,7 +164,11 @@ def _kernels(groups: int, eps: float) -> _Kernels:
             "zmlx_groupnorm_sums", f"x g gamma {numbers}", "moments partial shifts", _groupnorm.SUMS, sums
         ),
         kernel(
-            "zmlx_groupnorm_vjp", f"x g gamma moments {numbers} eps", "dx stats", _groupnorm.BACKWARD, backward
+            "zmlx_groupnorm_vjp",
+            f"x g gamma moments {numbers} eps",
+            "dx stats",
+            _groupnorm.BACKWARD,
+            backward,
         ),
         kernel(
             "zmlx_groupnorm_weights",
