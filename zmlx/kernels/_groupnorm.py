@@ -1,8 +1,8 @@
 """GroupNorm in Metal.
 
-x is (batch, places, channels): a group is so many neighbouring channels of all places of one entry of the batch. It is
-cut into parts: runs of `run_places` places, and pieces of so many channels as threads have at one place. W threads share
-a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
+x is (batch, places, channels): a group is so many neighbouring channels of all places of one entry of the batch. It
+is cut into parts: runs of `run_places` places, and pieces of so many channels as threads have at one place. W threads
+share a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
 
 `FORWARD`
     A group that is one part: its moments and its results.
@@ -20,8 +20,8 @@ BATCH = 4
 MIDST = 16
 
 HEADER = """
-// Runs a body for a chunk of `now` of the thread's places, from place `s` and channel `c` of the group on. It sees where
-// the first is in memory, `i`, the `count` of values in each, and whether access to them is `sure`.
+// Runs a body for a chunk of `now` of the thread's places, from place `s` and channel `c` of the group on. It sees
+// where the first is in memory, `i`, the `count` of values in each, and whether access to them is `sure`.
 #define ZMLX_BATCH(...)                                            \\
   if (whole && s + (B - 1) * D < end && c + N <= most) {           \\
     constexpr bool sure = true;                                    \\
@@ -310,8 +310,8 @@ BACKWARD = _each_part(
     "all - 1 - mine",
 )
 
-# W threads share a chunk of channels: each takes every W-th line, and the first joins what they have. C threads are side
-# by side.
+# W threads share a chunk of channels: each takes every W-th line, and the first joins what they have. C threads are
+# side by side.
 WEIGHTS = """
   using sums = zmlx_chunk<float, N, PACKED>;
   threadgroup float shared[2 * W * C * N];

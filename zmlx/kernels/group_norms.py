@@ -102,8 +102,8 @@ def _in_front(values: mx.array, count: int) -> mx.array:
 
 
 def _kernels(groups: int, eps: float) -> _Kernels:
-    """The kernels take both as numbers; their references have to know them when they are traced. There all of a group is
-    in its first part, and all sums of an entry are in its first line."""
+    """The kernels take both as numbers; their references have to know them when they are traced. There all of a group
+    is in its first part, and all sums of an entry are in its first line."""
 
     def forward(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
         x, gamma, beta, *_ = inputs
