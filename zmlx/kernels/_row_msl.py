@@ -13,7 +13,7 @@ PASSES = """
       constexpr bool kept = true;                                        \\
       const bool sure = full;                                            \\
       const uint i = start + k * (W * N);                                \\
-      const uint count = sure ? uint(N) : i < reach ? reach - i : 0;     \\
+      const uint count = WHOLE || sure ? uint(N) : i < reach ? reach - i : 0; \\
       __VA_ARGS__                                                        \\
     }                                                                    \\
     ZMLX_PASS_REST(__VA_ARGS__)                                          \\
@@ -21,7 +21,7 @@ PASSES = """
 #define ZMLX_PASS_REST(...)                                              \\
   constexpr bool kept = false, sure = false;                             \\
   constexpr int k = 0;                                                   \\
-  ZMLX_CHUNKS(start + K * W * N, length, W * N, { __VA_ARGS__ })
+  if (!WHOLE) ZMLX_CHUNKS(start + K * W * N, length, W * N, { __VA_ARGS__ })
 
 // The last pass, whose body stores.
 #define ZMLX_LAST_PASS(...)                                              \\

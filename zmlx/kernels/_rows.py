@@ -193,7 +193,7 @@ def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Lau
         width, held = forced.width, forced.held
     else:
         width, held = _team(ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0)
-    return teams_launch(rows, width, (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width)))
+    return teams_launch(rows, width, _holding(chunk, held, target, width, length))
 
 
 def run_rows(
@@ -243,7 +243,7 @@ def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
         width, held = _run_team(chunks, RUN_VALUES // chunk)
     if (forced and forced.width == 1) or width * held < chunks or not held:
         return None
-    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+    template = _holding(chunk, held, target, width, length)
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
@@ -257,7 +257,7 @@ def sums_launch(rows: int, length: int, itemsize: int, *, arrays: int = 2) -> La
         width, held = (max(forced.width, SIMD_WIDTH) if forced.width > 1 else 1), forced.held
     elif target.cooperates:
         width, held = _run_team(ceil(length, chunk), max(RUN_VALUES * 2 // (chunk * arrays), 1))
-    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+    template = _holding(chunk, held, target, width, length)
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
@@ -360,6 +360,14 @@ def current_target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
     return target, forced
 
 
+def _holding(
+    chunk: int, held: int, target: Target, width: int, length: int
+) -> tuple[tuple[str, int | bool], ...]:
+    """``WHOLE``: what threads hold is a row, and no value of it is a filling."""
+    whole = chunk * held * width == length
+    return ("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width), ("WHOLE", whole)
+
+
 def teams_launch(
     teams: int, width: int, template: tuple[tuple[str, int | bool], ...], groups: int = MAX_GROUPS
 ) -> Launch:
@@ -376,8 +384,9 @@ def _of_teams(groups: int, threads: int, template: tuple[tuple[str, int | bool],
 
 
 def _team(chunks: int, itemsize: int, arrays: int) -> tuple[int, int]:
-    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds."""
-    teams = [(width, max(held // arrays, 1)) for width, held in TEAMS[itemsize]]
+    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds, but for the two chunks that
+    are the least of 16 bits: threads would meet too often for what they have to do between."""
+    teams = [(width, max(held // arrays, min(held, 4 // itemsize))) for width, held in TEAMS[itemsize]]
     return next((team for team in teams if math.prod(team) >= chunks), teams[-1])
 
 
