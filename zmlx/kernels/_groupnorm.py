@@ -1,166 +1,353 @@
-"""GroupNorm in Metal: `FORWARD`, the gradient of x `BACKWARD`, and those of the weights `WEIGHTS`.
+"""GroupNorm in Metal.
 
-x is (batch, places, channels): a group is so many neighbouring channels of all places of one entry of the batch, and
-W threads share it. Chunks lie within the run of a group's channels at one place; `q` counts them.
+x is (batch, places, channels): a group is so many neighbouring channels of all places of one entry of the batch. It
+is cut into parts: runs of `run_places` places, and pieces of so many channels as threads have at one place. W threads
+share a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
+
+`FORWARD`
+    A group that is one part: its moments and its results.
+`MOMENTS`, `NORMALISE`
+    Groups of several parts: the moments of each part; then its results, by the moments of all parts of its group.
+`SUMS`, `BACKWARD`, `WEIGHTS`
+    The gradient: all sums of each part; the gradient of x; those of the weights.
 """
 
 from __future__ import annotations
 
-#: Places whose products one thread adds up for the weights' gradients.
-RUN = 64
-
-# The mean is corrected as in LayerNorm: what is left after subtracting it tells what it lacks.
-_GROUP = """
-  using chunk = zmlx_chunk<T, N, PACKED>;
-  using gammas = zmlx_chunk<U, N, PACKED>;
-  threadgroup float scratch[ZMLX_SCRATCH];
-  zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
-  const uint places = x_shape[1], channels = x_shape[2], groups = count_groups;
-  const uint run = channels / groups, chunks = (run + N - 1) / N, all = x_shape[0] * groups;
-  const uint together = threads_per_threadgroup.x / W, place = thread_index_in_threadgroup % W;
-  const float values = float(places) * float(run);
-  for (uint first = threadgroup_position_in_grid.x * together; first < all;
-       first += threadgroups_per_grid.x * together) {
-    const uint mine = first + thread_index_in_threadgroup / W;
-    const bool inside = mine < all;  // other threads take part in the reductions, with some group
-    const uint group = inside ? mine : first;
-    const uint channel = group % groups * run;
-    const size_t at = size_t(group / groups) * places * channels + channel;
-    float v[N], part[N], rest[N];
-    zmlx_fill<N>(part, 0.0f);
-    ZMLX_GROUP(x, 0.0f, { for (int j = 0; j < N; ++j) part[j] += v[j]; })
-    const float mean = team.sum(zmlx_sum<N>(part)) / values;
-BODY
-  }
-"""
+#: Places of a thread whose loads are under way together.
+BATCH = 4
+#: Values of a thread whose mean it subtracts from all, at least.
+MIDST = 16
 
 HEADER = """
-// Runs a body for the thread's chunks of a group: each has its first channel of the group, `c`, its `count` of values,
-// where it is in memory, `i`, and its values, `v`, with a filling for those that are none.
-#define ZMLX_GROUP(from, filling, ...)                                   \\
-  {                                                                      \\
-    uint s = place / chunks, c = place % chunks * N;                     \\
-    const uint further = W / chunks, over = W % chunks * N;              \\
-    while (s < places) {                                                 \\
-      const size_t i = at + size_t(s) * channels + c;                    \\
-      const uint count = min(uint(N), run - c);                          \\
-      chunk::load(v, from + i, count, filling);                          \\
-      __VA_ARGS__                                                        \\
-      s += further;                                                      \\
-      c += over;                                                         \\
-      if (c >= chunks * N) {                                             \\
-        c -= chunks * N;                                                 \\
-        s += 1;                                                          \\
-      }                                                                  \\
-    }                                                                    \\
+// Runs a body for a chunk of `now` of the thread's places, from place `s` and channel `c` of the group on. It sees
+// where the first is in memory, `i`, the `count` of values in each, and whether access to them is `sure`.
+#define ZMLX_BATCH(...)                                            \\
+  if (whole && s + (B - 1) * D < end && c + N <= most) {           \\
+    constexpr bool sure = true;                                    \\
+    constexpr int now = B;                                         \\
+    constexpr uint count = N;                                      \\
+    const size_t i = at + size_t(s) * channels + c;                \\
+    __VA_ARGS__                                                    \\
+  } else {                                                         \\
+    constexpr bool sure = false;                                   \\
+    constexpr int now = 1;                                         \\
+    const uint count = min(uint(N), most - c);                     \\
+    for (uint single = s; single < min(s + B * D, end); single += D) { \\
+      const size_t i = at + size_t(single) * channels + c;         \\
+      __VA_ARGS__                                                  \\
+    }                                                              \\
+  }
+// The same for all chunks of the thread, in the order of the places or in the opposite one.
+#define ZMLX_UPWARDS(...) ZMLX_PLACES(k, __VA_ARGS__)
+#define ZMLX_DOWNWARDS(...) ZMLX_PLACES(batches - 1 - k, __VA_ARGS__)
+#define ZMLX_PLACES(number, ...)                                   \\
+  for (uint k = 0; k < batches; ++k) {                             \\
+    const uint s = begin + d + (number) * (B * D);                 \\
+    for (uint c = least; c < most; c += A * N) {                   \\
+      ZMLX_BATCH(__VA_ARGS__)                                      \\
+    }                                                              \\
   }
 """
 
-FORWARD = _GROUP.replace(
-    "BODY",
-    """
-    using betas = zmlx_chunk<V, N, PACKED>;
-    zmlx_fill<N>(part, 0.0f);
-    zmlx_fill<N>(rest, 0.0f);
-    ZMLX_GROUP(x, mean, {
-      for (int j = 0; j < N; ++j) {
-        const float centred = v[j] - mean;
-        part[j] = fma(centred, centred, part[j]);
-        rest[j] += centred;
-      }
-    })
-    float moments[2] = {zmlx_sum<N>(rest), zmlx_sum<N>(part)};
-    team.template sums<2>(moments);
-    const float off = moments[0] / values;
-    const float scale = rsqrt(max(moments[1] / values - off * off, 0.0f) + eps);
-    if (!inside) continue;
-    ZMLX_GROUP(x, mean, {
-      float w[N], b[N];
-      gammas::load(w, gamma + channel + c, count, 0.0f);
-      betas::load(b, beta + channel + c, count, 0.0f);
-      for (int j = 0; j < N; ++j) v[j] = fma((v[j] - mean - off) * scale, w[j], b[j]);
-      chunk::store(y + i, v, count);
-    })
-""",
-)
-
-# With xhat = (x - mean) * scale:  dx = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat)).
-# `stats` keeps the mean, what it lacks, and the scale of each group for the weights' gradients.
-BACKWARD = _GROUP.replace(
-    "BODY",
-    """
-    float d[N], w[N], weighted[N], plain[N];
-    zmlx_fill<N>(part, 0.0f);
-    zmlx_fill<N>(rest, 0.0f);
-    zmlx_fill<N>(weighted, 0.0f);
-    zmlx_fill<N>(plain, 0.0f);
-    ZMLX_GROUP(x, mean, {
-      chunk::load(d, g + i, count, 0.0f);
-      gammas::load(w, gamma + channel + c, count, 0.0f);
-      for (int j = 0; j < N; ++j) {
-        const float centred = v[j] - mean, back = d[j] * w[j];
-        part[j] = fma(centred, centred, part[j]);
-        rest[j] += centred;
-        plain[j] += back;
-        weighted[j] = fma(back, centred, weighted[j]);
-      }
-    })
-    float met[4] = {zmlx_sum<N>(part), zmlx_sum<N>(rest), zmlx_sum<N>(plain), zmlx_sum<N>(weighted)};
-    team.template sums<4>(met);
-    const float off = met[1] / values;
-    const float scale = rsqrt(max(met[0] / values - off * off, 0.0f) + eps);
-    const float shift = met[2] / values;
-    const float back = scale * scale * (met[3] / values - off * shift);
-    if (!inside) continue;
-    if (place == 0) {
-      stats[3 * size_t(group)] = mean;
-      stats[3 * size_t(group) + 1] = off;
-      stats[3 * size_t(group) + 2] = scale;
-    }
-    ZMLX_GROUP(x, mean, {
-      chunk::load(d, g + i, count, 0.0f);
-      gammas::load(w, gamma + channel + c, count, 0.0f);
-      for (int j = 0; j < N; ++j) v[j] = scale * (d[j] * w[j] - shift - (v[j] - mean - off) * back);
-      chunk::store(dx + i, v, count);
-    })
-""",
-)
-
-# A line of `partial` has the sums over one run of places: those of g * xhat, then those of g. A chunk may lie in
-# several groups.
-WEIGHTS = f"""
-  constexpr uint RUN = {RUN};
+# A thread of a part that is not there has no places.
+_PART = f"""
   using chunk = zmlx_chunk<T, N, PACKED>;
-  using sums = zmlx_chunk<float, N, PACKED>;
+  constexpr int B = S == 1 ? {BATCH} : 1;
+  constexpr uint D = W / A, SPAN = uint(A) * S * N;
+  threadgroup float scratch[ZMLX_SCRATCH];
+  zmlx_team<W> team{{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0}};
   const uint places = x_shape[1], channels = x_shape[2], groups = count_groups, width = channels / groups;
-  const uint runs = (places + RUN - 1) / RUN, all = x_shape[0] * runs;
-  for (uint run = thread_position_in_grid.y; run < all; run += threads_per_grid.y) {{
-    const uint entry = run / runs, begin = run % runs * RUN, end = min(begin + RUN, places);
-    auto line = partial + size_t(run) * 2 * channels;
-    for (uint s = 0; s < S; ++s) {{
-      const uint i = (thread_position_in_grid.x * S + s) * N;
-      if (i >= channels) break;
-      const uint count = min(uint(N), channels - i);
-      float mean[N], off[N], scale[N], dgamma[N], dbeta[N], v[N], d[N];
-      for (int j = 0; j < N; ++j) {{
-        const size_t group = size_t(entry) * groups + min(i + j, channels - 1) / width;
-        mean[j] = stats[3 * group];
-        off[j] = stats[3 * group + 1];
-        scale[j] = stats[3 * group + 2];
-        dgamma[j] = 0.0f;
-        dbeta[j] = 0.0f;
-      }}
-      for (uint place = begin; place < end; ++place) {{
-        const size_t at = (size_t(entry) * places + place) * channels + i;
-        chunk::load(v, x + at, count, 0.0f);
-        chunk::load(d, g + at, count, 0.0f);
-        for (int j = 0; j < N; ++j) {{
-          dgamma[j] = fma(d[j], (v[j] - mean[j] - off[j]) * scale[j], dgamma[j]);
-          dbeta[j] += d[j];
-        }}
-      }}
-      sums::store(line + i, dgamma, count);
-      sums::store(line + channels + i, dbeta, count);
-    }}
+  const uint pieces = (width + SPAN - 1) / SPAN, runs = (places + run_places - 1) / run_places;
+  const uint parts = runs * pieces, all = x_shape[0] * groups * parts;
+  const bool whole = !PACKED || (width % N == 0 && ALIGNED);
+  const size_t step = size_t(D) * channels;
+  const float values = float(places) * float(width);
+  const uint together = threads_per_threadgroup.x / W, member = thread_index_in_threadgroup % W;
+  const uint a = member % A, d = member / A;
+  for (uint first = threadgroup_position_in_grid.x * together; first < all;
+       first += threadgroups_per_grid.x * together) {{
+    const uint mine = first + thread_index_in_threadgroup / W;
+    const bool inside = mine < all;  // other threads take part in the reductions
+    const uint part = inside ? NUMBER : 0;
+    const uint piece = part % pieces, group = part / pieces % groups, line = part / pieces / groups;
+    const uint entry = line / runs, run = line % runs;
+    const size_t owner = size_t(entry) * groups + group, place_of_part = owner * parts + run * pieces + piece;
+    const uint begin = run * run_places, end = inside ? min(begin + run_places, places) : begin;
+    const uint batches = (end - begin + B * D - 1) / (B * D);
+    const uint low = piece * SPAN, least = low + a * N, most = min(low + SPAN, width);
+    const size_t at = size_t(entry) * places * channels + group * width;
+BODY
   }}
+"""
+
+
+def _each_part(body: str, arrays: str, number: str = "mine") -> str:
+    """A body that works on parts; ``arrays``: their chunks' type and name, of those that move in whole chunks."""
+    pairs = [array.split() for array in arrays.split(",")]
+    aligned = " && ".join(f"zmlx_chunk<{dtype}, N, PACKED>::aligned({name})" for dtype, name in pairs)
+    return _PART.replace("ALIGNED", aligned).replace("NUMBER", number).replace("BODY", body)
+
+
+# A thread sums up differences to a value in their midst, the mean of its first few values: far from zero, squares would
+# leave nothing of a small variance. What the mean of its values is beyond that, `lack`, is kept by itself, because the
+# sum of both would be rounded.
+_SHIFT = f"""
+    const uint own_places = end > begin + d ? (end - begin - d + D - 1) / D : 0;
+    uint own = 0;
+    for (uint c = least; c < most; c += A * N) own += min(uint(N), most - c);
+    own *= own_places;
+    float shift = 0.0f, part_sum[N], part_square[N];
+    zmlx_fill<N>(part_sum, 0.0f);
+    zmlx_fill<N>(part_square, 0.0f);
+    if (own > 0) {{
+      const uint count = min(uint(N), most - least);
+      const uint tried = min(own_places, ({MIDST} + count - 1) / count);
+      for (uint p = 0; p < tried; ++p) {{
+        float v[N];
+        chunk::load(v, x + at + size_t(begin + d) * channels + p * step + least, count, 0.0f);
+        shift += zmlx_sum<N>(v);
+      }}
+      shift /= tried * count;
+    }}
+"""
+
+# The moments of all threads' values: the rounded `mean`; `off`, what it lacks; and `spread`, the sum of the squared
+# differences to `mean`. As of Chan, Golub and LeVeque 1983, but that no mean is rounded before its difference is taken.
+_MEET = """
+    const float share = float(own);
+    const float lack = zmlx_sum<N>(part_sum) / max(share, 1.0f);
+    const float around = zmlx_sum<N>(part_square) - share * lack * lack;
+    const float held = float(end - begin) * float(most - low);
+    const float mean = team.sum(share * (shift + lack)) / held;
+    const float apart = shift - mean + lack;
+"""
+
+_MOMENTS = (
+    _SHIFT
+    + """
+    ZMLX_UPWARDS({
+      float v[now][N];
+      ZMLX_UNROLL for (int b = 0; b < now; ++b) chunk::load(v[b], x + i + b * step, count, shift, sure);
+      ZMLX_UNROLL for (int b = 0; b < now; ++b)
+        for (int j = 0; j < N; ++j) {
+          const float centred = v[b][j] - shift;
+          part_sum[j] += centred;
+          part_square[j] = fma(centred, centred, part_square[j]);
+        }
+    })
+"""
+    + _MEET
+    + """
+    float met[2] = {share * apart, fma(share * apart, apart, around)};
+    team.template sums<2>(met);
+    const float off = met[0] / held, spread = met[1];
+"""
+)
+
+MOMENTS = _each_part(
+    _MOMENTS
+    + """
+    if (inside && member == 0) {
+      moments[3 * place_of_part] = mean;
+      moments[3 * place_of_part + 1] = off;
+      moments[3 * place_of_part + 2] = spread;
+    }
+""",
+    "T x",
+)
+
+# Threads of a simdgroup join what the parts of their group have, of which M numbers each are in `from`.
+_JOIN = """
+    constexpr uint LANES = W < 32 ? W : 32;
+    zmlx_team<LANES> joint{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
+    auto from = moments + MOMENTS * owner * parts;
+    float total = 0.0f;
+    for (uint k = member % LANES; k < parts; k += LANES) {
+      const uint r = k / pieces * run_places, l = k % pieces * SPAN;
+      const float share = float(min(r + run_places, places) - r) * float(min(l + SPAN, width) - l);
+      total = fma(share, from[MOMENTS * k] + from[MOMENTS * k + 1], total);
+    }
+    const float mean = joint.sum(total) / values;
+    float met[MET];
+    zmlx_fill<MET>(met, 0.0f);
+    for (uint k = member % LANES; k < parts; k += LANES) {
+      const uint r = k / pieces * run_places, l = k % pieces * SPAN;
+      const float share = float(min(r + run_places, places) - r) * float(min(l + SPAN, width) - l);
+      const float apart = from[MOMENTS * k] - mean + from[MOMENTS * k + 1];
+      met[0] = fma(share, apart, met[0]);
+      met[1] += fma(share * apart, apart, from[MOMENTS * k + 2]);
+      MORE
+    }
+    joint.template sums<MET>(met);
+    const float off = met[0] / values, spread = met[1];
+"""
+
+# The variance by what differs from the rounded mean is too large by the square of what that lacks. Rounding may leave
+# less than zero of it, and NaN is to stay.
+_NORMALISE = """
+    const float variance = spread / values - off * off;
+    const float scale = rsqrt((variance < 0.0f ? 0.0f : variance) + eps);
+    ZMLX_DOWNWARDS({
+      float v[now][N], w[N], h[N];
+      ZMLX_UNROLL for (int b = 0; b < now; ++b) chunk::load(v[b], x + i + b * step, count, 0.0f, sure);
+      zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, count, 0.0f, sure);
+      zmlx_chunk<V, N, PACKED>::load(h, beta + group * width + c, count, 0.0f, sure);
+      ZMLX_UNROLL for (int b = 0; b < now; ++b) {
+        for (int j = 0; j < N; ++j) v[b][j] = fma((v[b][j] - mean - off) * scale, w[j], h[j]);
+        chunk::store(y + i + b * step, v[b], count, sure);
+      }
+    })
+"""
+
+_FORWARD_ARRAYS = "T x, T y, U gamma, V beta"
+
+FORWARD = _each_part(_MOMENTS + _NORMALISE, _FORWARD_ARRAYS)
+
+# What the moments were taken of last comes first here, because it may be in the cache: parts, and places of a part, in
+# the opposite order.
+NORMALISE = _each_part(
+    _JOIN.replace("MOMENTS", "3").replace("MET", "2").replace("MORE", "") + _NORMALISE,
+    _FORWARD_ARRAYS,
+    "all - 1 - mine",
+)
+
+# With xhat = (x - mean) * scale:  dx = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat))
+#                                  dgamma = sum over places and entries of g * xhat
+#                                  dbeta = sum over places and entries of g
+# Each thread's line of `partial` has, for all channels, the sums of g * (x - shift), then those of g; `shifts` has what
+# was taken from x. Of a part, `moments` has beside those of x the sums of g * gamma and of g * gamma * (x - mean).
+SUMS = _each_part(
+    _SHIFT
+    + """
+    const uint chunks = (width + N - 1) / N;
+    const size_t row = size_t(line) * D + d;
+    float plain = 0.0f, weighted = 0.0f;
+    for (uint c = least; c < most; c += A * N) {
+      float by_x[N], alone[N], w[N];
+      zmlx_fill<N>(by_x, 0.0f);
+      zmlx_fill<N>(alone, 0.0f);
+      for (uint s = begin + d; s < end; s += B * D) {
+        ZMLX_BATCH({
+          float v[now][N], back[now][N];
+          ZMLX_UNROLL for (int b = 0; b < now; ++b) {
+            chunk::load(v[b], x + i + b * step, count, shift, sure);
+            chunk::load(back[b], g + i + b * step, count, 0.0f, sure);
+          }
+          ZMLX_UNROLL for (int b = 0; b < now; ++b)
+            for (int j = 0; j < N; ++j) {
+              const float centred = v[b][j] - shift;
+              part_sum[j] += centred;
+              part_square[j] = fma(centred, centred, part_square[j]);
+              by_x[j] = fma(back[b][j], centred, by_x[j]);
+              alone[j] += back[b][j];
+            }
+        })
+      }
+      if (!inside) continue;
+      const uint count = min(uint(N), most - c);
+      using sums = zmlx_chunk<float, N, PACKED>;
+      auto to = partial + row * 2 * channels + group * width + c;
+      sums::store(to, by_x, count);
+      sums::store(to + channels, alone, count);
+      shifts[row * groups * chunks + group * chunks + c / N] = shift;
+      zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, count, 0.0f);
+      for (int j = 0; j < N; ++j) {
+        by_x[j] *= w[j];
+        alone[j] *= w[j];
+      }
+      weighted += zmlx_sum<N>(by_x);
+      plain += zmlx_sum<N>(alone);
+    }
+"""
+    + _MEET
+    + """
+    float met[4] = {
+        share * apart, fma(share * apart, apart, around), plain, fma(shift - mean, plain, weighted)};
+    team.template sums<4>(met);
+    if (inside && member == 0) {
+      moments[5 * place_of_part] = mean;
+      moments[5 * place_of_part + 1] = met[0] / held;
+      for (int m = 1; m < 4; ++m) moments[5 * place_of_part + 1 + m] = met[m];
+    }
+""",
+    "T x, T g",
+)
+
+BACKWARD = _each_part(
+    _JOIN.replace("MOMENTS", "5")
+    .replace("MET", "4")
+    .replace(
+        "MORE",
+        """met[2] += from[5 * k + 3];
+      met[3] += fma(from[5 * k] - mean, from[5 * k + 3], from[5 * k + 4]);""",
+    )
+    + """
+    const float variance = spread / values - off * off;
+    const float scale = rsqrt((variance < 0.0f ? 0.0f : variance) + eps);
+    const float plain = met[2] / values;
+    const float back = scale * scale * (met[3] / values - off * plain);
+    if (inside && member == 0 && run == 0 && piece == 0) {
+      stats[3 * owner] = mean;
+      stats[3 * owner + 1] = off;
+      stats[3 * owner + 2] = scale;
+    }
+    ZMLX_DOWNWARDS({
+      float v[now][N], h[now][N], w[N];
+      ZMLX_UNROLL for (int b = 0; b < now; ++b) {
+        chunk::load(v[b], x + i + b * step, count, 0.0f, sure);
+        chunk::load(h[b], g + i + b * step, count, 0.0f, sure);
+      }
+      zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, count, 0.0f, sure);
+      ZMLX_UNROLL for (int b = 0; b < now; ++b) {
+        for (int j = 0; j < N; ++j)
+          v[b][j] = scale * (fma(h[b][j], w[j], -plain) - (v[b][j] - mean - off) * back);
+        chunk::store(dx + i + b * step, v[b], count, sure);
+      }
+    })
+""",
+    "T x, T g, T dx, U gamma",
+    "all - 1 - mine",
+)
+
+# W threads share a chunk of channels: each takes every W-th line, and the first joins what they have. C threads are
+# side by side.
+WEIGHTS = """
+  using sums = zmlx_chunk<float, N, PACKED>;
+  threadgroup float shared[2 * W * C * N];
+  const uint lines = partial_shape[0], channels = partial_shape[1] / 2, groups = count_groups;
+  const uint width = channels / groups, chunks = (width + N - 1) / N, columns = groups * chunks;
+  const uint column = thread_position_in_grid.x, group = column / chunks, c = column % chunks * N;
+  const uint count = column < columns ? min(uint(N), width - c) : 0;
+  const uint lines_of_entry = lines / (stats_shape[0] / groups);
+  const uint part = thread_position_in_threadgroup.y;
+  threadgroup float* mine = shared + (part * C + thread_position_in_threadgroup.x) * 2 * N;
+  const uint channel = group * width + c;
+  float by_x[N], alone[N], weighted[N], plain[N];
+  zmlx_fill<N>(weighted, 0.0f);
+  zmlx_fill<N>(plain, 0.0f);
+  _Pragma("unroll 4") for (uint line = part; count > 0 && line < lines; line += W) {
+    auto of = stats + 3 * (size_t(line / lines_of_entry) * groups + group);
+    sums::load(by_x, partial + size_t(line) * 2 * channels + channel, count, 0.0f);
+    sums::load(alone, partial + (size_t(line) * 2 + 1) * channels + channel, count, 0.0f);
+    const float apart = shifts[size_t(line) * columns + column] - of[0] - of[1], scale = of[2];
+    for (int j = 0; j < N; ++j) {
+      weighted[j] = fma(fma(apart, alone[j], by_x[j]), scale, weighted[j]);
+      plain[j] += alone[j];
+    }
+  }
+  for (int j = 0; j < N; ++j) {
+    mine[j] = weighted[j];
+    mine[N + j] = plain[j];
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  if (part == 0) {
+    for (uint other = 1; other < W; ++other)
+      for (int j = 0; j < N; ++j) {
+        weighted[j] += mine[other * C * 2 * N + j];
+        plain[j] += mine[other * C * 2 * N + N + j];
+      }
+    zmlx_chunk<U, N, PACKED>::store(dgamma + channel, weighted, count);
+    zmlx_chunk<V, N, PACKED>::store(dbeta + channel, plain, count);
+  }
 """

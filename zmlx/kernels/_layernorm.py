@@ -68,7 +68,7 @@ HELD_BACKWARD = run_of_rows(
     zmlx_fill<N>(plain, 0.0f);
     ZMLX_UNROLL for (int k = 0; k < K; ++k)
       for (int j = 0; j < N; ++j) {
-        const bool there = full || start + k * (W * N) + j < length;
+        const bool there = WHOLE || start + k * (W * N) + j < length;
         const float centred = there ? held[k].at(j) - mean : 0.0f;
         const float back = cotangent[k].at(j) * w[k].at(j);
         part[j] = fma(centred, centred, part[j]);

@@ -12,7 +12,7 @@ PASSES = """
     if (full) {                                                          \\
       ZMLX_PASS_READ(true, N, __VA_ARGS__)                               \\
     } else {                                                             \\
-      ZMLX_PASS_READ(false, i < reach ? reach - i : 0, __VA_ARGS__)      \\
+      ZMLX_PASS_READ(false, WHOLE ? uint(N) : i < reach ? reach - i : 0, __VA_ARGS__) \\
     }                                                                    \\
     ZMLX_PASS_REST(__VA_ARGS__)                                          \\
   }
@@ -27,7 +27,7 @@ PASSES = """
 #define ZMLX_PASS_REST(...)                                              \\
   constexpr bool kept = false, sure = false;                             \\
   constexpr int k = 0;                                                   \\
-  ZMLX_CHUNKS(start + K * W * N, length, W * N, { __VA_ARGS__ })
+  if (!WHOLE) ZMLX_CHUNKS(start + K * W * N, length, W * N, { __VA_ARGS__ })
 
 // The last pass, whose body stores.
 #define ZMLX_LAST_PASS(...)                                              \\

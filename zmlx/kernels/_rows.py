@@ -187,16 +187,13 @@ def as_rows(x: mx.array) -> mx.array:
 
 def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Launch:
     """For kernels that reduce rows and hold those of so many ``arrays`` in registers; ``K`` chunks of each."""
-    target, forced = _target()
+    target, forced = current_target()
     chunk = target.chunk(length, itemsize)
     if forced:
         width, held = forced.width, forced.held
     else:
-        width, held = _team(_ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0)
-    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
-    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
-    most = (forced and forced.groups) or MAX_GROUPS
-    return _of_teams(min(_ceil(rows, together), most), width * together, template)
+        width, held = _team(ceil(length, chunk), itemsize, arrays) if target.cooperates else (1, 0)
+    return teams_launch(rows, width, _holding(chunk, held, target, width, length))
 
 
 def run_rows(
@@ -235,32 +232,32 @@ def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
 
     ``K`` chunks of a row are a thread's. None where threads do not share rows, or a row is longer than they hold.
     """
-    target, forced = _target()
+    target, forced = current_target()
     chunk = target.chunk(length, itemsize)
     if not target.cooperates:
         return None
-    chunks = _ceil(length, chunk)
+    chunks = ceil(length, chunk)
     if forced:
         width, held = max(forced.width, SIMD_WIDTH), forced.held
     else:
         width, held = _run_team(chunks, RUN_VALUES // chunk)
     if (forced and forced.width == 1) or width * held < chunks or not held:
         return None
-    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+    template = _holding(chunk, held, target, width, length)
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
 def sums_launch(rows: int, length: int, itemsize: int, *, arrays: int = 2) -> Launch:
     """For kernels that also add up over rows of so many ``arrays``, and take rows of any length: `K` chunks are a
     thread's, the rest is read again. One threadgroup for each of `partials` runs."""
-    target, forced = _target()
+    target, forced = current_target()
     chunk = target.chunk(length, itemsize)
     width, held = 1, 0
     if forced:
         width, held = (max(forced.width, SIMD_WIDTH) if forced.width > 1 else 1), forced.held
     elif target.cooperates:
-        width, held = _run_team(_ceil(length, chunk), max(RUN_VALUES * 2 // (chunk * arrays), 1))
-    template = (("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width))
+        width, held = _run_team(ceil(length, chunk), max(RUN_VALUES * 2 // (chunk * arrays), 1))
+    template = _holding(chunk, held, target, width, length)
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
@@ -271,14 +268,14 @@ def _run_team(chunks: int, most: int) -> tuple[int, int]:
     if even:
         return min(even, key=lambda team: abs(math.log2(team[1] / RUN_CHUNKS)))
     width = next((width for width in widths if width * min(RUN_CHUNKS, most) >= chunks), WIDEST)
-    return width, _ceil(chunks, width) if _ceil(chunks, width) <= most else 0
+    return width, ceil(chunks, width) if ceil(chunks, width) <= most else 0
 
 
 def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     """As `run_launch`, for rows of any length: one row at a time, and blocks of rows that are read again."""
-    target, forced = _target()
+    target, forced = current_target()
     chunk = target.chunk(length, itemsize)
-    width = forced.width if forced else _row_width(_ceil(length, chunk)) if target.cooperates else 1
+    width = forced.width if forced else row_width(ceil(length, chunk)) if target.cooperates else 1
     width = max(width, SIMD_WIDTH) if width > 1 else 1
     template = (("N", chunk), ("PACKED", target.packed), ("W", width), ("BLOCK", BLOCK_ROWS))
     return _of_teams(partials(rows, length, itemsize), width, template)
@@ -291,56 +288,39 @@ def simd_launch(
 
     ``groups``: the most threadgroups, which then loop over rows. ``host_chunk``: as for `span_launch`.
     """
-    target, forced = _target(host_chunk)
+    target, forced = current_target(host_chunk)
     chunk = target.chunk(length, itemsize)
     if forced:
         width = min(forced.width, SIMD_WIDTH)
     else:
-        width = min(max(_power_of_two(_ceil(length, chunk)), 4), SIMD_WIDTH) if target.cooperates else 1
-    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
-    most = min((forced and forced.groups) or MAX_GROUPS, groups)
-    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
-    return _of_teams(min(_ceil(rows, together), most), width * together, template)
+        width = min(max(power_of_two(ceil(length, chunk)), 4), SIMD_WIDTH) if target.cooperates else 1
+    return teams_launch(rows, width, (("N", chunk), ("PACKED", target.packed), ("W", width)), groups)
 
 
 def partials(rows: int, length: int, itemsize: int) -> int:
     """Into how many runs, of equal length but for the last, a sum over ``rows`` is cut. None of them is empty."""
     chunk = PACK_BYTES // itemsize
-    width, held = _run_team(_ceil(length, chunk), RUN_VALUES // chunk)
+    width, held = _run_team(ceil(length, chunk), RUN_VALUES // chunk)
     return _runs(rows, min(RUN_THREADS // width, MAX_RUNS) if held else MAX_PARTIALS)
 
 
 def column_runs(rows: int, length: int, itemsize: int) -> int:
     """The same for kernels whose threads have a chunk of each row of a run."""
-    return _runs(rows, max(1, min(RUN_THREADS // _ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
+    return _runs(rows, max(1, min(RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
 
 
 def _runs(rows: int, most: int) -> int:
-    run = _ceil(rows, min(most, _ceil(rows, BLOCK_ROWS)))
-    return _ceil(rows, run)
+    run = ceil(rows, min(most, ceil(rows, BLOCK_ROWS)))
+    return ceil(rows, run)
 
 
-def group_launch(shape: Sequence[int], groups: int, itemsize: int) -> Launch:
-    """For reductions of groups of neighbouring channels over all places, of (batch, places, channels); ``W`` threads
-    share a group, and chunks lie within its channels."""
-    target, forced = _target()
-    batch, places, channels = shape
-    chunk = target.chunk(channels // groups, itemsize)
-    chunks = places * _ceil(channels // groups, chunk)
-    width = forced.width if forced else _row_width(chunks) if target.cooperates else 1
-    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
-    template = (("N", chunk), ("PACKED", target.packed), ("W", width))
-    most = (forced and forced.groups) or MAX_GROUPS
-    return _of_teams(min(_ceil(batch * groups, together), most), width * together, template)
-
-
-def column_launch(columns: int) -> Launch:
-    """For the sum of float32 columns; ``W`` threads share a column and meet in threadgroup memory."""
-    target, _ = _target()
-    chunk = target.chunk(columns, 4)
+def column_launch(columns: int, chunk: int = 0) -> Launch:
+    """For the sum of float32 columns; ``W`` threads share a ``chunk`` of them and meet in threadgroup memory."""
+    target, _ = current_target()
+    chunk = chunk or target.chunk(columns, 4)
     across, down = (COLUMNS, COLUMN_WIDTH) if target.cooperates else (1, 1)
     template = (("N", chunk), ("PACKED", target.packed), ("W", down), ("C", across))
-    return Launch(template, (_ceil(_ceil(columns, chunk), across) * across, down, 1), (across, down, 1))
+    return Launch(template, (ceil(ceil(columns, chunk), across) * across, down, 1), (across, down, 1))
 
 
 def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -> Launch:
@@ -348,11 +328,11 @@ def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -
 
     ``host_chunk``: the values of a chunk where threads do not share rows, whatever the length.
     """
-    target, forced = _target(host_chunk)
+    target, forced = current_target(host_chunk)
     chunk = target.chunk(length, itemsize)
-    threads = _ceil(length, chunk * target.span)
-    across = min(forced.width if forced else SPAN_THREADS, _power_of_two(threads))
-    down = min(SPAN_THREADS // across or 1, _power_of_two(rows))
+    threads = ceil(length, chunk * target.span)
+    across = min(forced.width if forced else SPAN_THREADS, power_of_two(threads))
+    down = min(SPAN_THREADS // across or 1, power_of_two(rows))
     template = (("N", chunk), ("PACKED", target.packed), ("S", target.span))
     most = (forced and forced.groups) or MAX_GROUPS_Y
     return Launch(template, (threads, min(rows, most * down), 1), (across, down, 1))
@@ -361,16 +341,16 @@ def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -
 def run_span_launch(rows: int, length: int, itemsize: int) -> Launch:
     """As `span_launch`, for kernels that also add up over rows: a thread has a chunk of each row of a run, and there is
     a thread along y for each of `column_runs` runs."""
-    target, forced = _target()
+    target, forced = current_target()
     chunk = target.chunk(length, itemsize)
-    threads, runs = _ceil(length, chunk), column_runs(rows, length, itemsize)
-    across = min(forced.width if forced else SPAN_THREADS, _power_of_two(threads))
-    down = min(SPAN_THREADS // across or 1, _power_of_two(runs))
+    threads, runs = ceil(length, chunk), column_runs(rows, length, itemsize)
+    across = min(forced.width if forced else SPAN_THREADS, power_of_two(threads))
+    down = min(SPAN_THREADS // across or 1, power_of_two(runs))
     template = (("N", chunk), ("PACKED", target.packed), ("S", 1))
     return Launch(template, (threads, runs, 1), (across, down, 1))
 
 
-def _target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
+def current_target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
     """The entry for this launch's back end, and what `override` asks for."""
     target, forced = TARGETS[current_backend()], _forced.get()
     if host_chunk and target.chunks:
@@ -380,24 +360,44 @@ def _target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
     return target, forced
 
 
+def _holding(
+    chunk: int, held: int, target: Target, width: int, length: int
+) -> tuple[tuple[str, int | bool], ...]:
+    """``WHOLE``: what threads hold is a row, and no value of it is a filling."""
+    whole = chunk * held * width == length
+    return ("N", chunk), ("K", held), ("PACKED", target.packed), ("W", width), ("WHOLE", whole)
+
+
+def teams_launch(
+    teams: int, width: int, template: tuple[tuple[str, int | bool], ...], groups: int = MAX_GROUPS
+) -> Launch:
+    """For ``teams`` of ``width`` threads: those within a simdgroup share a threadgroup. There are ``groups``
+    threadgroups at most, which then loop over teams."""
+    forced = _forced.get()
+    together = GROUP_THREADS // width if 1 < width <= SIMD_WIDTH else 1
+    most = min((forced and forced.groups) or MAX_GROUPS, groups)
+    return _of_teams(min(ceil(teams, together), most), width * together, template)
+
+
 def _of_teams(groups: int, threads: int, template: tuple[tuple[str, int | bool], ...]) -> Launch:
     return Launch(template, (groups * threads, 1, 1), (threads, 1, 1))
 
 
 def _team(chunks: int, itemsize: int, arrays: int) -> tuple[int, int]:
-    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds."""
-    teams = [(width, max(held // arrays, 1)) for width, held in TEAMS[itemsize]]
+    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds, but for the two chunks that
+    are the least of 16 bits: threads would meet too often for what they have to do between."""
+    teams = [(width, max(held // arrays, min(held, 4 // itemsize))) for width, held in TEAMS[itemsize]]
     return next((team for team in teams if math.prod(team) >= chunks), teams[-1])
 
 
-def _row_width(chunks: int) -> int:
+def row_width(chunks: int) -> int:
     return next((width for most, width in WIDTHS if chunks <= most), WIDEST)
 
 
-def _power_of_two(value: int) -> int:
+def power_of_two(value: int) -> int:
     """The smallest power of two that is not less than ``value``."""
     return 1 << max(value - 1, 0).bit_length()
 
 
-def _ceil(value: int, divisor: int) -> int:
+def ceil(value: int, divisor: int) -> int:
     return -(-value // divisor)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from zmlx.kernels import _check, _check_numbers, _groupnorm, _rows
-from zmlx.kernels._autodiff import Outputs, differentiable
-from zmlx.kernels._columns import column_sum
+from zmlx.kernels import _check, _check_numbers, _groupnorm
+from zmlx.kernels._autodiff import Outputs, Reference, differentiable
+from zmlx.kernels._groupnorm_launch import is_divided, parts_launch
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.launch import MetalKernel, metal_kernel
 
@@ -79,68 +79,105 @@ def _normalised(x: mx.array, gamma: mx.array, beta: mx.array, groups: int, eps: 
 
 class _Kernels(NamedTuple):
     forward: MetalKernel
+    moments: MetalKernel
+    normalise: MetalKernel
+    sums: MetalKernel
     backward: MetalKernel
     weights: MetalKernel
 
 
+def _statistics(x: mx.array, groups: int, eps: float) -> tuple[mx.array, mx.array, mx.array]:
+    """Mean, sum of squared differences to it, and scale of all groups, each of shape (batch * groups, 1)."""
+    grouped = x.astype(mx.float32).reshape(*x.shape[:2], groups, -1)
+    mean = mx.mean(grouped, axis=(1, 3), keepdims=True)
+    spread = mx.sum(mx.square(grouped - mean), axis=(1, 3))
+    values = x.shape[1] * x.shape[2] // groups
+    return mean.reshape(-1, 1), spread.reshape(-1, 1), mx.rsqrt(spread / values + eps).reshape(-1, 1)
+
+
+def _in_front(values: mx.array, count: int) -> mx.array:
+    """(rows, n) values as (rows * count, n): those of a row, then zeros."""
+    rest = mx.zeros((values.shape[0], count - 1, values.shape[1]), mx.float32)
+    return mx.concatenate([values[:, None], rest], axis=1).reshape(-1, values.shape[1])
+
+
 def _kernels(groups: int, eps: float) -> _Kernels:
-    """The kernels take both as numbers; their references have to know them when they are traced."""
+    """The kernels take both as numbers; their references have to know them when they are traced. There all of a group
+    is in its first part, and all sums of an entry are in its first line."""
 
     def forward(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
         x, gamma, beta, *_ = inputs
         return [_normalised(x, gamma, beta, groups, eps)]
 
+    def moments(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+        (x, *_) = inputs
+        return [_of_parts(x, [])]
+
+    def _of_parts(x: mx.array, sums: list[mx.array]) -> mx.array:
+        parts = parts_launch(x, groups).parts
+        mean, spread, _ = _statistics(x, groups, eps)
+        first = _in_front(mx.concatenate([spread, *sums], axis=1), parts)
+        means = mx.repeat(mean, parts, axis=0)
+        return mx.concatenate([means, mx.zeros_like(means), first], axis=1)
+
+    def sums(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+        x, g, gamma, *_ = inputs
+        plan = parts_launch(x, groups)
+        width = x.shape[2] // groups
+        mean = mx.repeat(_statistics(x, groups, eps)[0].reshape(-1, groups), width, axis=1)
+        g32 = g.astype(mx.float32)
+        each = mx.sum(g32 * (x.astype(mx.float32) - mean[:, None]), axis=1), mx.sum(g32, axis=1)
+        weighted, plain = (mx.sum((s * gamma).reshape(-1, width), axis=1, keepdims=True) for s in each)
+        partial = _in_front(mx.concatenate(each, axis=1), plan.lines // x.shape[0])
+        shifts = mx.repeat(mean[:, ::width], plan.columns // groups, axis=1)
+        shifts = mx.repeat(shifts, plan.lines // x.shape[0], axis=0)
+        return [_of_parts(x, [plain, weighted]), partial, shifts]
+
     def backward(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
         x, g, gamma, *_ = inputs
         beta = mx.zeros(gamma.shape, mx.float32)
         dx = mx.vjp(lambda x: _normalised(x, gamma, beta, groups, eps), [x], [g])[1][0]
-        grouped = x.astype(mx.float32).reshape(*x.shape[:2], groups, -1)
-        mean = mx.mean(grouped, axis=(1, 3), keepdims=True)
-        scale = mx.rsqrt(mx.mean(mx.square(grouped - mean), axis=(1, 3)) + eps)
-        means = mean.reshape(scale.shape)
-        return [dx, mx.stack([means, mx.zeros_like(means), scale], axis=-1).reshape(-1, 3)]
+        mean, _, scale = _statistics(x, groups, eps)
+        return [dx, mx.concatenate([mean, mx.zeros_like(mean), scale], axis=1)]
 
     def weights(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-        x, g, stats, _ = inputs
-        each = mx.repeat(stats.reshape(x.shape[0], 1, groups, 3), x.shape[2] // groups, axis=2)
-        normal, g32 = (
-            (x.astype(mx.float32) - each[..., 0] - each[..., 1]) * each[..., 2],
-            g.astype(mx.float32),
-        )
-        total = mx.concatenate([mx.sum(g32 * normal, axis=(0, 1)), mx.sum(g32, axis=(0, 1))])[None]
-        return [mx.concatenate([total, mx.zeros((_runs(x) - 1, total.shape[1]), mx.float32)])]
+        partial, shifts, stats, *_ = inputs
+        lines, channels = partial.shape[0], partial.shape[1] // 2
+        of_line = mx.repeat(stats.reshape(-1, groups, 3), lines * groups // stats.shape[0], axis=0)
+        mean, off, scale = (mx.repeat(of_line[..., k], channels // groups, axis=1) for k in range(3))
+        shift = mx.repeat(shifts.reshape(lines, groups, -1)[..., 0], channels // groups, axis=1)
+        by_x, alone = mx.split(partial, 2, axis=1)
+        dgamma = mx.sum((by_x + (shift - mean - off) * alone) * scale, axis=0)
+        return [dgamma.astype(template["U"]), mx.sum(alone, axis=0).astype(template["V"])]
 
+    def kernel(
+        name: str, inputs: str, outputs: str, source: str, reference: Reference, header: str = _HEADER
+    ) -> MetalKernel:
+        return metal_kernel(name, inputs.split(), outputs.split(), source, header, reference=reference)
+
+    numbers = "count_groups run_places"
     return _Kernels(
-        metal_kernel(
-            "zmlx_groupnorm",
-            ["x", "gamma", "beta", "count_groups", "eps"],
-            ["y"],
-            _groupnorm.FORWARD,
-            _HEADER,
-            reference=forward,
+        kernel("zmlx_groupnorm", f"x gamma beta {numbers} eps", "y", _groupnorm.FORWARD, forward),
+        kernel("zmlx_groupnorm_moments", f"x {numbers}", "moments", _groupnorm.MOMENTS, moments),
+        kernel("zmlx_groupnorm", f"x gamma beta moments {numbers} eps", "y", _groupnorm.NORMALISE, forward),
+        kernel(
+            "zmlx_groupnorm_sums", f"x g gamma {numbers}", "moments partial shifts", _groupnorm.SUMS, sums
         ),
-        metal_kernel(
+        kernel(
             "zmlx_groupnorm_vjp",
-            ["x", "g", "gamma", "count_groups", "eps"],
-            ["dx", "stats"],
+            f"x g gamma moments {numbers} eps",
+            "dx stats",
             _groupnorm.BACKWARD,
-            _HEADER,
-            reference=backward,
+            backward,
         ),
-        metal_kernel(
+        kernel(
             "zmlx_groupnorm_weights",
-            ["x", "g", "stats", "count_groups"],
-            ["partial"],
+            "partial shifts stats count_groups",
+            "dgamma dbeta",
             _groupnorm.WEIGHTS,
-            CHUNKS,
-            reference=weights,
+            weights,
         ),
     )
-
-
-def _runs(x: mx.array) -> int:
-    """How many lines of partial sums there are."""
-    return x.shape[0] * -(-x.shape[1] // _groupnorm.RUN)
 
 
 def _batches(x: mx.array) -> mx.array:
@@ -153,27 +190,41 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
 
     def forward(x: mx.array, gamma: mx.array, beta: mx.array) -> mx.array:
         batch = _batches(x)
-        launch = _rows.group_launch(batch.shape, groups, x.dtype.size)
+        divided = is_divided(batch, groups)
+        plan = parts_launch(batch, groups, divided=divided)
         types = {"T": x.dtype, "U": gamma.dtype, "V": beta.dtype}
-        inputs: list[mx.array | float] = [batch, gamma, beta, groups, eps]
-        return launch.run(kernels.forward, inputs, [(batch.shape, x.dtype)], **types)[0].reshape(x.shape)
+        numbers = [groups, plan.run]
+        moments: list[mx.array] = []
+        if divided:
+            shape = (batch.shape[0] * groups * plan.parts, 3)
+            moments = plan.launch.run(kernels.moments, [batch, *numbers], [(shape, mx.float32)], T=x.dtype)
+        inputs = [batch, gamma, beta, *moments, *numbers, eps]
+        kernel = kernels.normalise if divided else kernels.forward
+        return plan.launch.run(kernel, inputs, [(batch.shape, x.dtype)], **types)[0].reshape(x.shape)
 
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:
         batch, g = _batches(x), _batches(cotangent)
-        launch = _rows.group_launch(batch.shape, groups, x.dtype.size)
-        stats_shape = (batch.shape[0] * groups, 3)
-        dx, stats = launch.run(
-            kernels.backward,
-            [batch, g, gamma, groups, eps],
-            [(batch.shape, x.dtype), (stats_shape, mx.float32)],
-            T=x.dtype,
-            U=gamma.dtype,
+        plan = parts_launch(batch, groups)
+        numbers = [groups, plan.run]
+        count, channels = batch.shape[0] * groups, x.shape[-1]
+        sums = [(count * plan.parts, 5), (plan.lines, 2 * channels), (plan.lines, plan.columns)]
+        types = {"T": x.dtype, "U": gamma.dtype}
+        moments, partial, shifts = plan.launch.run(
+            kernels.sums, [batch, g, gamma, *numbers], [(shape, mx.float32) for shape in sums], **types
         )
-        channels = x.shape[-1]
-        launch = _rows.span_launch(_runs(batch), channels, x.dtype.size)
-        outputs = [((_runs(batch), 2 * channels), mx.float32)]
-        partial = launch.run(kernels.weights, [batch, g, stats, groups], outputs, T=x.dtype)[0]
-        dgamma, dbeta = mx.split(column_sum(partial), 2)
-        return dx.reshape(x.shape), dgamma.astype(gamma.dtype), dbeta.astype(beta.dtype)
+        dx, stats = plan.launch.run(
+            kernels.backward,
+            [batch, g, gamma, moments, *numbers, eps],
+            [(batch.shape, x.dtype), ((count, 3), mx.float32)],
+            **types,
+        )
+        dgamma, dbeta = plan.weights_launch().run(
+            kernels.weights,
+            [partial, shifts, stats, groups],
+            [(gamma.shape, gamma.dtype), (beta.shape, beta.dtype)],
+            U=gamma.dtype,
+            V=beta.dtype,
+        )
+        return dx.reshape(x.shape), dgamma, dbeta
 
     return differentiable(forward, backward, lambda x, a, b: _normalised(x, a, b, groups, eps))

@@ -83,6 +83,7 @@ def _samples(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
     yield _sample(rng("wide"), "wide", (2, 3, 1030), 2)
     yield _sample(rng("many_places"), "many_places", (2, 131, 4), 2)
     yield _sample(rng("far_from_zero"), "far_from_zero", (2, 12, 8), 2, loc=1000.0)
+    yield _sample(rng("parts"), "parts", (2, 700, 52), 2, loc=30.0)
     special = _sample(rng("special"), "special", (4, 3, 8), 2)
     special.args[0][0, 1, 2], special.args[0][1, 0, 5], special.args[0][2, 2, 0] = np.nan, np.inf, -np.inf
     special.args[0][3, :, :4] = 0.0
@@ -169,7 +170,7 @@ OPS = (
         name="group_norms.groupnorm",
         op=kernel("group_norms", "groupnorm"),
         kernels=("zmlx_groupnorm",),
-        grad_kernels=("zmlx_groupnorm_vjp", "zmlx_groupnorm_weights", "zmlx_column_sum"),
+        grad_kernels=("zmlx_groupnorm_sums", "zmlx_groupnorm_vjp", "zmlx_groupnorm_weights"),
         gpu_shape=as_on_a_gpu,
         oracle=_groupnorm,
         oracle_vjp=_groupnorm_vjp,

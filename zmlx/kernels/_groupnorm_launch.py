@@ -1,0 +1,88 @@
+"""How a launch spreads groups of channels over threads: parts of groups, as `_groupnorm` cuts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from zmlx.kernels import _rows
+
+#: Values of a group, from which on it is cut into parts: fewer are found in the cache again.
+DIVIDED = 2**14
+#: Threads that share a part of a group, at most.
+PART_THREADS = 128
+#: Threads in all that have the places of x among them: those that a GPU runs at a time, or enough for a CPU's cores.
+ALL_THREADS = 2**17
+HOST_PARTS = 2**8
+#: Places of a thread, at least: each leaves a line of sums for the gradients of the weights.
+LEAST_PLACES = 16
+HOST_PLACES = 64
+#: Chunks at a place that are one thread's, where there is more than one: as many as come.
+ALL_CHUNKS = 4096
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A launch, and what the kernels and their callers need to know of the parts.
+
+    Attributes
+    ----------
+    launch
+        For the kernels that work on parts.
+    run
+        Places of a part.
+    parts
+        Of each group.
+    lines
+        Threads' lines of sums over a run of places.
+    columns
+        Chunks of all channels at one place.
+    """
+
+    launch: _rows.Launch
+    run: int
+    parts: int
+    lines: int
+    columns: int
+
+    @property
+    def chunk(self) -> int:
+        """Values of a chunk."""
+        return dict(self.launch.template)["N"]
+
+    def weights_launch(self) -> _rows.Launch:
+        """For the sum of the lines."""
+        return _rows.column_launch(self.columns * self.chunk, self.chunk)
+
+
+def is_divided(x: mx.array, groups: int) -> bool:
+    """Whether the groups of ``x``, of shape (batch, places, channels), have several parts."""
+    return x.shape[1] * x.shape[2] // groups > DIVIDED
+
+
+def parts_launch(x: mx.array, groups: int, *, divided: bool = True) -> Parts:
+    """For ``x`` of shape (batch, places, channels). Without ``divided`` a group is one part."""
+    target, forced = _rows.current_target()
+    batch, places, channels = x.shape
+    chunk = target.chunk(channels // groups, x.dtype.size)
+    chunks = _rows.ceil(channels // groups, chunk)
+    if not target.cooperates:
+        across, down, span = 1, 1, ALL_CHUNKS
+        run = max(HOST_PLACES, _rows.ceil(places * batch * groups, HOST_PARTS)) if divided else places
+    elif divided:
+        most = forced.width if forced else PART_THREADS
+        across, span = min(_rows.power_of_two(chunks), most), 1
+        threads = batch * groups * _rows.ceil(chunks, across) * across
+        each = max(LEAST_PLACES, _rows.ceil(places * threads, ALL_THREADS))
+        down = min(most // across, max(_rows.power_of_two(_rows.ceil(places, each)), 2 // across))
+        run = each * down
+    else:
+        width = forced.width if forced else _rows.row_width(places * chunks)
+        across = min(_rows.power_of_two(chunks), width)
+        down, span, run = width // across, 1 if chunks <= across else ALL_CHUNKS, places
+    run = _rows.ceil(places, _rows.ceil(places, run))
+    runs, pieces = _rows.ceil(places, run), _rows.ceil(chunks, across * span)
+    template = (("N", chunk), ("PACKED", target.packed), ("W", across * down), ("A", across), ("S", span))
+    launch = _rows.teams_launch(batch * groups * runs * pieces, across * down, template)
+    return Parts(launch, run, runs * pieces, batch * runs * down, groups * chunks)
