@@ -17,7 +17,7 @@ from zmlx.launch import metal_kernel
 
 #: Lines of partial sums of the weights' gradients, about: enough threads to fill a GPU, few enough to add up quickly.
 LINES = 4096
-#: A value counts as so many bytes for the size of chunks, also one of two: longer chunks take more registers, and threads.
+#: A value counts as so many bytes for the size of chunks, also one of two: longer chunks take registers, and so threads.
 BACKWARD_BYTES = 4
 
 Pair = tuple[mx.array, mx.array]
@@ -65,7 +65,7 @@ def _backward_reference(inputs: list[mx.array], template: Mapping[str, Any]) -> 
 
 
 _SHARED = ["positions", "words", "eps", "first", "second"]
-_HEADER = CHUNKS + ROWS + _rope_msl.ANGLES + _rope_norm_held.HEADER + _rope_norm_msl.HEADER
+_HEADER = CHUNKS + ROWS + _rope_msl.ANGLES + _rope_msl.HOLD + _rope_norm_held.HEADER + _rope_norm_msl.HEADER
 
 _FORWARD_KERNEL = metal_kernel(
     "zmlx_qk_norm_rope",

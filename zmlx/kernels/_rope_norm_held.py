@@ -9,30 +9,6 @@ from __future__ import annotations
 from zmlx.kernels._rope_msl import on_heads
 
 HEADER = """
-// N pairs as they are in memory, from the i-th on.
-template <typename T, int N, bool PACKED, bool INTERLEAVED>
-struct zmlx_raw_pairs {
-  zmlx_raw<T, N, PACKED> low, high;
-
-  METAL_FUNC float either(int j) const { return j < N ? low.at(j) : high.at(j - N); }
-  METAL_FUNC float a(int j) const { return either(INTERLEAVED ? 2 * j : j); }
-  METAL_FUNC float b(int j) const { return either(INTERLEAVED ? 2 * j + 1 : N + j); }
-};
-
-// Those of a group of heads; of heads that are not there, those of the last, so that no load waits for a test. The step
-// to the next head is a choice also where it need not be one: of multiples of a stride nvrtc makes accesses in pieces.
-template <typename T, int N, bool PACKED, bool INTERLEAVED, typename P>
-METAL_FUNC void zmlx_hold_heads(
-    thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, P in, size_t stride, uint heads, uint i, uint half_) {
-  using chunk = zmlx_chunk<T, N, PACKED>;
-  in += INTERLEAVED ? 2 * i : i;
-  ZMLX_UNROLL for (uint h = 0; h < ZMLX_HEADS; ++h) {
-    held[h].low = chunk::raw(in, N, 0.0f, true);
-    held[h].high = chunk::raw(in + (INTERLEAVED ? N : half_), N, 0.0f, true);
-    in += h + 1 < heads ? stride : 0;
-  }
-}
-
 // The angles of N pairs of a token that has one position.
 template <int N, typename P>
 METAL_FUNC void zmlx_angles_at(thread float* c, thread float* s, long position, P words, uint half_, uint i) {
@@ -94,7 +70,7 @@ FORWARD = f"""
           a[j] = fma(first, wa[j], -(second * b_sine[j]));
           b[j] = fma(second, wb[j], first * a_sine[j]);
         }}
-        if (h < there) zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, a, b, i, half_, N, true);
+        zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, a, b, i, half_, N, true);
         out += h + 1 < there ? stride : 0;
       }}
 """
