@@ -14,8 +14,8 @@ from zmlx.kernels._row_loops import each_row
 from zmlx.launch import metal_kernel
 
 _HEADER = """
-// Keeps the best values. Where there is NaN, one thread alone keeps it among them, as vectors can; threads of a team keep
-// in mind that it was there, for one comparison tells of two values.
+// Keeps the best values. NaN is among them where a thread is alone, as vectors can keep it. Threads of a team keep in
+// mind that there was one: a single comparison tells of two values.
 template <int N, int W, bool LEAST>
 METAL_FUNC void zmlx_keep_best(thread float* best, thread bool& strange, const thread float* v) {
   for (int j = 0; j < N; ++j) {

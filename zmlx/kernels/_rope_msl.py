@@ -155,8 +155,8 @@ METAL_FUNC void zmlx_turn_pairs(thread float* a, thread float* b, const thread f
   }
 }
 
-// Rotates N pairs of some heads, which are a stride apart and are held. The last one is stored again in the place of those
-// that are not there: behind a test, their loads would wait for it.
+// Rotates N pairs of some heads, which are a stride apart and are held. The last one is stored again in the place of
+// those that are not there: behind a test, their loads would wait for it.
 template <typename T, int N, bool PACKED, bool INTERLEAVED>
 METAL_FUNC void zmlx_rotate_held(
     const thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, device T* out, size_t stride, uint heads,

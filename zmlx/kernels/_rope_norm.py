@@ -17,7 +17,7 @@ from zmlx.launch import metal_kernel
 
 #: Lines of partial sums of the weights' gradients, about: enough threads to fill a GPU, few enough to add up quickly.
 LINES = 4096
-#: A value counts as so many bytes for the size of chunks, also one of two: longer chunks take registers, and so threads.
+#: A value counts as so many bytes for the size of chunks, also one of two: longer chunks cost registers, so threads.
 BACKWARD_BYTES = 4
 
 Pair = tuple[mx.array, mx.array]
