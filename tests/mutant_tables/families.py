@@ -141,7 +141,13 @@ MUTANTS = (
         "variance_slope", "wrong gradient", "reductions", "d_x = 2.0 * g", "d_x = g", GRADIENT, "var_lastdim"
     ),
     _fault(
-        "argmax_without_nan", "missing NaN", "reductions", "x == top or x != x", "x == top", FORWARD, "argmax"
+        "argmax_without_nan",
+        "missing NaN",
+        "_extremes",
+        "v[j] == wanted || v[j] != v[j]",
+        "v[j] == wanted",
+        FORWARD,
+        "argmax",
     ),
     # group_norms
     _fault(
@@ -185,8 +191,8 @@ MUTANTS = (
         "bitmask_one_bit_on",
         "off by one",
         "_sampling",
-        "(at % 32)) & 1u",
-        "((at + 1) % 32)) & 1u",
+        ">> (i % 32)",
+        ">> ((i + 1) % 32)",
         FORWARD,
         "apply_token_bitmask",
     ),
@@ -194,7 +200,7 @@ MUTANTS = (
         "mask_gradient_everywhere",
         "wrong gradient",
         "_sampling",
-        "v[j] == -INFINITY ? 0.0f : c[j]",
+        "allowed && v[j] != -INFINITY ? c[j] : 0.0f",
         "c[j]",
         GRADIENT,
         "apply_token_bitmask",
@@ -232,8 +238,8 @@ MUTANTS = (
         "segments_of_two",
         "removed loop",
         "_segments",
-        "owners[part] == row; ++part",
-        "owners[part] == row && part < first + 2; ++part",
+        "keys[part] - least < sources; ++part",
+        "keys[part] - least < sources && part < first + 2; ++part",
         FORWARD,
         "scatter_add",
     ),
