@@ -48,7 +48,6 @@ RUN_THREADS = 2**17
 MAX_RUNS = 2048
 #: The same for threads that have a chunk of each row: runs of short rows are many.
 MAX_COLUMN_RUNS = 8192
-COLUMN_RUN_THREADS = 2**17
 #: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best.
 RUN_VALUES = 40
 RUN_CHUNKS = 4
@@ -307,7 +306,7 @@ def partials(rows: int, length: int, itemsize: int) -> int:
 
 def column_runs(rows: int, length: int, itemsize: int) -> int:
     """The same for kernels whose threads have a chunk of each row of a run."""
-    return _runs(rows, max(1, min(COLUMN_RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
+    return _runs(rows, max(1, min(RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
 
 
 def _runs(rows: int, most: int) -> int:
