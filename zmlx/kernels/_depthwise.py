@@ -89,7 +89,7 @@ _CONV = f"""{_PIECES}
             }}
             _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
               if (below >= top + 2 && (inside || left + p < width))
-                chunk::store(to + (row - 1) * pitch + (left + p) * channels, v + p * N, count, sure);
+                chunk::store(to + (row - 1) * pitch + size_t(left + p) * channels, v + p * N, count, sure);
             _Pragma("unroll") for (int j = 0; j < 2 * PIXELS * N; ++j) v[j] = v[PIXELS * N + j];
             for (int j = 0; j < PIXELS * N; ++j) v[2 * PIXELS * N + j] = 0.0f;
           }}
@@ -131,7 +131,7 @@ _VJP = f"""
                   }}
             _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
               if (inside || left + p < width)
-                chunk::store(to + row * pitch + (left + p) * channels, v + p * N, count, sure);
+                chunk::store(to + row * pitch + size_t(left + p) * channels, v + p * N, count, sure);
 {_SHIFT}          }}
         }})
         for (int tap = 0; tap < 9; ++tap)
