@@ -353,6 +353,7 @@ MUTANTS = (
         "left + column - 1 <= width)",
         FORWARD,
         "depthwise",
+        1,
     ),
     _fault(
         "grid_sample_run_one_short",

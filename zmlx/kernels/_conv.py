@@ -146,7 +146,7 @@ FORWARD = f"""{_TYPES}
 # x[t] * slope[t + k]: both of the same rows, so that x is read once, and all is in one pass. A line of `partial` has
 # the sums of one run of time: of each tap, and of the bias. With an activation rows of x are LEAD steps ahead.
 VJP = f"""{_TYPES}
-  constexpr int STEPS = {VJP_STEPS} * 4 / sizeof(T), RUN = {VJP_RUN}, LEAD = ACTIVATED ? TAPS - 1 : 0;
+  constexpr int STEPS = {VJP_STEPS} * (ACTIVATED ? 1 : 4 / sizeof(T)), RUN = {VJP_RUN}, LEAD = ACTIVATED ? TAPS - 1 : 0;
   using sums = zmlx_chunk<float, N, PACKED>;
   using raw = zmlx_raw<T, N, PACKED>;
 {_RUNS}{_CHANNELS}

@@ -15,26 +15,26 @@ from zmlx.kernels._msl import CHUNKS
 from zmlx.launch import metal_kernel
 
 TAPS = 9
-#: Pixels of a row that a thread has, and rows, forward and backward. Each such piece leaves a line of sums for the
-#: weights' gradient.
-PIXELS = 4
-ROWS = 16
-VJP_ROWS = 32
+#: Rows of a piece and pixels of each, by the bytes of a value, forward and backward. On a GPU a thread has VALUES of
+#: such a row: of more pixels it has fewer channels. Each piece leaves a line of sums for the weights' gradient.
+PIECES = {4: (16, 4), 2: (16, 4)}
+VJP_PIECES = {4: (32, 4), 2: (32, 4)}
+VALUES = 16
 
 # A thread has N channels of the pixels of a piece, row by row, and reads a pixel more on either side. Rows and columns
 # below zero are beyond all, being unsigned; `inside`: none but the first and the last column may be.
-_PIECES = f"""
-  constexpr int PIXELS = {PIXELS}, WIDE = PIXELS + 2;
+_PIECES = """
+  constexpr int WIDE = PIXELS + 2;
   using chunk = zmlx_chunk<T, N, PACKED>;
   using raw = zmlx_raw<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;
   const uint height = x_shape[1], width = x_shape[2], channels = x_shape[3];
   const uint strips = (width + PIXELS - 1) / PIXELS, runs = (height + ROWS - 1) / ROWS;
-  for (uint piece = thread_position_in_grid.y; piece < x_shape[0] * runs * strips; piece += threads_per_grid.y) {{
+  for (uint piece = thread_position_in_grid.y; piece < x_shape[0] * runs * strips; piece += threads_per_grid.y) {
     const uint left = piece % strips * PIXELS, run = piece / strips;
     const uint top = run % runs * ROWS, bottom = min(top + ROWS, height);
     const size_t line = size_t(run / runs) * height, pitch = size_t(width) * channels;
-    for (uint s = 0; s < S; ++s) {{
+    for (uint s = 0; s < S; ++s) {
       const uint i = (thread_position_in_grid.x * S + s) * N;
       if (i >= channels) break;
       const uint count = min(uint(N), channels - i);
@@ -89,7 +89,7 @@ _CONV = f"""{_PIECES}
             }}
             _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
               if (below >= top + 2 && (inside || left + p < width))
-                chunk::store(to + (row - 1) * pitch + (left + p) * channels, v + p * N, count, sure);
+                chunk::store(to + (row - 1) * pitch + size_t(left + p) * channels, v + p * N, count, sure);
             _Pragma("unroll") for (int j = 0; j < 2 * PIXELS * N; ++j) v[j] = v[PIXELS * N + j];
             for (int j = 0; j < PIXELS * N; ++j) v[2 * PIXELS * N + j] = 0.0f;
           }}
@@ -131,7 +131,7 @@ _VJP = f"""
                   }}
             _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
               if (inside || left + p < width)
-                chunk::store(to + row * pitch + (left + p) * channels, v + p * N, count, sure);
+                chunk::store(to + row * pitch + size_t(left + p) * channels, v + p * N, count, sure);
 {_SHIFT}          }}
         }})
         for (int tap = 0; tap < 9; ++tap)
@@ -182,7 +182,7 @@ def _reference_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Seque
     x, weight, g = (array.astype(mx.float32) for array in inputs)
     dx, total = mx.vjp(convolved, [x, _as_filters(weight)], [g])[1]
     first = total.reshape(-1, TAPS).T.reshape(1, -1)
-    none = mx.zeros((_pieces(x, VJP_ROWS) - 1, first.shape[1]), mx.float32)
+    none = mx.zeros((_pieces(x, VJP_PIECES[inputs[0].dtype.size]) - 1, first.shape[1]), mx.float32)
     return [dx.astype(inputs[0].dtype), mx.concatenate([first, none])]
 
 
@@ -199,9 +199,10 @@ _VJP_KERNEL = metal_kernel(
 )
 
 
-def _pieces(x: mx.array, rows: int) -> int:
-    """Into how many pieces of so many rows the images are cut."""
-    return x.shape[0] * -(-x.shape[1] // rows) * -(-x.shape[2] // PIXELS)
+def _pieces(x: mx.array, piece: tuple[int, int]) -> int:
+    """Into how many pieces of so many rows and pixels the images are cut."""
+    rows, pixels = piece
+    return x.shape[0] * -(-x.shape[1] // rows) * -(-x.shape[2] // pixels)
 
 
 def images(x: mx.array) -> mx.array:
@@ -214,26 +215,24 @@ def _filters(weight: mx.array) -> mx.array:
     return weight.reshape(-1, TAPS).T
 
 
-def _launch(x: mx.array, rows: int) -> tuple[_rows.Launch, dict[str, Any]]:
-    """Four channels a thread on a GPU, whatever their dtype: with more there are too few registers for three rows."""
-    return _rows.span_launch(_pieces(x, rows), x.shape[-1], 4), {"T": x.dtype, "ROWS": rows}
+def _launch(x: mx.array, weight: mx.array, piece: tuple[int, int]) -> tuple[_rows.Launch, dict[str, Any]]:
+    rows, pixels = piece
+    launch = _rows.span_launch(_pieces(x, piece), x.shape[-1], _rows.PACK_BYTES * pixels // VALUES)
+    return launch, {"T": x.dtype, "U": weight.dtype, "ROWS": rows, "PIXELS": pixels}
 
 
 def _forward(x: mx.array, weight: mx.array) -> mx.array:
     batch = images(x)
-    launch, template = _launch(batch, ROWS)
-    outputs = [(batch.shape, x.dtype)]
-    return launch.run(_KERNEL, [batch, _filters(weight)], outputs, U=weight.dtype, **template)[0].reshape(
-        x.shape
-    )
+    launch, template = _launch(batch, weight, PIECES[x.dtype.size])
+    (y,) = launch.run(_KERNEL, [batch, _filters(weight)], [(batch.shape, x.dtype)], **template)
+    return y.reshape(x.shape)
 
 
 def _backward(cotangent: mx.array, x: mx.array, weight: mx.array) -> Outputs:
-    batch, channels = images(x), x.shape[-1]
-    launch, template = _launch(batch, VJP_ROWS)
-    outputs = [(batch.shape, x.dtype), ((_pieces(batch, VJP_ROWS), TAPS * channels), mx.float32)]
-    inputs = [batch, _filters(weight), images(cotangent)]
-    dx, partial = launch.run(_VJP_KERNEL, inputs, outputs, U=weight.dtype, **template)
+    batch, channels, piece = images(x), x.shape[-1], VJP_PIECES[x.dtype.size]
+    launch, template = _launch(batch, weight, piece)
+    outputs = [(batch.shape, x.dtype), ((_pieces(batch, piece), TAPS * channels), mx.float32)]
+    dx, partial = launch.run(_VJP_KERNEL, [batch, _filters(weight), images(cotangent)], outputs, **template)
     dweight = column_sum(partial).reshape(TAPS, channels).T.reshape(weight.shape)
     return dx.reshape(x.shape), dweight.astype(weight.dtype)
 
