@@ -386,8 +386,8 @@ def _of_teams(groups: int, threads: int, template: tuple[tuple[str, int | bool],
 
 
 def _team(chunks: int, itemsize: int, arrays: int) -> tuple[int, int]:
-    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds, but for the two chunks that
-    are the least of 16 bits: threads would meet too often for what they have to do between."""
+    """The entry of `TEAMS` for rows of so many chunks; ``arrays`` share what a thread holds. Of values of 16 bits that
+    is two chunks at least: threads with one would meet too often for what they have to do between."""
     teams = [(width, max(held // arrays, min(held, 4 // itemsize))) for width, held in TEAMS[itemsize]]
     return next((team for team in teams if math.prod(team) >= chunks), teams[-1])
 
