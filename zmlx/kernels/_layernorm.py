@@ -91,7 +91,7 @@ HELD_BACKWARD = run_of_rows(
         dbeta[k * N + j] += c;
         d[j] = scale * (c * w[k].at(j) - shift - centred * back);
       }
-      if (i < length) chunk::store(out + i, d, length - i, full);
+      if (WHOLE || i < length) chunk::store(out + i, d, WHOLE ? N : length - i, full);
     }
 """,
     totals=("dgamma", "dbeta"),

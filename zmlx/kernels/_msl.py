@@ -66,6 +66,10 @@ struct zmlx_chunk {
     for (int j = 0; j < N; ++j) read.values[j] = sure || uint(j) < count ? from[j] : static_cast<T>(filling);
     return read;
   }
+  template <typename P>
+  static METAL_FUNC zmlx_raw<T, N, false> one_by_one(P from) {
+    return raw(from, N, 0.0f, true);
+  }
   static METAL_FUNC void store(device T* to, const thread float* from, uint count, bool sure = false) {
     if (sure || count >= N)
       for (int j = 0; j < N; ++j) to[j] = static_cast<T>(from[j]);
@@ -99,6 +103,21 @@ struct zmlx_chunk<T, N, true> {
   static METAL_FUNC words raw(P from, uint count, float filling, bool sure = false) {
     if (sure || (count >= N && aligned(from))) return *reinterpret_cast<const device words*>(from);
     return as_type<words>(zmlx_chunk<T, N, false>::raw(from, count, filling));
+  }
+  // A whole chunk where it is seldom unaligned: slowly, because all values at once would take registers that those who
+  // never come here lack.
+  template <typename P>
+  static METAL_FUNC words one_by_one(P from) {
+    constexpr int M = N * sizeof(T) / sizeof(uint), BITS = 8 * sizeof(T);
+    words read = {};
+    _Pragma("unroll 1") for (int j = 0; j < N; ++j) {
+      const zmlx_pack<T, sizeof(uint) / sizeof(T)> next = {from[j]};
+      for (int m = 0; m < M; ++m) {
+        const uint above = m + 1 < M ? read.words[m + 1] : as_type<uint>(next);
+        read.words[m] = BITS == 32 ? above : read.words[m] >> BITS % 32 | above << (32 - BITS) % 32;
+      }
+    }
+    return read;
   }
   static METAL_FUNC void store(device T* to, const thread float* from, uint count, bool sure = false) {
     if (sure || (count >= N && aligned(to))) {
@@ -302,7 +321,8 @@ struct zmlx_team {
 
 // Reads the K chunks that begin at `start` and are W * N apart; `full`: all of them are whole and aligned. Then all
 // loads are under way before the first value is used: that, and not the number of threads, fills the memory's pipes.
-template <typename T, int N, int K, int W, bool PACKED, typename P>
+// `WHOLE`: they are whole at least.
+template <typename T, int N, int K, int W, bool PACKED, bool WHOLE = false, typename P>
 METAL_FUNC void zmlx_hold(
     thread zmlx_raw<T, N, PACKED>* held, P in, uint start, uint length, bool full, float filling) {
   using chunk = zmlx_chunk<T, N, PACKED>;
@@ -311,7 +331,10 @@ METAL_FUNC void zmlx_hold(
   } else {
     ZMLX_UNROLL for (int k = 0; k < K; ++k) {
       const uint i = start + k * (W * N);
-      held[k] = chunk::raw(in + i, i < length ? length - i : 0, filling);
+      if (WHOLE)
+        held[k] = chunk::one_by_one(in + i);
+      else
+        held[k] = chunk::raw(in + i, i < length ? length - i : 0, filling);
     }
   }
 }

@@ -55,7 +55,7 @@ HELD_BACKWARD = run_of_rows(
         total[k * N + j] = fma(c, v * scale, total[k * N + j]);
         d[j] = scale * (c * w[k].at(j) - v * back);
       }
-      if (i < length) chunk::store(out + i, d, length - i, full);
+      if (WHOLE || i < length) chunk::store(out + i, d, WHOLE ? N : length - i, full);
     }
 """,
     totals=("total",),

@@ -42,16 +42,17 @@ _RUN_OF_ROWS = """
   const uint begin = threadgroup_position_in_grid.x * run, end = min(begin + run, rows);
 
   zmlx_raw<U, N, PACKED> w[K];
-  zmlx_hold<U, N, K, W, PACKED>(w, WEIGHT, start, reach, whole, 0.0f);
+  zmlx_hold<U, N, K, W, PACKED, WHOLE>(w, WEIGHT, start, reach, whole, 0.0f);
   ZMLX_TOTALS
-  ZMLX_HOLD(held, x + size_t(begin) * length, start, full, 0.0f)
-  ZMLX_HOLD(cotangent, g + size_t(begin) * length, start, full, 0.0f)
+  zmlx_raw<T, N, PACKED> held[K], cotangent[K];
+  zmlx_hold<T, N, K, W, PACKED, WHOLE>(held, x + size_t(begin) * length, start, reach, full, 0.0f);
+  zmlx_hold<T, N, K, W, PACKED, WHOLE>(cotangent, g + size_t(begin) * length, start, reach, full, 0.0f);
   for (uint row = begin; row < end; ++row) {
     // The next row is on its way while this one is computed.
     zmlx_raw<T, N, PACKED> next[K], next_cotangent[K];
     const uint following = min(row + 1, end - 1);
-    zmlx_hold<T, N, K, W, PACKED>(next, x + size_t(following) * length, start, reach, full, 0.0f);
-    zmlx_hold<T, N, K, W, PACKED>(next_cotangent, g + size_t(following) * length, start, reach, full, 0.0f);
+    zmlx_hold<T, N, K, W, PACKED, WHOLE>(next, x + size_t(following) * length, start, reach, full, 0.0f);
+    zmlx_hold<T, N, K, W, PACKED, WHOLE>(next_cotangent, g + size_t(following) * length, start, reach, full, 0.0f);
     auto out = dx + size_t(row) * length;
     ZMLX_ROW
     ZMLX_UNROLL for (int k = 0; k < K; ++k) {
@@ -72,7 +73,7 @@ def run_of_rows(row: str, totals: Sequence[str], weight: str) -> str:
     declared = "".join(f"float {name}[K * N];\n  zmlx_fill<K * N>({name}, 0.0f);\n  " for name in totals)
     body = _RUN_OF_ROWS.replace("ZMLX_TOTALS", declared).replace("WEIGHT", weight).replace("ZMLX_ROW", row)
     stores = "".join(
-        f"      sums::store(line + size_t({index}) * length + i, {name} + k * N, length - i);\n"
+        f"      sums::store(line + size_t({index}) * length + i, {name} + k * N, WHOLE ? N : length - i);\n"
         for index, name in enumerate(totals)
     )
     return (
@@ -80,7 +81,7 @@ def run_of_rows(row: str, totals: Sequence[str], weight: str) -> str:
         f"  auto line = partial + size_t(threadgroup_position_in_grid.x) * length * {len(totals)};\n"
         "  ZMLX_UNROLL for (int k = 0; k < K; ++k) {\n"
         "    const uint i = start + k * (W * N);\n"
-        f"    if (i < length) {{\n{stores}    }}\n"
+        f"    if (WHOLE || i < length) {{\n{stores}    }}\n"
         "  }\n"
     )
 

@@ -35,7 +35,7 @@ PASSES = """
     if (full) {                                                          \\
       ZMLX_PASS_HELD(true, N, __VA_ARGS__)                               \\
     } else {                                                             \\
-      ZMLX_PASS_HELD(false, length - i, __VA_ARGS__)                     \\
+      ZMLX_PASS_HELD(false, WHOLE ? N : length - i, __VA_ARGS__)         \\
     }                                                                    \\
     ZMLX_PASS_REST(__VA_ARGS__)                                          \\
   }
@@ -43,7 +43,7 @@ PASSES = """
   ZMLX_UNROLL for (int k = 0; k < K; ++k) {                              \\
     constexpr bool kept = true, sure = sure_;                            \\
     const uint i = start + k * (W * N);                                  \\
-    if (sure || i < length) {                                            \\
+    if (WHOLE || sure || i < length) {                                   \\
       const uint count = count_;                                         \\
       __VA_ARGS__                                                        \\
     }                                                                    \\
@@ -53,7 +53,7 @@ PASSES = """
 // is held.
 #define ZMLX_HOLD_ROW(type, held, in)                                    \\
   zmlx_raw<type, N, PACKED> held[ZMLX_KEPT];                             \\
-  zmlx_hold<type, N, K, W, PACKED>(held, in, start, reach, full, 0.0f);
+  zmlx_hold<type, N, K, W, PACKED, WHOLE>(held, in, start, reach, full, 0.0f);
 #define ZMLX_HELD(type, c, held, in)                                     \\
   float c[N];                                                            \\
   if (kept)                                                              \\

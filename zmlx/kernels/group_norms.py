@@ -126,7 +126,7 @@ def _kernels(groups: int, eps: float) -> _Kernels:
         width = x.shape[2] // groups
         mean = mx.repeat(_statistics(x, groups, eps)[0].reshape(-1, groups), width, axis=1)
         g32 = g.astype(mx.float32)
-        each = mx.sum(g32 * (x.astype(mx.float32) - mean[:, None]), axis=1), mx.sum(g32, axis=1)
+        each = [mx.sum(g32 * (x.astype(mx.float32) - mean[:, None]), axis=1), mx.sum(g32, axis=1)]
         weighted, plain = (mx.sum((s * gamma).reshape(-1, width), axis=1, keepdims=True) for s in each)
         partial = _in_front(mx.concatenate(each, axis=1), plan.lines // x.shape[0])
         shifts = mx.repeat(mean[:, ::width], plan.columns // groups, axis=1)
@@ -198,7 +198,7 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
         if divided:
             shape = (batch.shape[0] * groups * plan.parts, 3)
             moments = plan.launch.run(kernels.moments, [batch, *numbers], [(shape, mx.float32)], T=x.dtype)
-        inputs = [batch, gamma, beta, *moments, *numbers, eps]
+        inputs: list[mx.array | float] = [batch, gamma, beta, *moments, *numbers, eps]
         kernel = kernels.normalise if divided else kernels.forward
         return plan.launch.run(kernel, inputs, [(batch.shape, x.dtype)], **types)[0].reshape(x.shape)
 
