@@ -283,7 +283,7 @@ MUTANTS = (
     _fault(
         "scan_carry_not_carried",
         "removed loop",
-        "scans",
+        "_product_gradient",
         "carry = zmlx_step::of(tile, carry);",
         "carry = tile.shift;",
         GRADIENT,

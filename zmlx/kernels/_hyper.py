@@ -115,9 +115,9 @@ METAL_FUNC void zmlx_hold_streams(
     thread zmlx_raw<T, N, PACKED>* held, P in, size_t stride, uint count, bool sure) {
   using chunk = zmlx_chunk<T, N, PACKED>;
   if (sure)
-    for (int c = 0; c < COUNT; ++c) held[c] = chunk::raw(in + c * stride, N, 0.0f, true);
+    _Pragma("unroll") for (int c = 0; c < COUNT; ++c) held[c] = chunk::raw(in + c * stride, N, 0.0f, true);
   else
-    for (int c = 0; c < COUNT; ++c) held[c] = chunk::raw(in + c * stride, count, 0.0f);
+    _Pragma("unroll") for (int c = 0; c < COUNT; ++c) held[c] = chunk::raw(in + c * stride, count, 0.0f);
 }
 
 // ZMLX_SPAN for chunks that are a stride apart.
@@ -148,10 +148,10 @@ _MIX = """
     ZMLX_SPAN(begin, end, whole, {
       zmlx_raw<T, N, PACKED> held[FROM];
       zmlx_hold_streams<T, N, FROM, PACKED>(held, in + i, length, count, sure);
-      for (int to = 0; to < TO; ++to) {
+      _Pragma("unroll") for (int to = 0; to < TO; ++to) {
         float total[N];
         for (int j = 0; j < N; ++j) total[j] = w[to * FROM] * held[0].at(j);
-        for (int from = 1; from < FROM; ++from)
+        _Pragma("unroll") for (int from = 1; from < FROM; ++from)
           for (int j = 0; j < N; ++j) total[j] = fma(w[to * FROM + from], held[from].at(j), total[j]);
         chunk::store(out + size_t(to) * length + i, total, count, sure);
       }
@@ -186,10 +186,10 @@ _BACKWARD = """
       zmlx_raw<T, N, PACKED> v[FROM], d[TO];
       zmlx_hold_streams<T, N, FROM, PACKED>(v, in + i, length, count, sure);
       zmlx_hold_streams<T, N, TO, PACKED>(d, cotangent + i, length, count, sure);
-      for (int from = 0; from < FROM; ++from) {
+      _Pragma("unroll") for (int from = 0; from < FROM; ++from) {
         float total[N];
         zmlx_fill<N>(total, 0.0f);
-        for (int to = 0; to < TO; ++to) {
+        _Pragma("unroll") for (int to = 0; to < TO; ++to) {
           float part[N];
           for (int j = 0; j < N; ++j) {
             part[j] = d[to].at(j) * v[from].at(j);
