@@ -17,9 +17,41 @@ from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 CACHE_DIR = str(cache_dir())
 
 TESTS = Path(__file__).parent
-#: Tests of what a back end does: of kernels, and of what translates, launches and checks them. All others are of tools,
-#: which no back end changes.
+#: Where tests are of what a back end does: of kernels, and of what translates, launches and checks them. All others are
+#: of tools, which no back end changes.
 OF_KERNELS = ("check", "clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
+#: What there launches nothing, but reads, translates, judges, compiles or compares text, is the same on all back ends,
+#: and of tools too. Where a file has both, a test of text that takes time is marked by itself.
+OF_TEXTS = (
+    "check/test_legality.py",
+    "check/test_legality_corpora.py",
+    "check/test_lint.py",
+    "kernels/formula/test_parse.py",
+    "kernels/test_texts.py",
+    "launch/test_cuda_compile.py",
+    "launch/test_nvrtc.py",
+    "launch/test_translations.py",
+    "metal",
+    "translate/test_address_spaces.py",
+    "translate/test_attributes.py",
+    "translate/test_branches.py",
+    "translate/test_conversions.py",
+    "translate/test_declared.py",
+    "translate/test_dump.py",
+    "translate/test_entries.py",
+    "translate/test_function.py",
+    "translate/test_literals.py",
+    "translate/test_operators.py",
+    "translate/test_overloads.py",
+    "translate/test_pipeline.py",
+    "translate/test_places.py",
+    "translate/test_pragmas.py",
+    "translate/test_refusals.py",
+    "translate/test_uniform.py",
+    "translate/test_unit.py",
+    "translate/test_variables.py",
+    "translate/test_verify.py",
+)
 
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
 
@@ -34,8 +66,40 @@ os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] not in OF_KERNELS:
+        place = _place(item)
+        if place is not None and (not _is_in(place, OF_KERNELS) or _is_in(place, OF_TEXTS)):
             item.add_marker("tools")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What is said to be of texts launches no kernel: it would be missing in the session of a back end."""
+    place = _place(item)
+    if place is None or not _is_in(place, OF_KERNELS) or item.get_closest_marker("tools") is None:
+        return (yield)
+    from zmlx.launch import watch
+
+    with watch() as launches:
+        result = yield
+    ran = sorted({launch.kernel.name for launch in launches if launch.path})
+    if ran:
+        pytest.fail(
+            "expected a test of texts, which launches no kernel; "
+            f"it launched {', '.join(ran)}. Take it out of OF_TEXTS in tests/conftest.py, or its marker `tools` away: "
+            "what depends on a back end runs in that one's session.",
+            pytrace=False,
+        )
+    return result
+
+
+def _place(item):
+    """The path of a test's file in this folder, or None for one from elsewhere."""
+    return item.path.relative_to(TESTS) if item.path.is_relative_to(TESTS) else None
+
+
+def _is_in(place, table):
+    """Whether a table has a file, or a folder that it is in."""
+    return any(folder.as_posix() in table for folder in (place, *place.parents))
 
 
 @pytest.fixture

@@ -98,6 +98,7 @@ def test_packed_chunks(
     assert switches <= {"1"}
 
 
+@pytest.mark.tools
 @pytest.mark.cpu
 def test_the_catalogue_has_packed_chunks() -> None:
     from zmlx.kernels import _rows
@@ -125,6 +126,7 @@ def test_refusals_of_a_dtype_say_what_to_do(op: OpInfo, backend: str, mx_device:
             case.call(*arguments[:place], other, *arguments[place + 1 :])
 
 
+@pytest.mark.tools
 def test_every_entry_names_its_kernels() -> None:
     """All of the catalogue's kernels, and no others: one that nothing names could be left out unseen."""
     named = {pattern for op in KERNELS for pattern in (*op.kernels, *op.grad_kernels)}

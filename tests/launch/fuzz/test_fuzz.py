@@ -53,6 +53,7 @@ def check(kernel: Kernel) -> None:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
 
 
+@pytest.mark.tools
 @pytest.mark.cpu
 @settings(COMMON, max_examples=min(EXAMPLES // 5, 40))
 @given(kernels())
