@@ -1,4 +1,5 @@
-"""Translations, kept on disk: a process whose kernels are compiled already need not translate them to find them.
+"""Translations, and how threads meet, kept on disk: a process whose kernels are compiled already need not translate
+them to find them.
 
 A translation takes milliseconds, many times what the launch takes. It depends on the kernel, on what the signature
 tells of it, and on the code of `zmlx.metal` and `zmlx.translate`; the key of an entry has all of these.
@@ -51,6 +52,20 @@ def _kept(kernel: KernelSource, steps: pipeline.Pipeline, small: bool, known: Kn
     # JSON has no tuples.
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
     return Translation(**fields)
+
+
+@lru_cache(maxsize=4096)
+def meeting(kernel: KernelSource) -> tuple[bool, bool]:
+    """`pipeline.meeting`, kept as well: to see what a kernel reaches takes as long as much of its translation."""
+    if not pipeline.may_meet(kernel):
+        return False, False
+
+    def build(path: Path) -> None:
+        path.write_text(json.dumps(pipeline.meeting(kernel)), encoding="utf-8")
+
+    key = digest("meeting", kernel.header, kernel.source, _code())
+    barrier, simd = json.loads(cached("text", key, ".txt", build).read_text(encoding="utf-8"))
+    return barrier, simd
 
 
 @lru_cache
