@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from zmlx.testing._formats import is_float
-from zmlx.testing.differentiation import gradients_of, make_cotangent, mlx_cotangent
+from zmlx.testing.differentiation import gradients_of, mlx_cotangent
+from zmlx.testing.generated import oracle
 from zmlx.testing.opinfo import OpInfo, SampleInput, as_tuple, part_name, to_mx
 from zmlx.testing.tolerance import Tolerance, compare, dtype_name
 
@@ -57,9 +58,8 @@ class Case(NamedTuple):
 
     def cotangent(self) -> Any:
         """A random cotangent of the results, as float64 and as MLX arrays."""
-        results = self.op.expected(self.sample)
-        rounded = make_cotangent(self.op, self.sample, self.dtype, results)
-        return rounded, mlx_cotangent(self.op, self.dtype, results, rounded)
+        rounded = oracle.cotangent(self.op, self.sample, self.dtype)
+        return rounded, mlx_cotangent(self.op, self.dtype, oracle.truths(self.op, self.sample), rounded)
 
     def gradients(self, arguments: list[Any]) -> list[Any]:
         """The gradients of the differentiable arguments, not yet evaluated."""
@@ -68,7 +68,7 @@ class Case(NamedTuple):
     def check_results(self, results: Sequence[Any], record: Record) -> None:
         """Compare all results with the oracle's, dtypes with those that the entry promises."""
         __tracebackhide__ = True
-        truths = self.op.expected(self.sample)
+        truths = oracle.truths(self.op, self.sample)
         assert len(results) == len(truths), f"{self}: {len(results)} results, the oracle has {len(truths)}"
         promised = self.op.out_dtypes(self.dtype, len(truths))
         for place, (result, truth, dtype) in enumerate(zip(results, truths, promised, strict=True)):
@@ -107,7 +107,7 @@ class Case(NamedTuple):
         """Compare the gradients with the oracle's."""
         __tracebackhide__ = True
         if self.op.differentiable:
-            truths = self.op.expected_vjp(self.sample, self.cotangent()[0])
+            truths = oracle.gradient_truths(self.op, self.sample, self.dtype)
             for position, gradient, truth in zip(self.op.differentiable, gradients, truths, strict=True):
                 self.check(gradient, truth, record, grad=position)
 
