@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,16 +67,14 @@ os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        place = _place(item)
-        if place is not None and (not _is_in(place, OF_KERNELS) or _is_in(place, OF_TEXTS)):
+        if _what_is_tested_in(item.path) in ("tools", "texts"):
             item.add_marker("tools")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item):
     """What is said to be of texts launches no kernel: it would be missing in the session of a back end."""
-    place = _place(item)
-    if place is None or not _is_in(place, OF_KERNELS) or item.get_closest_marker("tools") is None:
+    if item.get_closest_marker("tools") is None or _what_is_tested_in(item.path) not in ("kernels", "texts"):
         return (yield)
     from zmlx.launch import watch
 
@@ -92,14 +91,16 @@ def pytest_runtest_call(item):
     return result
 
 
-def _place(item):
-    """The path of a test's file in this folder, or None for one from elsewhere."""
-    return item.path.relative_to(TESTS) if item.path.is_relative_to(TESTS) else None
-
-
-def _is_in(place, table):
-    """Whether a table has a file, or a folder that it is in."""
-    return any(folder.as_posix() in table for folder in (place, *place.parents))
+@cache
+def _what_is_tested_in(path):
+    """Whether a file's tests are of "kernels", "texts" or "tools"; None for one from elsewhere."""
+    if not path.is_relative_to(TESTS):
+        return None
+    place = path.relative_to(TESTS)
+    within = {folder.as_posix() for folder in (place, *place.parents)}
+    if within.isdisjoint(OF_KERNELS):
+        return "tools"
+    return "kernels" if within.isdisjoint(OF_TEXTS) else "texts"
 
 
 @pytest.fixture

@@ -121,7 +121,11 @@ def claimed_dtypes(op: OpInfo) -> tuple[str, ...]:
 
 def all_cases(op: OpInfo, dtype: str) -> list[Case]:
     """The cases of one operation in one dtype."""
-    return [Case(op, dtype, sample.cast(dtype)) for sample in op.sample_inputs()]
+    return _cast(op, dtype, op.sample_inputs())
+
+
+def _cast(op: OpInfo, dtype: str, samples: Iterable[SampleInput]) -> list[Case]:
+    return [Case(op, dtype, sample.cast(dtype)) for sample in samples]
 
 
 def first_case(op: OpInfo, dtype: str | None = None) -> Case:
@@ -134,8 +138,9 @@ def cases_of(ops: Iterable[OpInfo]) -> list[Any]:
     return [
         pytest.param(case, id=f"{op.name}-{dtype}-{case.sample.name}")
         for op in ops
+        for samples in (op.sample_inputs(),)
         for dtype in claimed_dtypes(op)
-        for case in all_cases(op, dtype)
+        for case in _cast(op, dtype, samples)
     ]
 
 
