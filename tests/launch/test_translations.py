@@ -7,7 +7,7 @@ import pytest
 from zmlx.launch import cache, translations
 from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 from zmlx.metal.statements import Unclear
-from zmlx.translate import dump, pipeline, verify
+from zmlx.translate import dump, inlining, pipeline, verify
 
 pytestmark = pytest.mark.cpu
 
@@ -41,6 +41,7 @@ def forget():
     translations._kept.cache_clear()
     translations._code.cache_clear()
     translations.meeting.cache_clear()
+    translations.globals_of.cache_clear()
 
 
 def test_another_process_does_not_translate_again(runs):
@@ -173,3 +174,18 @@ def test_a_change_of_the_translator_reads_again(reads, tmp_path, monkeypatch):
     forget()
     translations.meeting(signature(BARRIER).kernel)
     assert reads == [BARRIER, BARRIER]
+
+
+def test_another_process_knows_what_a_header_defines(runs, monkeypatch):
+    header, read = "constant int N = 3; struct S { int m = 1; }; int f() { int local = 2; return local; }", []
+
+    def names_of_globals(text):
+        read.append(text)
+        return inlining.names_of_globals(text)
+
+    monkeypatch.setattr(translations, "names_of_globals", names_of_globals)
+    for _ in range(2):
+        assert translations.globals_of(header) & {"N", "S", "m", "local", "f"} == {"N", "S"}
+        forget()
+    assert translations.globals_of("") == frozenset()
+    assert read == [header, ""]

@@ -28,12 +28,11 @@ from zmlx.launch import compiler, failures, gradient, memory, primitive
 from zmlx.launch.host_call import NOT_CONTIGUOUS, Plan
 from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
-from zmlx.launch.translations import meeting, translation
+from zmlx.launch.translations import globals_of, meeting, translation
 from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
 from zmlx.translate.function import cpp_function
-from zmlx.translate.inlining import names_of_globals
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -177,7 +176,7 @@ def region_text(signature: Signature) -> str:
     Unclear
         The kernel cannot be taken apart.
     """
-    hidden = names_of_globals(signature.kernel.header) & {argument.name for argument in signature.template}
+    hidden = globals_of(signature.kernel.header) & {argument.name for argument in signature.template}
     if hidden:
         raise Unclear(f"`{min(hidden)}` is a template argument, and something else in the header")
     translated = translation(signature, "host-regions")
