@@ -65,6 +65,10 @@ class Fragment:
         """The token's original text; empty outside of the fragment."""
         return self.texts[index] if 0 <= index < self._count else ""
 
+    def places(self, *texts: str) -> list[int]:
+        """Where tokens have one of these original texts."""
+        return [index for index, text in enumerate(self.texts) if text in texts]
+
     def is_name(self, index: int) -> bool:
         return 0 <= index < self._count and self.code[index].kind == "name"
 
