@@ -11,6 +11,7 @@ import pytest
 from zmlx.testing._formats import is_float
 from zmlx.testing.differentiation import gradients_of, mlx_cotangent
 from zmlx.testing.generated import oracle
+from zmlx.testing.generated.latest import Latest
 from zmlx.testing.opinfo import OpInfo, SampleInput, as_tuple, part_name, to_mx
 from zmlx.testing.tolerance import Tolerance, compare, dtype_name
 
@@ -121,7 +122,11 @@ def claimed_dtypes(op: OpInfo) -> tuple[str, ...]:
 
 def all_cases(op: OpInfo, dtype: str) -> list[Case]:
     """The cases of one operation in one dtype."""
-    return _cast(op, dtype, op.sample_inputs())
+    found: list[Case] = _cases.of((op, dtype), lambda: _cast(op, dtype, op.sample_inputs()))
+    return list(found)
+
+
+_cases = Latest()
 
 
 def _cast(op: OpInfo, dtype: str, samples: Iterable[SampleInput]) -> list[Case]:

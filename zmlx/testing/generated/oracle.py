@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from zmlx.testing.differentiation import make_cotangent
+from zmlx.testing.generated.latest import Latest
 from zmlx.testing.opinfo import Cotangent, OpInfo, SampleInput
 
-
-class _Latest:
-    """The latest value of a kind, and what it was made from: told by identity, for arrays are not compared."""
-
-    def __init__(self) -> None:
-        self._parts: tuple[Any, ...] = ()
-        self._value: Any = None
-
-    def of(self, parts: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """The value if it is of these parts, else a new one."""
-        if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
-            self._value = make()
-            self._parts = parts
-        return self._value
-
-
-_truths, _cotangent, _gradients = _Latest(), _Latest(), _Latest()
+_truths, _cotangent, _gradients = Latest(), Latest(), Latest()
 
 
 def truths(op: OpInfo, sample: SampleInput) -> tuple[Any, ...]:
