@@ -49,6 +49,19 @@ def _shares(x, y, w, t, limit=1.5):
     return e / mx.sum(e, axis=-1, keepdims=True) * w
 
 
+@pytest.mark.parametrize("traced", [False, True], ids=["called", "compiled"])
+def test_a_peak_passes_over_nan_and_is_a_constant_to_gradients(traced):
+    import mlx.core as mx
+
+    peaks = zmlx.row_kernel("top = peak(x); y = top * sum(x if x > 0 else 0.0)", name="peaks")
+    x = mx.array([[1.0, math.nan, 3.0, -2.0], [math.nan] * 4, [-5.0, -4.0, -math.inf, -9.0]])
+    call = mx.compile(peaks) if traced else peaks
+    assert call(x).tolist()[::2] == [12.0, -0.0]
+    assert math.isnan(call(x).tolist()[1])  # the peak is minus infinity, the sum nothing
+    _, (gradient,) = mx.vjp(call, [x], [mx.ones((3,))])
+    assert gradient.tolist()[0] == [3.0, 0.0, 3.0, 0.0]
+
+
 #: Of x, y and t; the weight has x's last extent.
 SHAPES = {
     "equal": ((3, 4, 5), (3, 4, 5), (3, 4)),

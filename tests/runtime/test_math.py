@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -234,6 +236,25 @@ def test_exp_of_minus_infinity_is_zero(math):
     x = np.full(8, -np.inf, np.float32)
     for name in ("exp", "exp2", "exp10", "fast_exp", "precise_exp"):
         assert_same(math(name, x), np.zeros(8, np.float32), x)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for the flags of x86 processors")
+@pytest.mark.parametrize("name", ["exp", "exp2", "exp10", "fast_exp", "pow"])
+def test_what_vanishes_is_no_subnormal_on_the_way(math, name):
+    """One costs the processor a hundred cycles and more, and masks of attention are full of such exponents."""
+    libm, underflow = ctypes.CDLL("libm.so.6"), 0x10
+    x = np.concatenate([np.full(16, -np.inf), np.linspace(-1e4, -151, 112)]).astype(np.float32)
+    base = (np.full_like(x, 2.0),) if name == "pow" else ()
+    libm.feclearexcept(underflow)
+    y = math(name, *base, x)
+    assert not libm.fetestexcept(underflow)
+    assert not y.any()
+    math(
+        name,
+        *base,
+        np.full(16, -150 if name in ("exp2", "pow") else -45 if name == "exp10" else -100, np.float32),
+    )
+    assert libm.fetestexcept(underflow)  # that is how it is told
 
 
 def test_huge_arguments_of_sine_are_reduced(math):

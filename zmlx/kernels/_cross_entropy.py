@@ -9,7 +9,7 @@ from zmlx.kernels._row_kernel import row_kernel
 # All terms are of the logits less their maximum, so that large logits do not cancel. Factors of zero leave out infinite
 # terms.
 _CROSS_ENTROPY = """
-    top = detach(max(logits))
+    top = peak(logits)
     picked = sum(logits - top if column == label else 0.0)
     e = exp(logits - top)
     total = sum(e)

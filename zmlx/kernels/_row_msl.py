@@ -9,14 +9,20 @@ PASSES = """
 #define ZMLX_KEPT (K > 0 ? K : 1)
 #define ZMLX_PASS(...)                                                   \\
   {                                                                      \\
-    ZMLX_UNROLL for (int k = 0; k < K; ++k) {                            \\
-      constexpr bool kept = true;                                        \\
-      const bool sure = full;                                            \\
-      const uint i = start + k * (W * N);                                \\
-      const uint count = WHOLE || sure ? uint(N) : i < reach ? reach - i : 0; \\
-      __VA_ARGS__                                                        \\
+    if (full) {                                                          \\
+      ZMLX_PASS_READ(true, N, __VA_ARGS__)                               \\
+    } else {                                                             \\
+      ZMLX_PASS_READ(false, WHOLE ? uint(N) : i < reach ? reach - i : 0, __VA_ARGS__) \\
     }                                                                    \\
     ZMLX_PASS_REST(__VA_ARGS__)                                          \\
+  }
+// There twice: where all chunks are whole nothing is asked of a value.
+#define ZMLX_PASS_READ(sure_, count_, ...)                               \\
+  ZMLX_UNROLL for (int k = 0; k < K; ++k) {                              \\
+    constexpr bool kept = true, sure = sure_;                            \\
+    const uint i = start + k * (W * N);                                  \\
+    const uint count = count_;                                           \\
+    __VA_ARGS__                                                          \\
   }
 #define ZMLX_PASS_REST(...)                                              \\
   constexpr bool kept = false, sure = false;                             \\
@@ -29,7 +35,7 @@ PASSES = """
     if (full) {                                                          \\
       ZMLX_PASS_HELD(true, N, __VA_ARGS__)                               \\
     } else {                                                             \\
-      ZMLX_PASS_HELD(false, WHOLE ? N : length - i, __VA_ARGS__)         \\
+      ZMLX_PASS_HELD(false, WHOLE ? uint(N) : length - i, __VA_ARGS__)   \\
     }                                                                    \\
     ZMLX_PASS_REST(__VA_ARGS__)                                          \\
   }

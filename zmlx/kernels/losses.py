@@ -85,7 +85,7 @@ def _numbers(
 
 # Where a probability is zero its term is, and its gradient, whatever the other distribution has there.
 _KL = row_kernel(
-    """a = detach(max(x)); b = detach(max(target))
+    """a = peak(x); b = peak(target)
        w = exp(target - b)
        of_x = sum(exp(x - a)); of_target = sum(w)
        y = sum(w * (target - b - (x - a) if w > 0 else 0.0)) / of_target + log(of_x) - log(of_target)""",
@@ -93,7 +93,7 @@ _KL = row_kernel(
     name="kl_div",
 )
 _JS = row_kernel(
-    """a = detach(max(x)); b = detach(max(target))
+    """a = peak(x); b = peak(target)
        log_p = x - a - log(sum(exp(x - a))); log_q = target - b - log(sum(exp(target - b)))
        p = exp(log_p); q = exp(log_q)
        log_m = log(max(p + q, 1e-38)) - log_2

@@ -154,7 +154,7 @@ _softmax = differentiable(_forward, _backward, _reference)
 
 
 _LOG_SOFTMAX = row_kernel(
-    "top = detach(max(x)); y = x - top - log(sum(exp(x - top)))",
+    "top = peak(x); y = x - top - log(sum(exp(x - top)))",
     name="log_softmax",
 )
 
@@ -189,7 +189,7 @@ def log_softmax(x: mx.array) -> mx.array:
 
 # The maximum is left out where subtracting it would make NaN of infinities.
 _LOGSUMEXP = row_kernel(
-    """top = detach(max(x))
+    """top = peak(x)
        base = top if abs(top) < inf else 0.0
        y = base + log(sum(exp(x - base)))""",
     name="logsumexp",
@@ -227,7 +227,7 @@ def logsumexp(x: mx.array) -> mx.array:
 # Where nothing is visible the row's maximum is minus infinity: what it makes of the others is not taken, nor is the
 # gradient of it.
 _MASKED_SOFTMAX = row_kernel(
-    """top = detach(max(x if mask > 0 else -inf))
+    """top = peak(x if mask > 0 else -inf)
        e = exp(x - top if mask > 0 else -inf)
        total = sum(e)
        y = 0.0 if total == 0 else e / total""",
@@ -274,7 +274,7 @@ def _scaled(biased: bool, banded: bool) -> RowKernel:
     visible = "column <= position and column > position - window" if banded else "column >= 0"
     return row_kernel(
         f"""{logits}
-           top = detach(max(z if {visible} else -inf))
+           top = peak(z if {visible} else -inf)
            e = exp(z - top if {visible} else -inf)
            total = sum(e)
            y = 0.0 if total == 0 else e / total""",
@@ -350,7 +350,7 @@ def scale_mask_softmax(
 
 
 _SINK_SOFTMAX = row_kernel(
-    """top = detach(max(max(x), sink))
+    """top = detach(max(peak(x), sink))
        e = exp(x - top)
        y = e / (sum(e) + exp(sink - top))""",
     per_row=("sink",),

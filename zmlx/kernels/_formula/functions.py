@@ -172,6 +172,11 @@ def _extremum(a: tuple[Node, ...], y: Node, dy: Node) -> tuple[Node, ...]:
     return (where(here, divide(dy, count), ZERO),)
 
 
+def _peak(mx: Any, a: Any) -> Any:
+    numbers = mx.where(a == a, a, -math.inf)
+    return mx.stop_gradient(mx.max(numbers, axis=-1, keepdims=True))
+
+
 def _uniform_of(seed: Any, row: Any, column: Any) -> Any:
     from zmlx.kernels._random import uniforms
 
@@ -330,11 +335,12 @@ FUNCTIONS: dict[str, Function] = {
     "row_sum": Function("", lambda mx, a: mx.sum(a, axis=-1, keepdims=True), lambda a, y, dy: (dy,)),
     "row_max": Function("", lambda mx, a: mx.max(a, axis=-1, keepdims=True), _extremum),
     "row_min": Function("", lambda mx, a: mx.min(a, axis=-1, keepdims=True), _extremum),
+    "row_peak": Function("", lambda mx, a: _peak(mx, a), _none(1)),
     "uniform": Function("", lambda mx, seed, row, column: _uniform_of(seed, row, column), _none(3), 3),
 }
 
 #: What an empty row is reduced to.
-OF_NOTHING = {"row_sum": 0.0, "row_max": -math.inf, "row_min": math.inf}
+OF_NOTHING = {"row_sum": 0.0, "row_max": -math.inf, "row_min": math.inf, "row_peak": -math.inf}
 
 #: Functions that the kernel of a row has for a whole chunk at a time -> what it calls.
 CHUNK_FUNCTIONS = {"uniform": "zmlx_uniforms"}
@@ -363,6 +369,7 @@ ROW_MACROS: dict[str, Callable[[Node], Node]] = {
     "mean": lambda x: divide(row_sum(x), variable_length()),
     "max": lambda x: apply("row_max", x),
     "min": lambda x: apply("row_min", x),
+    "peak": lambda x: apply("row_peak", x),
     "uniform": uniform,
 }
 

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable, Iterator
 from enum import IntEnum
 
 #: The functions that reduce a row; their argument varies from element to element.
-REDUCTIONS = ("row_sum", "row_max", "row_min")
+REDUCTIONS = ("row_sum", "row_max", "row_min", "row_peak")
 
 
 class Extent(IntEnum):

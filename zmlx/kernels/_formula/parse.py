@@ -69,7 +69,7 @@ def parse(
     results
         Names of lines that are the results.
     rows
-        Whether sum, mean, max and min of one argument reduce the row.
+        Whether sum, mean, max, min and peak of one argument reduce the row.
     known
         More names, with what they stand for: those of another formula.
     function

@@ -16,6 +16,8 @@ ZMLX_FN float rint(float x) { return ::rintf(x); }
 ZMLX_FN float round(float x) { return ::roundf(x); }
 ZMLX_FN float fabs(float x) { return ::fabsf(x); }
 ZMLX_FN float copysign(float x, float y) { return ::copysignf(x, y); }
+ZMLX_FN float fmax(float x, float y) { return ::fmaxf(x, y); }
+ZMLX_FN float fmin(float x, float y) { return ::fminf(x, y); }
 ZMLX_FN float fma(float a, float b, float c) { return ::fmaf(a, b, c); }
 
 ZMLX_FN float exp(float x) { return ::expf(x); }
@@ -66,9 +68,14 @@ ZMLX_FN float frexp(float x, int& exponent) {
 }
 ZMLX_FN float fmod(float x, float y) { return ::fmodf(x, y); }
 
-// metal::fast: the special function units where they are about as accurate as Metal's fast functions.
+// metal::fast: the special function units where they are about as accurate as Metal's fast functions. Exponentials and
+// quotients flush subnormals, as Metal does, and take two instructions then: the scaling of subnormals takes more.
 namespace fast {
-ZMLX_FN float exp(float x) { return ::__expf(x); }
+ZMLX_FN float exp(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.44269504f));
+  return y;
+}
 ZMLX_FN float exp10(float x) { return ::__exp10f(x); }
 ZMLX_FN float log(float x) { return ::__logf(x); }
 ZMLX_FN float log2(float x) { return ::__log2f(x); }
@@ -78,7 +85,11 @@ ZMLX_FN float cos(float x) { return ::__cosf(x); }
 // __tanf loses everything beside a pole (5661 ULP at -214.98436 on an H200).
 ZMLX_FN float tan(float x) { return ::tanf(x); }
 ZMLX_FN float powr(float x, float y) { return ::__powf(x, y); }
-ZMLX_FN float divide(float x, float y) { return ::__fdividef(x, y); }
+ZMLX_FN float divide(float x, float y) {
+  float z;
+  asm("div.approx.ftz.f32 %0, %1, %2;" : "=f"(z) : "f"(x), "f"(y));
+  return z;
+}
 ZMLX_FN float sincos(float x, float& cosine) {
   cosine = ::__cosf(x);
   return ::__sinf(x);

@@ -65,35 +65,45 @@ ZMLX_FN float limit(float x, float low, float high) {
 }
 
 // ------------------------------------------------------------ exponentials
-// e^x * 2^k
+// Below `least` results are zero, and computed as if for 0: a product that is too small even for a subnormal number
+// takes the processor a hundred cycles and more, and a mask of minus infinities has nothing else.
+ZMLX_FN float vanishing(float x, float least) { return x < least ? 0.0f : x; }
+
+// e^x * 2^k for k <= 0
 ZMLX_FN float exp_scaled(float x, int k) {
-  const float c = limit(x, -105.0f, 90.0f);
+  const float least = -104.0f;
+  const float c = limit(vanishing(x, least), least, 90.0f);
   const float t = mad(c, 0x1.715476p+0f, round_shift);
   const float n = t - round_shift;
   const float r = mad(n, -0x1.7f7d1cp-20f, mad(n, -0x1.62e4p-1f, c));
   const float q = horner(r, 0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558b4p-5f, 0x1.12399cp-7f, 0x1.6a4902p-10f);
-  return scale(mad(r * r, q, r) + 1.0f, as_type<int>(t) - as_type<int>(round_shift) + k);
+  const float y = scale(mad(r * r, q, r) + 1.0f, as_type<int>(t) - as_type<int>(round_shift) + k);
+  return x < least ? 0.0f : y;
 }
 
 ZMLX_FN float exp(float x) { return exp_scaled(x, 0); }
 
 ZMLX_FN float exp2(float x) {
-  const float c = limit(x, -151.0f, 129.0f);
+  const float least = -150.0f;
+  const float c = limit(vanishing(x, least), least, 129.0f);
   const float t = c + round_shift;
   const float r = c - (t - round_shift);
   const float q = horner(r, 0x1.62e43p-1f, 0x1.ebfbdcp-3f, 0x1.c6af7cp-5f, 0x1.3b2dep-7f, 0x1.5f0838p-10f,
                          0x1.416b8p-13f);
-  return scale(mad(r, q, 1.0f), as_type<int>(t) - as_type<int>(round_shift));
+  const float y = scale(mad(r, q, 1.0f), as_type<int>(t) - as_type<int>(round_shift));
+  return x < least ? 0.0f : y;
 }
 
 ZMLX_FN float exp10(float x) {
-  const float c = limit(x, -46.0f, 39.0f);
+  const float least = -45.2f;
+  const float c = limit(vanishing(x, least), least, 39.0f);
   const float t = mad(c, 0x1.a934fp+1f, round_shift);
   const float n = t - round_shift;
   const float r = mad(n, -0x1.3509f8p-18f, mad(n, -0x1.344p-2f, c));
   const float q = horner(r, 0x1.26bb1cp+1f, 0x1.53524ap+1f, 0x1.046f9cp+1f, 0x1.2bda02p+0f, 0x1.156a68p-1f,
                          0x1.a638ap-3f);
-  return scale(mad(r, q, 1.0f), as_type<int>(t) - as_type<int>(round_shift));
+  const float y = scale(mad(r, q, 1.0f), as_type<int>(t) - as_type<int>(round_shift));
+  return x < least ? 0.0f : y;
 }
 
 // ------------------------------------------------------------ logarithms
@@ -170,7 +180,8 @@ ZMLX_FN float power(float x, float y) {
   const double nonzero = x == 0.0f ? static_cast<double>(-inf) : finite;
   const double logarithm = x < inf ? nonzero : static_cast<double>(x);
   const double product = logarithm == 0.0 ? 0.0 : static_cast<double>(y) * logarithm;
-  const double low = product < -160.0 ? -160.0 : product;
+  const bool vanishes = product < -150.0;
+  const double low = vanishes ? 0.0 : product;
   const double t = low > 160.0 ? 160.0 : low;
   const double shifted = t + round_shift_d;
   const double r = t - (shifted - round_shift_d);
@@ -178,7 +189,8 @@ ZMLX_FN float power(float x, float y) {
       horner(r, 0x1.000000026248bp+0, 0x1.62e430c82ad44p-1, 0x1.ebfbdadb1fcabp-3, 0x1.c6aed45fc2e24p-5,
              0x1.3b2dbc5f31593p-7, 0x1.5f4597e90d646p-10, 0x1.41d313934e13cp-13);
   const long n = as_type<long>(shifted) - as_type<long>(round_shift_d);
-  return static_cast<float>(p * power_of_two_d(n));
+  const float power = static_cast<float>(p * power_of_two_d(n));
+  return vanishes ? 0.0f : power;
 }
 
 ZMLX_FN float pow(float x, float y) {

@@ -61,6 +61,16 @@ ZMLX_FN float round(float x) {
   return fabs(x - t) >= 0.5f ? t + copysign(1.0f, x) : t;
 }
 
+// Of a number and NaN, the number.
+ZMLX_FN float fmax(float x, float y) {
+  const float larger = x > y ? x : y;
+  return y != y ? x : larger;
+}
+ZMLX_FN float fmin(float x, float y) {
+  const float smaller = x < y ? x : y;
+  return y != y ? x : smaller;
+}
+
 ZMLX_FN float frexp(float x, int& exponent) {
   const float a = fabs(x);
   const bool tiny = a < 0x1p-126f;

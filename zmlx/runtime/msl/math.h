@@ -25,15 +25,6 @@ ZMLX_FN bool signbit(float x) { return as_type<int>(x) < 0; }
 ZMLX_FN bool isordered(float x, float y) { return x == x && y == y; }
 ZMLX_FN bool isunordered(float x, float y) { return x != x || y != y; }
 
-// Of a number and NaN, the number.
-ZMLX_FN float fmax(float x, float y) {
-  const float larger = x > y ? x : y;
-  return y != y ? x : larger;
-}
-ZMLX_FN float fmin(float x, float y) {
-  const float smaller = x < y ? x : y;
-  return y != y ? x : smaller;
-}
 ZMLX_FN float fmax3(float x, float y, float z) { return fmax(x, fmax(y, z)); }
 ZMLX_FN float fmin3(float x, float y, float z) { return fmin(x, fmin(y, z)); }
 ZMLX_FN float fmedian3(float x, float y, float z) { return fmax(fmin(x, y), fmin(fmax(x, y), z)); }

@@ -20,9 +20,9 @@ from zmlx import _compat
 from zmlx.testing.bench.measurement import mlx_stopwatch
 from zmlx.testing.bench.timing import Stopwatch
 
-#: ``way(nbytes, sources, batch, lead)`` makes a stopwatch that copies `nbytes` bytes `batch` times, from each of `sources`
-#: places in turn, and returns the seconds of one copy. `lead` is that of `mlx_stopwatch`, which ways that are not MLX's
-#: need not have. What it allocates is freed at the end of the ``with`` block.
+#: ``way(nbytes, sources, batch, lead)`` makes a stopwatch that copies `nbytes` bytes `batch` times, from each of
+#: `sources` places in turn, and returns the seconds of one copy. `lead` is that of `mlx_stopwatch`, which ways that are
+#: not MLX's need not have. What it allocates is freed at the end of the ``with`` block.
 Way = Callable[[int, int, int, int], contextlib.AbstractContextManager[Stopwatch]]
 
 

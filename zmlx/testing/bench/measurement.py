@@ -174,9 +174,9 @@ def mlx_stopwatch(call: Callable[[], Any], batch: int = 1, lazy: bool = False, l
     lazy : bool
         Without the time that the calls themselves take; see `Plan`.
     lead : int
-        Bytes, at least, that MLX is given to move immediately before. A GPU begins with the first launches only when MLX
-        has put a good number of them into its graph, and would wait for that time in each timing, as it does not in a
-        program that goes on. What the lead takes alone is timed each time, and taken off. Needs `lazy`.
+        Bytes, at least, that MLX is given to move immediately before. A GPU begins with the first launches only when
+        MLX has put a good number of them into its graph, and would wait for that time in each timing, as it does not in
+        a program that goes on. What the lead takes alone is timed each time, and taken off. Needs `lazy`.
 
     Raises
     ------
