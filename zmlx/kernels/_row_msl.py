@@ -35,7 +35,7 @@ PASSES = """
     if (full) {                                                          \\
       ZMLX_PASS_HELD(true, N, __VA_ARGS__)                               \\
     } else {                                                             \\
-      ZMLX_PASS_HELD(false, WHOLE ? N : length - i, __VA_ARGS__)         \\
+      ZMLX_PASS_HELD(false, WHOLE ? uint(N) : length - i, __VA_ARGS__)   \\
     }                                                                    \\
     ZMLX_PASS_REST(__VA_ARGS__)                                          \\
   }
