@@ -108,9 +108,15 @@ def test_declarations(metal, cpp):
         ("struct { int b : 3; } s; s.b = x;", "struct { int b : 3; } s; s.b = x;"),
         # A macro's call, of which nothing says that a statement ends with it.
         ("M(y) T z = x, w = x;", "M(y) T z = x, w = x;"),
-        ("M(y) M(z) const metal::uint v = x, w = x;", "M(y) M(z) const metal::uint v = x, w = x;"),
-        ("M(y) n = x, m = y;", "M(y) n = x, m ->* zmlx_into = y;"),
-        ("decltype(x) y = x, z = x;", "decltype(x) y = x, z = x;"),
+        (
+            "M(y) M(z) const metal::uint v = x, w = x;",
+            "M(y) M(z) const metal::uint v = zmlx_init<uint>(x), w = zmlx_init<uint>(x);",
+        ),
+        ("M(y) n = x, m = y;", "M(y) n ->* zmlx_into = x, m ->* zmlx_into = y;"),
+        (
+            "decltype(x) y = x, z = x;",
+            "decltype(x) y = zmlx_init<decltype ( x )>(x), z = zmlx_init<decltype ( x )>(x);",
+        ),
         ("if (c) n = x, m = y;", "if (c) n ->* zmlx_into = x, m ->* zmlx_into = y;"),
     ],
 )
