@@ -16,7 +16,7 @@ STEPS = 8
 RUN = 32
 #: The same of gradients. Each run leaves a line of sums for the weights' gradient.
 VJP_STEPS = 4
-VJP_RUN = 64
+VJP_RUN = 128
 #: Entries of a batch, at most, to which a thread of a single step applies the weights that it has read.
 ENTRIES = 4
 
