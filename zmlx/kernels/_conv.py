@@ -54,7 +54,7 @@ METAL_FUNC float zmlx_silu_slope(float a) {
 
 FILTER = """
 // What the filter gives at time `now`: near[0 ... TAPS - 1] are the rows of x up to there. Before the first there are
-// none; INSIDE: it is too early to matter.
+// none; INSIDE: there are enough since.
 template <int TAPS, int N, bool INSIDE, typename R>
 METAL_FUNC void zmlx_filter(
     thread float* y, const thread R* near, const thread float* w, const thread float* b, uint now) {
