@@ -46,7 +46,8 @@ CLIENTS = "mlx_lm mlx_audio mlx_vlm"
 # What is skipped without NVRTC, and runs without a GPU.
 NVRTC_TESTS = tuple(f"tests/launch/test_{name}.py" for name in ("cuda_compile", "cuda_launch", "nvrtc"))
 
-# A session of a back end runs what depends on it. tests/conftest.py says which tests are of tools.
+# A session of a back end runs what depends on it. tests/conftest.py says which tests are of tools: those that launch
+# no kernel, but read, translate and compare text, are.
 OF_KERNELS = "not tools"
 
 # What `check` runs: the checker's own tests, and those that launch the kernels of the catalogue.
@@ -86,7 +87,7 @@ def cpu(session: nox.Session) -> None:
 
 @nox.session
 def tools(session: nox.Session) -> None:
-    """Test commands, plugin, golden files, judge, report and the project's own files: the same on all back ends."""
+    """Test what is the same on all back ends: texts, commands, plugin, golden files, judge, report, project files."""
     backend, posargs = MATRIX.choose(session)
     MATRIX.set_up(session, backend)
     MATRIX.pytest(session, backend, posargs, "-m", "tools")

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,41 @@ from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 CACHE_DIR = str(cache_dir())
 
 TESTS = Path(__file__).parent
-#: Tests of what a back end does: of kernels, and of what translates, launches and checks them. All others are of tools,
-#: which no back end changes.
+#: Where tests are of what a back end does: of kernels, and of what translates, launches and checks them. All others are
+#: of tools, which no back end changes.
 OF_KERNELS = ("check", "clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
+#: What there launches nothing, but reads, translates, judges, compiles or compares text, is the same on all back ends,
+#: and of tools too. Where a file has both, a test of text that takes time is marked by itself.
+OF_TEXTS = (
+    "check/test_legality.py",
+    "check/test_legality_corpora.py",
+    "check/test_lint.py",
+    "kernels/formula/test_parse.py",
+    "kernels/test_texts.py",
+    "launch/test_cuda_compile.py",
+    "launch/test_nvrtc.py",
+    "launch/test_translations.py",
+    "metal",
+    "translate/test_address_spaces.py",
+    "translate/test_attributes.py",
+    "translate/test_branches.py",
+    "translate/test_conversions.py",
+    "translate/test_declared.py",
+    "translate/test_dump.py",
+    "translate/test_entries.py",
+    "translate/test_function.py",
+    "translate/test_literals.py",
+    "translate/test_operators.py",
+    "translate/test_overloads.py",
+    "translate/test_pipeline.py",
+    "translate/test_places.py",
+    "translate/test_pragmas.py",
+    "translate/test_refusals.py",
+    "translate/test_uniform.py",
+    "translate/test_unit.py",
+    "translate/test_variables.py",
+    "translate/test_verify.py",
+)
 
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
 
@@ -34,8 +67,40 @@ os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] not in OF_KERNELS:
+        if _what_is_tested_in(item.path) in ("tools", "texts"):
             item.add_marker("tools")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """What is said to be of texts launches no kernel: it would be missing in the session of a back end."""
+    if item.get_closest_marker("tools") is None or _what_is_tested_in(item.path) not in ("kernels", "texts"):
+        return (yield)
+    from zmlx.launch import watch
+
+    with watch() as launches:
+        result = yield
+    ran = sorted({launch.kernel.name for launch in launches if launch.path})
+    if ran:
+        pytest.fail(
+            "expected a test of texts, which launches no kernel; "
+            f"it launched {', '.join(ran)}. Take it out of OF_TEXTS in tests/conftest.py, or its marker `tools` away: "
+            "what depends on a back end runs in that one's session.",
+            pytrace=False,
+        )
+    return result
+
+
+@cache
+def _what_is_tested_in(path):
+    """Whether a file's tests are of "kernels", "texts" or "tools"; None for one from elsewhere."""
+    if not path.is_relative_to(TESTS):
+        return None
+    place = path.relative_to(TESTS)
+    within = {folder.as_posix() for folder in (place, *place.parents)}
+    if within.isdisjoint(OF_KERNELS):
+        return "tools"
+    return "kernels" if within.isdisjoint(OF_TEXTS) else "texts"
 
 
 @pytest.fixture

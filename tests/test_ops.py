@@ -42,7 +42,7 @@ def test_gpu_shapes(
     """The GPU's code paths, with threads that share a row: on the CPU they meet as they do there."""
     from zmlx.kernels import _rows
     from zmlx.launch import hook, poisoned_outputs, watch
-    from zmlx.translate import translate
+    from zmlx.launch.translations import translation
 
     for case in all_cases(op, dtype):
         with _rows.override(width), poisoned_outputs(), watch() as launches:
@@ -50,7 +50,7 @@ def test_gpu_shapes(
         case.check_all(made, record_error)
         for record in launches:
             alone = record.threadgroup == (1, 1, 1)
-            meets = translate(record.kernel, "host").uses_sync and not alone
+            meets = not alone and translation(record.signature, "host-fibers").uses_sync
             on_cpu = ("checked",) if hook.current() else ("regions", "fibers") if meets else ("loop",)
             assert record.path in (on_cpu if backend == "cpu" else (backend,))
 
@@ -98,6 +98,7 @@ def test_packed_chunks(
     assert switches <= {"1"}
 
 
+@pytest.mark.tools
 @pytest.mark.cpu
 def test_the_catalogue_has_packed_chunks() -> None:
     from zmlx.kernels import _rows
@@ -125,6 +126,7 @@ def test_refusals_of_a_dtype_say_what_to_do(op: OpInfo, backend: str, mx_device:
             case.call(*arguments[:place], other, *arguments[place + 1 :])
 
 
+@pytest.mark.tools
 def test_every_entry_names_its_kernels() -> None:
     """All of the catalogue's kernels, and no others: one that nothing names could be left out unseen."""
     named = {pattern for op in KERNELS for pattern in (*op.kernels, *op.grad_kernels)}

@@ -72,6 +72,7 @@ def _is_wide(source: str, end: int) -> bool:
     )
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("op", KERNELS, ids=str)
 def test_where_a_row_begins_is_counted_in_64_bits(op: OpInfo):
     """By the kernels' text: to compute it would take arrays of more than 2**32 values."""
@@ -92,6 +93,7 @@ def test_where_a_row_begins_is_counted_in_64_bits(op: OpInfo):
             assert not narrow, record.kernel.name
 
 
+@pytest.mark.tools
 def test_kernels_of_rows_multiply_by_the_length_of_a_row():
     """Else the test above would look for what is not there."""
     found = {

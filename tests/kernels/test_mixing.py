@@ -67,3 +67,44 @@ def test_sinkhorn_of_more_matrices_than_threads(threads: int, mx_device: Any, mo
     actual = mx.vjp(lambda x: sinkhorn(x, 6), [logits], [cotangent])
     for a, d in zip(actual, desired, strict=True):
         assert np.array_equal(np.asarray(a[0]), np.asarray(d[0]))
+
+
+@pytest.mark.parametrize("taps", [2, 4, 8])
+@pytest.mark.parametrize("time", [1, 5, 32, 33, 70, 131])
+def test_runs_of_time_meet(time: int, taps: int, mx_device: Any) -> None:
+    """Threads have runs of time, and read some rows of their neighbours."""
+    import mlx.core as mx
+
+    from zmlx.kernels._causal_conv import convolved
+    from zmlx.kernels.mixing import causal_conv1d
+
+    x = mx.random.normal((2, time, 19), key=mx.random.key(1))
+    weight = mx.random.normal((19, taps), key=mx.random.key(2))
+    bias = mx.random.normal((19,), key=mx.random.key(3))
+    cotangent = mx.random.normal(x.shape, key=mx.random.key(4))
+    actual = mx.vjp(causal_conv1d, [x, weight, bias], [cotangent])
+    desired = mx.vjp(convolved, [x, weight, bias], [cotangent])
+    for a, d in zip([*actual[0], *actual[1]], [*desired[0], *desired[1]], strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(d), rtol=1e-5, atol=5e-5)
+
+
+@pytest.mark.parametrize("time", [3, 40])
+def test_rows_before_the_beginning_do_not_count(time: int, mx_device: Any) -> None:
+    """Infinity times a row that is not there is nothing, and not NaN."""
+    import mlx.core as mx
+
+    from zmlx.kernels.mixing import causal_conv1d
+
+    x, weight = mx.ones((1, time, 19)), np.ones((19, 4), np.float32)
+    weight[:, 0] = np.inf
+    finite = np.arange(time) < 3
+    assert np.array_equal(np.isfinite(np.asarray(causal_conv1d(x, mx.array(weight)))[0, :, 0]), finite)
+    # So are gradients beyond the end: of the last row, infinite, there is a product with one only.
+    ends = np.ones((1, time, 19), np.float32)
+    ends[0, -1] = np.inf
+    given = [mx.array(ends), mx.ones((19, 4))]
+    dweight = np.asarray(mx.vjp(causal_conv1d, given, [mx.ones(x.shape)])[1][1])
+    assert np.array_equal(np.isfinite(dweight[0]), [True, True, True, False])
+    assert not np.isnan(dweight).any()
+    dx = np.asarray(mx.vjp(causal_conv1d, [x, mx.array(weight)], [mx.ones(x.shape)])[1][0])
+    assert np.array_equal(np.isfinite(dx[0, :, 0]), np.arange(time) >= time - 3)

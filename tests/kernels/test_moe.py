@@ -109,6 +109,23 @@ def test_a_scatter_adds_in_order() -> None:
     assert scatter_add(zeros, rising[::-1], indices).item() == 1.0
 
 
+def test_a_scatter_whose_keys_need_64_bits() -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels.moe import scatter_add
+
+    rng = np.random.default_rng(3)
+    rows, count = 2**17, 2**15
+    y = rng.integers(0, 100, (count, 1)).astype(np.float32)
+    indices = rng.integers(-rows, rows, count).astype(np.int32)
+    indices[:3] = rows - 1
+    desired = np.ones((rows, 1), np.float32)
+    there = indices >= 0
+    np.add.at(desired, indices[there], y[there])
+    found = scatter_add(mx.ones((rows, 1)), mx.array(y), mx.array(indices))
+    np.testing.assert_array_equal(np.array(found), desired)
+
+
 @pytest.mark.parametrize("renormalize", [True, False])
 def test_second_derivatives_of_a_router(renormalize: bool) -> None:
     """By differences of the first ones."""

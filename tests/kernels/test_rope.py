@@ -192,6 +192,37 @@ def test_packed_norms_and_gradients(mx_device: Any) -> None:
 
 
 @pytest.mark.cpu
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_heads_that_threads_hold(
+    dtype: str, interleaved: bool, monkeypatch: pytest.MonkeyPatch, mx_device: Any
+) -> None:
+    """Six of a team's eight threads have pairs; groups of heads are not full, and a team has several of them."""
+    from zmlx.kernels import _rope_norm
+
+    q, k = (_normal(2, heads, 30, 48, seed=heads).astype(getattr(mx, dtype)) for heads in (5, 2))
+    weights = [1 + 0.1 * _normal(48, seed=seed) for seed in (7, 8)]
+    cotangents = [_normal(*x.shape, seed=9).astype(x.dtype) for x in (q, k)]
+
+    def all_results() -> list[mx.array]:
+        def normed(*arrays: mx.array) -> list[mx.array]:
+            return list(rope.qk_norm_rope(*arrays, interleaved=interleaved))
+
+        outputs, gradients = mx.vjp(normed, [q, k, *weights], cotangents)
+        mx.eval(outputs, gradients)
+        return [made.astype(mx.float32) for made in (*outputs, *gradients)]
+
+    plain = all_results()
+    monkeypatch.setattr(_rope_norm, "LINES", 2)
+    with _rows.override(8):
+        held = all_results()
+    for actual, desired in zip(held, plain, strict=True):
+        np.testing.assert_allclose(
+            np.array(actual), np.array(desired), rtol=1e-2 if dtype == "bfloat16" else 1e-4, atol=1e-4
+        )
+
+
+@pytest.mark.cpu
 def test_weights_gradients_are_in_lines_of_teams(monkeypatch: pytest.MonkeyPatch, mx_device: Any) -> None:
     """Few lines, many rows: a team goes through several groups and adds them up."""
     from zmlx.kernels import _rope_norm

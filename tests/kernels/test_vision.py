@@ -65,3 +65,43 @@ def test_places_of_a_wide_image_are_exact(mx_device: Any) -> None:
     share = places - before
     desired = ramp[before] * (1 - share) + ramp[np.minimum(before + 1, width - 1)] * share
     np.testing.assert_allclose(resized, desired, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 33, 4, 19), (2, 17, 5, 3), (1, 35, 9, 19), (3, 2, 8, 16)])
+def test_pieces_of_an_image_meet(shape: tuple[int, ...], mx_device: Any) -> None:
+    """Threads have some rows and columns, and read the borders of their neighbours."""
+    import mlx.core as mx
+
+    from zmlx.kernels._depthwise import convolved
+    from zmlx.kernels.vision import depthwise_conv_3x3
+
+    x = mx.random.normal(shape, key=mx.random.key(1))
+    weight = mx.random.normal((shape[-1], 3, 3), key=mx.random.key(2))
+    cotangent = mx.random.normal(shape, key=mx.random.key(3))
+    actual = mx.vjp(depthwise_conv_3x3, [x, weight], [cotangent])
+    desired = mx.vjp(convolved, [x, weight], [cotangent])
+    for a, d in zip([*actual[0], *actual[1]], [*desired[0], *desired[1]], strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(d), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [4, 6])
+def test_pixels_beyond_the_border_do_not_count(width: int, mx_device: Any) -> None:
+    """Infinity times a pixel that is not there is nothing, and not NaN."""
+    import mlx.core as mx
+
+    from zmlx.kernels.vision import depthwise_conv_3x3
+
+    x, weight = mx.ones((40, width, 19)), np.ones((19, 3, 3), np.float32)
+    weight[:, 0, 0] = np.inf
+    finite = np.zeros((40, width), bool)
+    finite[0], finite[:, 0] = True, True
+    y, gradients = mx.vjp(depthwise_conv_3x3, [x, mx.array(weight)], [x])
+    assert np.array_equal(np.isfinite(np.asarray(y[0])[..., 0]), finite)
+    assert np.array_equal(np.isfinite(np.asarray(gradients[0])[..., 0]), finite[::-1, ::-1])
+    corner = np.ones(x.shape, np.float32)
+    corner[0, 0] = np.inf
+    dweight = np.asarray(mx.vjp(depthwise_conv_3x3, [mx.array(corner), mx.ones(weight.shape)], [x])[1][1])
+    beside = np.ones((3, 3), bool)
+    beside[:2, :2] = False  # taps with which a pixel reads the corner
+    assert np.array_equal(np.isfinite(dweight[0]), beside)
+    assert not np.isnan(dweight).any()

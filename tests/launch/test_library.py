@@ -484,6 +484,7 @@ LAUNCHES = {
 }  # fmt: skip
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_the_text_for_metal_is_what_mlx_would_compile_and_metal_take(
     name: str, library: Any, mx: Any, mlx_text: Any
@@ -599,6 +600,7 @@ def test_cuda_has_what_is_written_behind_its_inputs(
     assert len(seen) == 2, "no threads, no launch"
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_the_text_for_cuda_compiles(name: str, library: Any, mx: Any) -> None:
     from zmlx.launch.cuda import compile_cubin

@@ -289,6 +289,7 @@ def test_a_kernel_of_mlx_is_without_a_finding(case: Case) -> None:
     assert check.accesses
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kernel)
 def test_a_kernel_of_mlx_compiles_for_cuda(case: Case) -> None:
     try:
@@ -302,6 +303,7 @@ def test_a_kernel_of_mlx_compiles_for_cuda(case: Case) -> None:
     assert compile_cubin(records[0].signature, "sm_90")
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kernel)
 def test_the_text_for_metal_is_what_metal_takes(case: Case) -> None:
     with recording("metal") as records:
@@ -318,6 +320,7 @@ def test_what_a_kernel_of_mlx_reads_unwritten_is_found() -> None:
     assert check.findings[0].array == "simdgroup_sums"
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("header", [name for name in HEADERS if "nax" not in name])
 def test_every_kernel_of_a_header_is_understood(header: str) -> None:
     """Of each parameter it is known what a call gives for it; of 163 kernels in all with MLX 0.32.4."""

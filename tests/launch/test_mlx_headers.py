@@ -56,6 +56,7 @@ def kernel_with(name: str, source: str = "out[thread_position_in_grid.x] = x[thr
     )
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("name", [name for name in HEADERS if "nax" not in name])
 def test_a_header_is_carried_over(name):
     kernel = kernel_with(name)
@@ -63,6 +64,7 @@ def test_a_header_is_carried_over(name):
         assert translate(kernel.source, target).header
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("name", [name for name in HEADERS if "nax" in name])
 def test_what_needs_metals_tensors_is_refused(name):
     front = '#include "mlx/backend/metal/kernels/steel/gemm/gemm_nax.h"\n'
@@ -177,6 +179,7 @@ def test_tiles_of_mlx_multiply_matrices(product, dtype):
     np.testing.assert_allclose(np.array(out.astype(mx.float32)), exact, rtol=relative, atol=relative * 8)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_tiles_of_mlx_compile_for_cuda(product):
     kernel = PRODUCTS[product][0]

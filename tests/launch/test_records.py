@@ -4,7 +4,7 @@ import pytest
 
 from zmlx.launch import metal_kernel, poisoned_outputs, recording, watch
 from zmlx.launch.kernel import current_backend
-from zmlx.launch.records import LaunchKey, launch_counts, reset_launch_counts
+from zmlx.launch.records import LaunchKey, launch_counts, launches_in_all, reset_launch_counts
 
 pytestmark = pytest.mark.cpu
 
@@ -59,6 +59,17 @@ def test_watch_and_counts():
     counts = launch_counts()
     assert counts == {LaunchKey("records_copy", "cpu", "loop"): 3}
     assert [key.path for key in counts] == ["loop"]
+
+
+def test_counts_that_are_forgotten_stay_in_the_sum_of_all():
+    import mlx.core as mx
+
+    key, before = LaunchKey("records_copy", "cpu", "loop"), launches_in_all()
+    launch(mx.ones((4,)), stream=mx.cpu)
+    reset_launch_counts()
+    launch(mx.ones((4,)), stream=mx.cpu)
+    assert launch_counts() == {key: 1}
+    assert launches_in_all() - before == {key: 2}
 
 
 def test_poison_shows_what_is_not_written():

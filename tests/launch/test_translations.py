@@ -7,7 +7,7 @@ import pytest
 from zmlx.launch import cache, translations
 from zmlx.metal.signature import ArrayType, KernelSource, make_signature
 from zmlx.metal.statements import Unclear
-from zmlx.translate import dump, pipeline, verify
+from zmlx.translate import dump, inlining, pipeline, verify
 
 pytestmark = pytest.mark.cpu
 
@@ -31,16 +31,24 @@ def runs(tmp_path, monkeypatch):
         return run(kernel, *arguments)
 
     monkeypatch.setattr(pipeline, "run", counted)
-    translations._kept.cache_clear()
+    forget()
     yield done
+    forget()
+
+
+def forget():
+    """As another process begins."""
     translations._kept.cache_clear()
+    translations._code.cache_clear()
+    translations.meeting.cache_clear()
+    translations.globals_of.cache_clear()
 
 
 def test_another_process_does_not_translate_again(runs):
     first = translations.translation(signature(), "host-loop")
     assert first == pipeline.run_signature(signature(), "host-loop")
     runs.clear()
-    translations._kept.cache_clear()
+    forget()
     assert translations.translation(signature(), "host-loop") == first
     assert runs == []
 
@@ -50,7 +58,7 @@ def test_a_kernel_that_cannot_be_taken_apart_is_known_too(runs):
     for _ in range(2):
         with pytest.raises(Unclear, match="a `for` over a range"):
             translations.translation(unclear, "host-regions")
-        translations._kept.cache_clear()
+        forget()
     assert runs == ["twice"]
 
 
@@ -77,8 +85,7 @@ def test_a_change_of_the_translator_is_a_new_translation(runs, tmp_path, monkeyp
     (package / "metal").mkdir(parents=True)
     (package / "metal" / "tokens.py").write_text("changed = True\n", encoding="utf-8")
     monkeypatch.setattr(translations, "_PACKAGE", package)
-    translations._code.cache_clear()
-    translations._kept.cache_clear()
+    forget()
     translations.translation(signature(), "host-loop")
     translations._code.cache_clear()
     assert runs == ["twice", "twice"]
@@ -88,7 +95,7 @@ def test_what_was_not_proved_is_not_taken_for_proved(runs, monkeypatch):
     monkeypatch.setenv(verify.VERIFY_VARIABLE, "0")
     translations.translation(signature(), "host-loop")
     monkeypatch.setenv(verify.VERIFY_VARIABLE, "1")
-    translations._kept.cache_clear()
+    forget()
     translations.translation(signature(), "host-loop")
     assert runs == ["twice", "twice"]
 
@@ -104,6 +111,81 @@ def test_a_damaged_entry_is_made_anew(runs, tmp_path):
     first = translations.translation(signature(), "host-loop")
     (entry,) = (tmp_path / "text").rglob("*.txt")
     entry.write_text("{", encoding="utf-8")
-    translations._kept.cache_clear()
+    forget()
     assert translations.translation(signature(), "host-loop") == first
     assert runs == ["twice", "twice"]
+
+
+@pytest.fixture
+def reads(runs, monkeypatch):
+    """The sources of kernels that were read whole to see how their threads meet."""
+    done = []
+    meeting = pipeline.meeting
+
+    def counted(kernel):
+        done.append(kernel.source)
+        return meeting(kernel)
+
+    monkeypatch.setattr(pipeline, "meeting", counted)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        (BARRIER, (True, False)),
+        ("out[0] = simd_sum(x[0]);", (False, True)),
+        (f"{BARRIER} out[0] = quad_sum(x[0]);", (True, True)),
+        ("out[0] = 1; // simd_sum", (False, False)),
+    ],
+    ids=["barrier", "simd", "both", "neither"],
+)
+def test_another_process_knows_how_threads_meet(reads, source, found):
+    kernel = signature(source).kernel
+    for _ in range(2):
+        assert translations.meeting(kernel) == found
+        forget()
+    assert reads == [source]
+
+
+def test_how_threads_meet_is_told_by_both_texts(reads):
+    body = "META(x[0]);"
+    for header, found in (
+        ("#define META(v) simd_sum(v)", (False, True)),
+        ("#define META(v) v // simd", (False, False)),
+    ):
+        kernel = KernelSource("k", ("x",), ("out",), body, header)
+        assert translations.meeting(kernel) == found
+    assert reads == [body, body]
+
+
+def test_a_kernel_without_a_sign_of_it_is_not_looked_for(reads, tmp_path):
+    assert translations.meeting(signature().kernel) == (False, False)
+    assert reads == []
+    assert not list(tmp_path.rglob("*.txt"))
+
+
+def test_a_change_of_the_translator_reads_again(reads, tmp_path, monkeypatch):
+    translations.meeting(signature(BARRIER).kernel)
+    package = tmp_path / "package"
+    (package / "translate").mkdir(parents=True)
+    (package / "translate" / "branches.py").write_text("changed = True\n", encoding="utf-8")
+    monkeypatch.setattr(translations, "_PACKAGE", package)
+    forget()
+    translations.meeting(signature(BARRIER).kernel)
+    assert reads == [BARRIER, BARRIER]
+
+
+def test_another_process_knows_what_a_header_defines(runs, monkeypatch):
+    header, read = "constant int N = 3; struct S { int m = 1; }; int f() { int local = 2; return local; }", []
+
+    def names_of_globals(text):
+        read.append(text)
+        return inlining.names_of_globals(text)
+
+    monkeypatch.setattr(translations, "names_of_globals", names_of_globals)
+    for _ in range(2):
+        assert translations.globals_of(header) & {"N", "S", "m", "local", "f"} == {"N", "S"}
+        forget()
+    assert translations.globals_of("") == frozenset()
+    assert read == [header, ""]

@@ -83,6 +83,7 @@ def test_values(program, path):
     assert path in paths or program == "a parameter"
 
 
+@pytest.mark.tools
 def test_cuda_text(installed):
     archs = known(("sm_90",), installed)
     compile_all((record(source(p, word, "regions")) for p in PROGRAMS for word in WORDS), archs)

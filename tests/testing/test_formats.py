@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zmlx.testing._formats import FLOAT_FORMATS, float_format, is_float, round_to, shortest, ulp
+from zmlx.testing._formats import FLOAT_FORMATS, float_format, is_float, round_to, shortest, ulp, ulp_at
 
 NUMPY_DTYPES = {"float32": np.float32, "float16": np.float16}
 finite_floats = st.floats(allow_nan=False, allow_infinity=False)
@@ -72,6 +72,20 @@ def test_round_to_overflows_half_a_step_past_the_largest(dtype, largest):
 )
 def test_ulp(value, dtype, size):
     assert float(ulp(value, dtype)) == size
+
+
+@pytest.mark.parametrize("dtype", FLOAT_FORMATS)
+@given(value=st.floats())
+def test_ulp_of_an_array_is_that_of_its_numbers(dtype, value):
+    assert ulp([value, -value], dtype).tolist() == [ulp_at(value, dtype)] * 2
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "bfloat16"])
+def test_the_least_number_that_rounds_to_infinity(dtype):
+    least = float_format(dtype).rounds_to_infinity
+    assert float(round_to(least, dtype)) == math.inf
+    assert float(round_to(math.nextafter(least, 0), dtype)) == float_format(dtype).max
+    assert float_format("float64").rounds_to_infinity == math.inf
 
 
 @pytest.mark.parametrize("dtype", FLOAT_FORMATS)

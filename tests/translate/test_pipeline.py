@@ -7,7 +7,9 @@ import pytest
 from zmlx.metal.signature import KernelSource
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
+from zmlx.translate.convergence import _LANE_FUNCTIONS, MATRIX_TYPES, SITED_FUNCTIONS, uses_lanes
 from zmlx.translate.passes import Pass
+from zmlx.translate.regions import GROUP_BARRIER
 
 pytestmark = pytest.mark.cpu
 
@@ -40,3 +42,13 @@ def test_what_cannot_be_taken_apart_is_unclear_to_regions_alone():
     with pytest.raises(Unclear):
         pipeline.run(kernel, "host-regions")
     assert pipeline.run(kernel, "host-fibers").uses_barrier
+
+
+def test_every_name_that_threads_meet_by_has_a_sign_of_it():
+    names = {*SITED_FUNCTIONS, *_LANE_FUNCTIONS, *MATRIX_TYPES, GROUP_BARRIER}
+    assert all(uses_lanes(name) or name == GROUP_BARRIER for name in names)
+    for name in names:
+        assert pipeline.may_meet(KernelSource("k", (), (), f"{name}(1);"))
+        assert pipeline.may_meet(KernelSource("k", (), (), "M(1);", f"#define M {name}"))
+    assert pipeline.may_meet(KernelSource("k", (), (), "M(mat, rix);", "#define M(a, b) s##a##b"))
+    assert not pipeline.may_meet(KernelSource("k", (), (), "out[0] = 1;"))

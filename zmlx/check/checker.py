@@ -100,7 +100,7 @@ class Checking:
         from zmlx.check import groups
         from zmlx.check import run as checked_run
         from zmlx.check.legality.judge import static_findings
-        from zmlx.translate.pipeline import meeting
+        from zmlx.launch.translations import meeting
 
         self._count(launches=1)
         meets = any(meeting(signature.kernel))
@@ -148,7 +148,7 @@ class Checking:
 
     def _schedules(self, signature: Signature, call: Call) -> tuple[str, ...]:
         """Other orders are tried once for each shape of launch, where threads can see each other's progress."""
-        from zmlx.translate.pipeline import meeting
+        from zmlx.launch.translations import meeting
 
         key = (signature, call.grid, call.threadgroup)
         with self._lock:

@@ -11,10 +11,7 @@ import mlx.core as mx
 from zmlx.kernels import _conv, _rows
 from zmlx.kernels._autodiff import Outputs, by_reference, differentiable
 from zmlx.kernels._columns import column_sum
-from zmlx.kernels._msl import CHUNKS
-from zmlx.launch import MetalKernel, metal_kernel
-
-_HEADER = CHUNKS + _conv.SILU
+from zmlx.launch import metal_kernel
 
 
 def silu(y: mx.array) -> mx.array:
@@ -34,83 +31,69 @@ def convolved(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
     return total
 
 
-# The kernels take these choices as numbers; their references have to know them when they are traced.
-@cache
-def _conv_kernel(activated: bool, ahead: bool) -> MetalKernel:
-    def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-        x, weight, bias, *_ = inputs
-        y = convolved(x[:, ::-1], weight.T, bias)[:, ::-1] if ahead else convolved(x, weight.T, bias)
-        return [(silu(y) if activated else y).astype(template["O"])]
-
-    inputs = ["x", "weight", "bias", "activated", "ahead"]
-    return metal_kernel("zmlx_causal_conv1d", inputs, ["y"], _conv.FORWARD, _HEADER, reference=reference)
+def _activated(x: mx.array, weight: mx.array, bias: mx.array, activated: bool) -> mx.array:
+    y = convolved(x, weight, bias)
+    return silu(y) if activated else y
 
 
-def _reference_slope(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-    x, weight, bias, g, _ = inputs
-    return mx.vjp(silu, [convolved(x, weight.T, bias)], [g.astype(mx.float32)])[1]
+def _reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    x, weight, bias = inputs
+    return [_activated(x, weight.T, bias, template["ACTIVATED"]).astype(x.dtype)]
 
 
-_SLOPE_KERNEL = metal_kernel(
-    "zmlx_causal_conv1d_slope",
-    ["x", "weight", "bias", "g", "ahead"],
-    ["y"],
-    _conv.SLOPE,
-    _HEADER,
-    reference=_reference_slope,
+def _reference_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    x, weight, bias, g = (array.astype(mx.float32) for array in inputs)
+    activated = template["ACTIVATED"]
+    dx, dweight, dbias = mx.vjp(lambda x, w, b: _activated(x, w.T, b, activated), [x, weight, bias], [g])[1]
+    total = mx.concatenate([dweight.reshape(1, -1), dbias.reshape(1, -1)], axis=1)
+    # MLX 0.30 has no vmap for mx.pad.
+    none = mx.zeros((_runs(x, _conv.VJP_RUN) - 1, total.shape[1]), mx.float32)
+    return [dx.astype(inputs[0].dtype), mx.concatenate([total, none])]
+
+
+def _reference_step(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    x, state, weight, bias = inputs
+    return stepped(x, state, weight.T, bias, template["ACTIVATED"])
+
+
+_KERNEL = metal_kernel(
+    "zmlx_causal_conv1d", ["x", "weight", "bias"], ["y"], _conv.FORWARD, _conv.HEADER, reference=_reference
+)
+_VJP_KERNEL = metal_kernel(
+    "zmlx_causal_conv1d_vjp",
+    ["x", "weight", "bias", "g"],
+    ["dx", "partial"],
+    _conv.VJP,
+    _conv.HEADER,
+    reference=_reference_vjp,
+)
+_STEP_KERNEL = metal_kernel(
+    "zmlx_causal_conv1d_step",
+    ["x", "state", "weight", "bias"],
+    ["y", "next"],
+    _conv.STEP,
+    _conv.HEADER,
+    reference=_reference_step,
 )
 
 
-@cache
-def _weights_kernel(taps: int) -> MetalKernel:
-    def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-        x, g = (array.astype(mx.float32) for array in inputs[:2])
-        time = x.shape[1]
-        sums = [mx.sum(x[:, : max(time - k, 0)] * g[:, k:], axis=(0, 1)) for k in reversed(range(taps))]
-        total = mx.stack([*sums, mx.sum(g, axis=(0, 1))]).reshape(1, -1)
-        # MLX 0.30 has no vmap for mx.pad.
-        return [mx.concatenate([total, mx.zeros((_runs(x) - 1, total.shape[1]), mx.float32)])]
-
-    return metal_kernel(
-        "zmlx_causal_conv1d_weights",
-        ["x", "g", "size"],
-        ["partial"],
-        _conv.WEIGHTS,
-        CHUNKS,
-        reference=reference,
-    )
-
-
-@cache
-def _step_kernel(activated: bool) -> MetalKernel:
-    def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-        x, state, weight, bias, _ = inputs
-        return stepped(x, state, weight.T, bias, activated)
-
-    inputs = ["x", "state", "weight", "bias", "activated"]
-    return metal_kernel(
-        "zmlx_causal_conv1d_step", inputs, ["y", "next"], _conv.STEP, _HEADER, reference=reference
-    )
-
-
-def _runs(x: mx.array) -> int:
-    """How many lines of partial sums there are."""
-    return x.shape[0] * -(-x.shape[1] // _conv.RUN)
+def _runs(x: mx.array, run: int) -> int:
+    """How many runs of time there are."""
+    return x.shape[0] * -(-x.shape[1] // run)
 
 
 def _rows_of(x: mx.array) -> mx.array:
     return x.reshape(-1, *x.shape[-2:])
 
 
-def _convolve(
-    kernel: MetalKernel, x: mx.array, weight: mx.array, bias: mx.array, dtype: mx.Dtype, *rest: Any
-) -> mx.array:
-    """One launch over x of shape (batch, time, channels)."""
-    batch, time, channels = x.shape
-    launch = _rows.span_launch(batch * -(-time // _conv.STEPS), channels, x.dtype.size)
-    inputs = [x, weight.T, bias, *rest]
-    types = {"T": x.dtype, "U": weight.dtype, "B": bias.dtype, "O": dtype}
-    return launch.run(kernel, inputs, [(x.shape, dtype)], **types)[0]
+def _template(x: mx.array, weight: mx.array, bias: mx.array, activated: bool) -> dict[str, Any]:
+    return {
+        "T": x.dtype,
+        "U": weight.dtype,
+        "B": bias.dtype,
+        "TAPS": weight.shape[1],
+        "ACTIVATED": activated,
+    }
 
 
 @cache
@@ -118,27 +101,26 @@ def causal_conv(activated: bool) -> Callable[[mx.array, mx.array, mx.array], mx.
     """The convolution of (..., time, channels) with weights (channels, taps) and a bias."""
 
     def forward(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
-        kernel = _conv_kernel(activated, False)
-        return _convolve(kernel, _rows_of(x), weight, bias, x.dtype, int(activated), 0).reshape(x.shape)
+        rows = _rows_of(x)
+        launch = _rows.span_launch(_runs(rows, _conv.RUN), x.shape[-1], 4)
+        outputs = [(rows.shape, x.dtype)]
+        template = _template(x, weight, bias, activated)
+        return launch.run(_KERNEL, [rows, weight.T, bias], outputs, **template)[0].reshape(x.shape)
 
     def backward(cotangent: mx.array, x: mx.array, weight: mx.array, bias: mx.array) -> Outputs:
-        rows, g = _rows_of(x), _rows_of(cotangent)
-        if activated:
-            g = _convolve(_SLOPE_KERNEL, rows, weight, bias, mx.float32, g, 0)
-        none = mx.zeros(bias.shape, bias.dtype)
-        dx = _convolve(_conv_kernel(False, True), g, weight, none, x.dtype, 0, 1)
+        rows = _rows_of(x)
         taps, channels = weight.shape[1], x.shape[-1]
-        launch = _rows.span_launch(_runs(rows), channels, x.dtype.size)
-        shape = (_runs(rows), (taps + 1) * channels)
-        inputs: list[mx.array | float] = [rows, g, taps]
-        outputs = [(shape, mx.float32)]
-        partial = launch.run(_weights_kernel(taps), inputs, outputs, T=x.dtype, G=g.dtype)[0]
+        runs = _runs(rows, _conv.VJP_RUN)
+        launch = _rows.span_launch(runs, channels, 4)
+        outputs = [(rows.shape, x.dtype), ((runs, (taps + 1) * channels), mx.float32)]
+        template = _template(x, weight, bias, activated)
+        inputs = [rows, weight.T, bias, _rows_of(cotangent)]
+        dx, partial = launch.run(_VJP_KERNEL, inputs, outputs, **template)
         sums = column_sum(partial).reshape(taps + 1, channels)
         return dx.reshape(x.shape), sums[:taps].T.astype(weight.dtype), sums[taps].astype(bias.dtype)
 
     def reference(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
-        y = convolved(x, weight, bias)
-        return (silu(y) if activated else y).astype(x.dtype)
+        return _activated(x, weight, bias, activated).astype(x.dtype)
 
     return differentiable(forward, backward, reference)
 
@@ -159,15 +141,13 @@ def causal_conv_step(activated: bool) -> Callable[..., tuple[mx.array, mx.array]
     def forward(x: mx.array, state: mx.array, weight: mx.array, bias: mx.array) -> Outputs:
         rows, held = _rows.as_rows(x), _rows_of(state)
         batch, channels = rows.shape
-        launch = _rows.span_launch(batch, channels, x.dtype.size)
+        launch = _rows.span_launch(-(-batch // _conv.ENTRIES), channels, x.dtype.size)
         y, after = launch.run(
-            _step_kernel(activated),
-            [rows, held, weight.T, bias, int(activated)],
+            _STEP_KERNEL,
+            [rows, held, weight.T, bias],
             [(rows.shape, x.dtype), (held.shape, state.dtype)],
-            T=x.dtype,
             V=state.dtype,
-            U=weight.dtype,
-            B=bias.dtype,
+            **_template(x, weight, bias, activated),
         )
         return y.reshape(x.shape), after.reshape(state.shape)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import mlx.core as mx
@@ -11,81 +10,138 @@ import mlx.core as mx
 from zmlx.kernels import _rows
 from zmlx.kernels._autodiff import Outputs, differentiable
 from zmlx.kernels._columns import column_sum
+from zmlx.kernels._conv import HELD
 from zmlx.kernels._msl import CHUNKS
-from zmlx.launch import MetalKernel, metal_kernel
+from zmlx.launch import metal_kernel
 
 TAPS = 9
-#: Pixels of a row that a thread has; rows whose products one thread adds up for the weights' gradient.
-PIXELS = 4
-ROWS = 8
+#: Rows of a piece and pixels of each, by the bytes of a value, forward and backward. On a GPU a thread has VALUES of
+#: such a row: of more pixels it has fewer channels. Each piece leaves a line of sums for the weights' gradient.
+PIECES = {4: (16, 4), 2: (16, 4)}
+VJP_PIECES = {4: (32, 4), 2: (32, 4)}
+VALUES = 16
 
-# Rows and columns below zero are beyond all, being unsigned. `flipped`: the gradient of x.
-_CONV = f"""
-  constexpr int PIXELS = {PIXELS};
+# A thread has N channels of the pixels of a piece, row by row, and reads a pixel more on either side. Rows and columns
+# below zero are beyond all, being unsigned; `inside`: none but the first and the last column may be.
+_PIECES = """
+  constexpr int WIDE = PIXELS + 2;
   using chunk = zmlx_chunk<T, N, PACKED>;
+  using raw = zmlx_raw<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;
   const uint height = x_shape[1], width = x_shape[2], channels = x_shape[3];
-  const uint strips = (width + PIXELS - 1) / PIXELS, all = x_shape[0] * height * strips;
-  for (uint run = thread_position_in_grid.y; run < all; run += threads_per_grid.y) {{
-    const uint line = run / strips, begin = run % strips * PIXELS, row = line % height;
-    for (uint s = 0; s < S; ++s) {{
+  const uint strips = (width + PIXELS - 1) / PIXELS, runs = (height + ROWS - 1) / ROWS;
+  for (uint piece = thread_position_in_grid.y; piece < x_shape[0] * runs * strips; piece += threads_per_grid.y) {
+    const uint left = piece % strips * PIXELS, run = piece / strips;
+    const uint top = run % runs * ROWS, bottom = min(top + ROWS, height);
+    const size_t line = size_t(run / runs) * height, pitch = size_t(width) * channels;
+    for (uint s = 0; s < S; ++s) {
       const uint i = (thread_position_in_grid.x * S + s) * N;
       if (i >= channels) break;
       const uint count = min(uint(N), channels - i);
-      float total[PIXELS * N], w[N], v[N];
-      for (int j = 0; j < PIXELS * N; ++j) total[j] = 0.0f;
-      for (uint tap = 0; tap < 9; ++tap) {{
-        const uint down = tap / 3, across = tap % 3;
-        if (row + down - 1 >= height) continue;
-        auto from = x + size_t(line + down - 1) * width * channels + i;
-        weights::load(w, weight + (flipped ? 8 - tap : tap) * size_t(channels) + i, count, 0.0f);
-        for (int p = 0; p < PIXELS; ++p) {{
-          const uint column = begin + p + across - 1;
-          if (column < width) {{
-            chunk::load(v, from + size_t(column) * channels, count, 0.0f);
-            for (int j = 0; j < N; ++j) total[p * N + j] = fma(w[j], v[j], total[p * N + j]);
+      const size_t at = line * pitch + i;
+      float w[9 * N], c[N];
+"""
+_WHOLE = "count == N && (!PACKED || (channels % N == 0 && weights::aligned(weight) && chunk::aligned(x)"
+_FIRST = """
+        for (int tap = 0; tap < 9; ++tap)
+          weights::load(w + tap * N, weight + tap * size_t(channels) + i, count, 0.0f, sure);
+        raw held[3 * WIDE];
+        for (int down = 0; down < 2; ++down) {
+          const uint row = top + down - 1;
+          zmlx_take<T, N, WIDE, sure, PACKED>(
+              held + down * WIDE, from + (row < height ? row : 0) * pitch, left - 1, width, channels, count);
+        }
+"""
+_NEXT = """
+          zmlx_take<T, N, WIDE, sure, PACKED>(
+              held + 2 * WIDE, from + min(row + 1, height - 1) * pitch, left - 1, width, channels, count);
+"""
+_SHIFT = """
+          _Pragma("unroll") for (int column = 0; column < 2 * WIDE; ++column) held[column] = held[WIDE + column];
+"""
+
+# A row is read once: it gives to three rows of results, which wait in `v` until the last has given.
+_CONV = f"""{_PIECES}
+      float v[3 * PIXELS * N];
+      auto from = x + at;
+      auto to = y + at;
+      const bool whole = {_WHOLE} && chunk::aligned(y)));
+      ZMLX_EITHER(sure, whole, {{
+        for (int tap = 0; tap < 9; ++tap)
+          weights::load(w + tap * N, weight + tap * size_t(channels) + i, count, 0.0f, sure);
+        raw held[WIDE];
+        for (int j = 0; j < 3 * PIXELS * N; ++j) v[j] = 0.0f;
+        ZMLX_EITHER(inside, sure && left + PIXELS <= width, {{
+          for (uint below = top; below < bottom + 2; ++below) {{
+            const uint row = below - 1;
+            if (row < height) {{
+              zmlx_take<T, N, WIDE, sure, PACKED>(held, from + row * pitch, left - 1, width, channels, count);
+              _Pragma("unroll") for (int column = 0; column < WIDE; ++column)
+                if ((inside && 0 < column && column < WIDE - 1) || left + column - 1 < width) {{
+                  for (int j = 0; j < N; ++j) c[j] = held[column].at(j);
+                  _Pragma("unroll") for (int down = 0; down < 3; ++down)
+                    _Pragma("unroll") for (int p = max(column - 2, 0); p <= min(column, PIXELS - 1); ++p)
+                      for (int j = 0; j < N; ++j) {{
+                        const int pixel = ((2 - down) * PIXELS + p) * N + j;
+                        v[pixel] = fma(w[(down * 3 + column - p) * N + j], c[j], v[pixel]);
+                      }}
+                }}
+            }}
+            _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
+              if (below >= top + 2 && (inside || left + p < width))
+                chunk::store(to + (row - 1) * pitch + size_t(left + p) * channels, v + p * N, count, sure);
+            _Pragma("unroll") for (int j = 0; j < 2 * PIXELS * N; ++j) v[j] = v[PIXELS * N + j];
+            for (int j = 0; j < PIXELS * N; ++j) v[2 * PIXELS * N + j] = 0.0f;
           }}
-        }}
-      }}
-      for (int p = 0; p < PIXELS; ++p)
-        if (begin + p < width)
-          chunk::store(y + (size_t(line) * width + begin + p) * channels + i, total + p * N, count);
+        }})
+      }})
     }}
   }}
 """
 
-_WEIGHTS = f"""
-  constexpr uint ROWS = {ROWS};
-  using chunk = zmlx_chunk<T, N, PACKED>;
+# What a pixel gave to its neighbours comes back from them, so that taps are the other way round; and the gradients of
+# the weights are sums over the same pairs of pixels, so that x is read once. `held` are three rows of g.
+_VJP = f"""
   using sums = zmlx_chunk<float, N, PACKED>;
-  const uint height = x_shape[1], width = x_shape[2], channels = x_shape[3];
-  const uint runs = (height + ROWS - 1) / ROWS, all = x_shape[0] * runs;
-  for (uint run = thread_position_in_grid.y; run < all; run += threads_per_grid.y) {{
-    const uint entry = run / runs, begin = run % runs * ROWS, end = min(begin + ROWS, height);
-    for (uint s = 0; s < S; ++s) {{
-      const uint i = (thread_position_in_grid.x * S + s) * N;
-      if (i >= channels) break;
-      const uint count = min(uint(N), channels - i);
-      float total[9 * N], d[N], v[N];
+{_PIECES}
+      float total[9 * N], v[PIXELS * N];
       for (int j = 0; j < 9 * N; ++j) total[j] = 0.0f;
-      for (uint row = begin; row < end; ++row)
-        for (uint column = 0; column < width; ++column) {{
-          const size_t line = size_t(entry) * height + row;
-          chunk::load(d, g + (line * width + column) * channels + i, count, 0.0f);
-          for (int tap = 0; tap < 9; ++tap) {{
-            const uint down = row + tap / 3 - 1, across = column + tap % 3 - 1;
-            if (down < height && across < width) {{
-              const size_t there = size_t(entry) * height + down;
-              chunk::load(v, x + (there * width + across) * channels + i, count, 0.0f);
-              for (int j = 0; j < N; ++j) total[tap * N + j] = fma(d[j], v[j], total[tap * N + j]);
-            }}
-          }}
-        }}
-      for (int tap = 0; tap < 9; ++tap)
-        sums::store(partial + (size_t(run) * 9 + tap) * channels + i, total + tap * N, count);
+      auto from = g + at;
+      auto own = x + at;
+      auto to = dx + at;
+      const bool whole = {_WHOLE} && chunk::aligned(g) && chunk::aligned(dx) && sums::aligned(partial)));
+      ZMLX_EITHER(sure, whole, {{{_FIRST}
+        ZMLX_EITHER(inside, sure && left + PIXELS <= width, {{
+          for (uint row = top; row < bottom; ++row) {{{_NEXT}
+            raw near[PIXELS];
+            zmlx_take<T, N, PIXELS, sure, PACKED>(near, own + row * pitch, left, width, channels, count);
+            for (int j = 0; j < PIXELS * N; ++j) v[j] = 0.0f;
+            _Pragma("unroll") for (int down = 0; down < 3; ++down)
+              if (row + down - 1 < height)
+                _Pragma("unroll") for (int column = 0; column < WIDE; ++column)
+                  if ((inside && 0 < column && column < WIDE - 1) || left + column - 1 < width) {{
+                    for (int j = 0; j < N; ++j) c[j] = held[down * WIDE + column].at(j);
+                    _Pragma("unroll") for (int p = max(column - 2, 0); p <= min(column, PIXELS - 1); ++p)
+                      if (inside || p < column || left + p < width)
+                        for (int j = 0; j < N; ++j) {{
+                          const int tap = (8 - (down * 3 + column - p)) * N + j;
+                          v[p * N + j] = fma(w[tap], c[j], v[p * N + j]);
+                          total[tap] = fma(near[p].at(j), c[j], total[tap]);
+                        }}
+                  }}
+            _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
+              if (inside || left + p < width)
+                chunk::store(to + row * pitch + size_t(left + p) * channels, v + p * N, count, sure);
+{_SHIFT}          }}
+        }})
+        for (int tap = 0; tap < 9; ++tap)
+          sums::store(partial + (size_t(piece) * 9 + tap) * channels + i, total + tap * N, count, sure);
+      }})
     }}
   }}
 """
+
+_HEADER = CHUNKS + HELD
 
 
 def convolved(x: mx.array, weight: mx.array) -> mx.array:
@@ -117,34 +173,36 @@ def _as_filters(weight: mx.array) -> mx.array:
     return weight.T.reshape(-1, 3, 3)
 
 
-# The kernel takes this choice as a number; its reference has to know it when it is traced.
-@cache
-def _kernel(flipped: bool) -> MetalKernel:
-    def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-        x, weight, _ = inputs
-        return [_reference(x, _as_filters(weight[::-1] if flipped else weight))]
-
-    return metal_kernel(
-        "zmlx_depthwise_conv_3x3", ["x", "weight", "flipped"], ["y"], _CONV, CHUNKS, reference=reference
-    )
+def _reference_forward(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    x, weight = inputs
+    return [_reference(x, _as_filters(weight))]
 
 
-def _reference_weights(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-    x, g = inputs
-    none = mx.zeros((x.shape[-1], 3, 3), mx.float32)
-    total = mx.vjp(lambda w: convolved(x, w), [none], [g.astype(mx.float32)])[1][0]
+def _reference_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    x, weight, g = (array.astype(mx.float32) for array in inputs)
+    dx, total = mx.vjp(convolved, [x, _as_filters(weight)], [g])[1]
     first = total.reshape(-1, TAPS).T.reshape(1, -1)
-    return [mx.concatenate([first, mx.zeros((_runs(x) - 1, first.shape[1]), mx.float32)])]
+    none = mx.zeros((_pieces(x, VJP_PIECES[inputs[0].dtype.size]) - 1, first.shape[1]), mx.float32)
+    return [dx.astype(inputs[0].dtype), mx.concatenate([first, none])]
 
 
-_WEIGHTS_KERNEL = metal_kernel(
-    "zmlx_depthwise_conv_3x3_weights", ["x", "g"], ["partial"], _WEIGHTS, CHUNKS, reference=_reference_weights
+_KERNEL = metal_kernel(
+    "zmlx_depthwise_conv_3x3", ["x", "weight"], ["y"], _CONV, _HEADER, reference=_reference_forward
+)
+_VJP_KERNEL = metal_kernel(
+    "zmlx_depthwise_conv_3x3_vjp",
+    ["x", "weight", "g"],
+    ["dx", "partial"],
+    _VJP,
+    _HEADER,
+    reference=_reference_vjp,
 )
 
 
-def _runs(x: mx.array) -> int:
-    """How many lines of partial sums there are."""
-    return x.shape[0] * -(-x.shape[1] // ROWS)
+def _pieces(x: mx.array, piece: tuple[int, int]) -> int:
+    """Into how many pieces of so many rows and pixels the images are cut."""
+    rows, pixels = piece
+    return x.shape[0] * -(-x.shape[1] // rows) * -(-x.shape[2] // pixels)
 
 
 def images(x: mx.array) -> mx.array:
@@ -152,25 +210,31 @@ def images(x: mx.array) -> mx.array:
     return x.reshape(-1, *x.shape[-3:])
 
 
-def _convolve(x: mx.array, weight: mx.array, flipped: bool) -> mx.array:
-    batch, height, width, channels = x.shape
-    launch = _rows.span_launch(batch * height * -(-width // PIXELS), channels, x.dtype.size)
-    inputs: list[mx.array | float] = [x, weight.reshape(channels, TAPS).T, int(flipped)]
-    return launch.run(_kernel(flipped), inputs, [(x.shape, x.dtype)], T=x.dtype, U=weight.dtype)[0]
+def _filters(weight: mx.array) -> mx.array:
+    """(9, C) of (C, 3, 3)."""
+    return weight.reshape(-1, TAPS).T
+
+
+def _launch(x: mx.array, weight: mx.array, piece: tuple[int, int]) -> tuple[_rows.Launch, dict[str, Any]]:
+    rows, pixels = piece
+    launch = _rows.span_launch(_pieces(x, piece), x.shape[-1], _rows.PACK_BYTES * pixels // VALUES)
+    return launch, {"T": x.dtype, "U": weight.dtype, "ROWS": rows, "PIXELS": pixels}
 
 
 def _forward(x: mx.array, weight: mx.array) -> mx.array:
-    return _convolve(images(x), weight, False).reshape(x.shape)
+    batch = images(x)
+    launch, template = _launch(batch, weight, PIECES[x.dtype.size])
+    (y,) = launch.run(_KERNEL, [batch, _filters(weight)], [(batch.shape, x.dtype)], **template)
+    return y.reshape(x.shape)
 
 
 def _backward(cotangent: mx.array, x: mx.array, weight: mx.array) -> Outputs:
-    batch, g = images(x), images(cotangent)
-    channels = x.shape[-1]
-    launch = _rows.span_launch(_runs(batch), channels, x.dtype.size)
-    outputs = [((_runs(batch), TAPS * channels), mx.float32)]
-    partial = launch.run(_WEIGHTS_KERNEL, [batch, g], outputs, T=x.dtype)[0]
+    batch, channels, piece = images(x), x.shape[-1], VJP_PIECES[x.dtype.size]
+    launch, template = _launch(batch, weight, piece)
+    outputs = [(batch.shape, x.dtype), ((_pieces(batch, piece), TAPS * channels), mx.float32)]
+    dx, partial = launch.run(_VJP_KERNEL, [batch, _filters(weight), images(cotangent)], outputs, **template)
     dweight = column_sum(partial).reshape(TAPS, channels).T.reshape(weight.shape)
-    return _convolve(g, weight, True).reshape(x.shape), dweight.astype(weight.dtype)
+    return dx.reshape(x.shape), dweight.astype(weight.dtype)
 
 
 depthwise_conv: Callable[..., mx.array] = differentiable(_forward, _backward, _reference)

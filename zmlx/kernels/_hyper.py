@@ -107,73 +107,108 @@ _SINKHORN_VJP = _MATRIX.replace(
 """,
 )
 
-# Each stream is read once, and adds to all results.
-_MIX = f"""
-  constexpr int MOST = {MAX_STREAMS};
+_STREAMS = """
+// A chunk of each of COUNT streams, a stride apart. Where all are `sure`, their loads are under way before the first
+// value is used.
+template <typename T, int N, int COUNT, bool PACKED, typename P>
+METAL_FUNC void zmlx_hold_streams(
+    thread zmlx_raw<T, N, PACKED>* held, P in, size_t stride, uint count, bool sure) {
   using chunk = zmlx_chunk<T, N, PACKED>;
-  const uint tokens = x_shape[0], streams = x_shape[1], length = x_shape[2], results = weights_shape[1];
-  for (uint token = thread_position_in_grid.y; token < tokens; token += threads_per_grid.y) {{
-    auto w = weights + size_t(token) * results * streams;
-    for (uint s = 0; s < S; ++s) {{
-      const uint i = (thread_position_in_grid.x * S + s) * N;
-      if (i >= length) break;
-      const uint count = min(uint(N), length - i);
-      float total[MOST * N], v[N];
-      for (int j = 0; j < MOST * N; ++j) total[j] = 0.0f;
-      for (uint from = 0; from < streams; ++from) {{
-        const size_t read = size_t(token) * streams + from;
-        chunk::load(v, x + size_t(read) * length + i, count, 0.0f);
-        for (int to = 0; to < MOST; ++to)
-          if (uint(to) < results) {{
-            const float share = static_cast<float>(w[to * streams + from]);
-            for (int j = 0; j < N; ++j) total[to * N + j] = fma(share, v[j], total[to * N + j]);
-          }}
-      }}
-      for (int to = 0; to < MOST; ++to)
-        if (uint(to) < results) {{
-          const size_t written = size_t(token) * results + to;
-          chunk::store(y + size_t(written) * length + i, total + to * N, count);
-        }}
-    }}
-  }}
+  if (sure)
+    _Pragma("unroll") for (int c = 0; c < COUNT; ++c) held[c] = chunk::raw(in + c * stride, N, 0.0f, true);
+  else
+    _Pragma("unroll") for (int c = 0; c < COUNT; ++c) held[c] = chunk::raw(in + c * stride, count, 0.0f);
+}
+
+// ZMLX_SPAN for chunks that are a stride apart.
+#define ZMLX_STRIDES(start, length, stride, whole, ...)  \\
+  if (whole) {                                           \\
+    constexpr bool sure = true;                          \\
+    constexpr uint count = N;                            \\
+    for (uint i = start; i < length; i += stride) {      \\
+      __VA_ARGS__                                        \\
+    }                                                    \\
+  } else {                                               \\
+    constexpr bool sure = false;                         \\
+    ZMLX_CHUNKS(start, length, stride, __VA_ARGS__)      \\
+  }
 """
 
-# The gradient of a weight is the product of a result's cotangent and a stream.
-_WEIGHTS = """
+# Each stream is read once, for all results.
+_MIX = """
+  using chunk = zmlx_chunk<T, N, PACKED>;
+  const uint tokens = x_shape[0], length = x_shape[2];
+  const uint begin = thread_position_in_grid.x * (N * S), end = min(begin + N * S, length);
+  const bool whole = PACKED && length % N == 0 && chunk::aligned(x) && chunk::aligned(y);
+  for (uint token = thread_position_in_grid.y; token < tokens; token += threads_per_grid.y) {
+    auto in = x + size_t(token) * FROM * length;
+    auto out = y + size_t(token) * TO * length;
+    float w[TO * FROM];
+    for (int j = 0; j < TO * FROM; ++j) w[j] = static_cast<float>(weights[size_t(token) * (TO * FROM) + j]);
+    ZMLX_SPAN(begin, end, whole, {
+      zmlx_raw<T, N, PACKED> held[FROM];
+      zmlx_hold_streams<T, N, FROM, PACKED>(held, in + i, length, count, sure);
+      _Pragma("unroll") for (int to = 0; to < TO; ++to) {
+        float total[N];
+        for (int j = 0; j < N; ++j) total[j] = w[to * FROM] * held[0].at(j);
+        _Pragma("unroll") for (int from = 1; from < FROM; ++from)
+          for (int j = 0; j < N; ++j) total[j] = fma(w[to * FROM + from], held[from].at(j), total[j]);
+        chunk::store(out + size_t(to) * length + i, total, count, sure);
+      }
+    })
+  }
+"""
+
+# The gradient of a stream is the results' cotangents, mixed back; that of a weight is the product of a result's
+# cotangent and a stream. W threads have a token.
+_BACKWARD = """
   using chunk = zmlx_chunk<T, N, PACKED>;
   threadgroup float scratch[ZMLX_SCRATCH];
   zmlx_team<W> team{scratch, thread_index_in_simdgroup, simdgroup_index_in_threadgroup, 0};
   const uint tokens = x_shape[0], length = x_shape[2];
   const uint together = threads_per_threadgroup.x / W, start = thread_index_in_threadgroup % W * N;
+  const bool whole = PACKED && length % N == 0 && chunk::aligned(x) && chunk::aligned(g) && chunk::aligned(dx);
   for (uint first = threadgroup_position_in_grid.x * together; first < tokens;
        first += threadgroups_per_grid.x * together) {
     const uint mine = first + thread_index_in_threadgroup / W;
     const bool inside = mine < tokens;  // other threads take part in the reductions, with some token
     const size_t token = inside ? mine : first;
-    float total[TO * FROM], run[TO * FROM], v[N], d[TO * N];
-    for (int j = 0; j < TO * FROM; ++j) total[j] = run[j] = 0.0f;
+    auto in = x + token * FROM * length;
+    auto cotangent = g + token * TO * length;
+    auto out = dx + token * FROM * length;
+    float w[TO * FROM], sum[TO * FROM], run[TO * FROM];
+    for (int j = 0; j < TO * FROM; ++j) {
+      w[j] = static_cast<float>(weights[token * (TO * FROM) + j]);
+      sum[j] = run[j] = 0.0f;
+    }
     uint turn = 0;
-    for (uint i = start; i < length; i += W * N) {
-      const uint count = min(uint(N), length - i);
-      for (int to = 0; to < TO; ++to) chunk::load(d + to * N, g + size_t(token * TO + to) * length + i, count, 0.0f);
-      for (int from = 0; from < FROM; ++from) {
-        chunk::load(v, x + size_t(token * FROM + from) * length + i, count, 0.0f);
-        for (int to = 0; to < TO; ++to) {
+    ZMLX_STRIDES(start, length, W * N, whole, {
+      zmlx_raw<T, N, PACKED> v[FROM], d[TO];
+      zmlx_hold_streams<T, N, FROM, PACKED>(v, in + i, length, count, sure);
+      zmlx_hold_streams<T, N, TO, PACKED>(d, cotangent + i, length, count, sure);
+      _Pragma("unroll") for (int from = 0; from < FROM; ++from) {
+        float total[N];
+        zmlx_fill<N>(total, 0.0f);
+        _Pragma("unroll") for (int to = 0; to < TO; ++to) {
           float part[N];
-          for (int j = 0; j < N; ++j) part[j] = d[to * N + j] * v[j];
+          for (int j = 0; j < N; ++j) {
+            part[j] = d[to].at(j) * v[from].at(j);
+            total[j] = fma(w[to * FROM + from], d[to].at(j), total[j]);
+          }
           run[to * FROM + from] += zmlx_sum<N>(part);
         }
+        if (inside) chunk::store(out + size_t(from) * length + i, total, count, sure);
       }
-      if (++turn % 16 == 0)  // so many times fewer roundings of the size of the total
+      if (++turn % 16 == 0)  // so many times fewer roundings of the size of the sum
         for (int j = 0; j < TO * FROM; ++j) {
-          total[j] += run[j];
+          sum[j] += run[j];
           run[j] = 0.0f;
         }
-    }
-    for (int j = 0; j < TO * FROM; ++j) total[j] += run[j];
-    team.template sums<TO * FROM>(total);
+    })
+    for (int j = 0; j < TO * FROM; ++j) sum[j] += run[j];
+    team.template sums<TO * FROM>(sum);
     if (inside && start == 0)
-      for (int j = 0; j < TO * FROM; ++j) dw[token * (TO * FROM) + j] = static_cast<U>(total[j]);
+      for (int j = 0; j < TO * FROM; ++j) dw[token * (TO * FROM) + j] = static_cast<U>(sum[j]);
   }
 """
 
@@ -245,45 +280,51 @@ def _mixed(x: mx.array, weights: mx.array) -> mx.array:
     return mx.sum(w[..., None] * x32[..., None, :, :], axis=-2).astype(x.dtype)
 
 
-def _reference_weights(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-    x, g = (array.astype(mx.float32) for array in inputs)
-    return [mx.sum(g[..., None, :] * x[..., None, :, :], axis=-1).astype(template["U"])]
+def _backward_reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    x, g, weights = inputs
+    return mx.vjp(_mixed, [x, weights], [g])[1]
 
 
 _MIX_KERNEL = metal_kernel(
-    "zmlx_hyper_connection_mix", ["x", "weights"], ["y"], _MIX, CHUNKS, reference=value_reference(_mixed)
+    "zmlx_hyper_connection_mix",
+    ["x", "weights"],
+    ["y"],
+    _MIX,
+    CHUNKS + _STREAMS,
+    reference=value_reference(_mixed),
 )
-_WEIGHTS_KERNEL = metal_kernel(
-    "zmlx_hyper_connection_weights",
-    ["x", "g"],
-    ["dw"],
-    _WEIGHTS,
-    CHUNKS + ROWS,
-    reference=_reference_weights,
+_BACKWARD_KERNEL = metal_kernel(
+    "zmlx_hyper_connection_mix_vjp",
+    ["x", "g", "weights"],
+    ["dx", "dw"],
+    _BACKWARD,
+    CHUNKS + ROWS + _STREAMS,
+    reference=_backward_reference,
 )
 
 
 def _mix(x: mx.array, weights: mx.array) -> mx.array:
-    rows = _matrices(x)
-    shape = (rows.shape[0], weights.shape[-2], x.shape[-1])
-    launch = _rows.span_launch(rows.shape[0], x.shape[-1], x.dtype.size)
-    y = launch.run(_MIX_KERNEL, [rows, _matrices(weights)], [(shape, x.dtype)], T=x.dtype)[0]
-    return y.reshape(*x.shape[:-2], *shape[1:])
+    rows, matrices = _matrices(x), _matrices(weights)
+    count, results, streams = matrices.shape
+    launch = _rows.span_launch(count, x.shape[-1], x.dtype.size)
+    outputs = [((count, results, x.shape[-1]), x.dtype)]
+    y = launch.run(_MIX_KERNEL, [rows, matrices], outputs, T=x.dtype, TO=results, FROM=streams)[0]
+    return y.reshape(*x.shape[:-2], results, x.shape[-1])
 
 
 def _mix_backward(cotangent: mx.array, x: mx.array, weights: mx.array) -> Outputs:
     rows, matrices = _matrices(x), _matrices(weights)
     launch = _rows.simd_launch(rows.shape[0], x.shape[-1], x.dtype.size)
-    dw = launch.run(
-        _WEIGHTS_KERNEL,
-        [rows, _matrices(cotangent)],
-        [(matrices.shape, weights.dtype)],
+    dx, dw = launch.run(
+        _BACKWARD_KERNEL,
+        [rows, _matrices(cotangent), matrices],
+        [(rows.shape, x.dtype), (matrices.shape, weights.dtype)],
         T=x.dtype,
         U=weights.dtype,
         TO=weights.shape[-2],
         FROM=weights.shape[-1],
-    )[0]
-    return _mix(cotangent, mx.swapaxes(weights, -1, -2)), dw.reshape(weights.shape)
+    )
+    return dx.reshape(x.shape), dw.reshape(weights.shape)
 
 
 mix = differentiable(_mix, _mix_backward, _mixed, row_arguments=2)

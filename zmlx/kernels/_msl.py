@@ -123,7 +123,7 @@ struct zmlx_chunk<T, N, true> {
     if (sure || (count >= N && aligned(to))) {
       pack moved;
       for (int j = 0; j < N; ++j) moved.values[j] = static_cast<T>(from[j]);
-      *reinterpret_cast<device pack*>(to) = moved;
+      *reinterpret_cast<device words*>(to) = as_type<words>(moved);
     } else {
       zmlx_chunk<T, N, false>::store(to, from, count);
     }

@@ -118,7 +118,61 @@ struct zmlx_pairs {
 };
 """
 
+# Heads of a group that are held: all their loads are under way before the first value is used.
+HOLD = """
+// N pairs as they are in memory, from the i-th on.
+template <typename T, int N, bool PACKED, bool INTERLEAVED>
+struct zmlx_raw_pairs {
+  zmlx_raw<T, N, PACKED> low, high;
+
+  METAL_FUNC float either(int j) const { return j < N ? low.at(j) : high.at(j - N); }
+  METAL_FUNC float a(int j) const { return either(INTERLEAVED ? 2 * j : j); }
+  METAL_FUNC float b(int j) const { return either(INTERLEAVED ? 2 * j + 1 : N + j); }
+};
+
+// Those of a group of heads; of heads that are not there, those of the last, so that no load waits for a test. The step
+// to the next head is a choice also where it need not be one: of multiples of a stride nvrtc makes accesses in pieces.
+template <typename T, int N, bool PACKED, bool INTERLEAVED, typename P>
+METAL_FUNC void zmlx_hold_heads(
+    thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, P in, size_t stride, uint heads, uint i, uint half_) {
+  using chunk = zmlx_chunk<T, N, PACKED>;
+  in += INTERLEAVED ? 2 * i : i;
+  _Pragma("unroll") for (uint h = 0; h < ZMLX_HEADS; ++h) {
+    held[h].low = chunk::raw(in, N, 0.0f, true);
+    held[h].high = chunk::raw(in + (INTERLEAVED ? N : half_), N, 0.0f, true);
+    in += h + 1 < heads ? stride : 0;
+  }
+}
+"""
+
 _ROTATE = """
+template <int N>
+METAL_FUNC void zmlx_turn_pairs(thread float* a, thread float* b, const thread float* c, const thread float* s) {
+  for (int j = 0; j < N; ++j) {
+    const float first = a[j];
+    a[j] = fma(first, c[j], -(b[j] * s[j]));
+    b[j] = fma(b[j], c[j], first * s[j]);
+  }
+}
+
+// Rotates N pairs of some heads, which are a stride apart and are held. The last one is stored again in the place of
+// those that are not there: behind a test, their loads would wait for it.
+template <typename T, int N, bool PACKED, bool INTERLEAVED>
+METAL_FUNC void zmlx_rotate_held(
+    const thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, device T* out, size_t stride, uint heads,
+    const thread float* c, const thread float* s, uint i, uint half_) {
+  _Pragma("unroll") for (uint h = 0; h < ZMLX_HEADS; ++h) {
+    float a[N], b[N];
+    for (int j = 0; j < N; ++j) {
+      a[j] = held[h].a(j);
+      b[j] = held[h].b(j);
+    }
+    zmlx_turn_pairs<N>(a, b, c, s);
+    zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, a, b, i, half_, N, true);
+    out += h + 1 < heads ? stride : 0;
+  }
+}
+
 // Rotates N pairs of some heads, which are a stride apart.
 template <typename T, int N, bool PACKED, bool INTERLEAVED, typename P>
 METAL_FUNC void zmlx_rotate(
@@ -128,11 +182,7 @@ METAL_FUNC void zmlx_rotate(
   _Pragma("unroll 1") for (uint h = 0; h < heads; ++h) {
     float a[N], b[N];
     pairs::load(a, b, in + h * in_stride, i, half_, count, sure);
-    for (int j = 0; j < N; ++j) {
-      const float first = a[j];
-      a[j] = fma(first, c[j], -(b[j] * s[j]));
-      b[j] = fma(b[j], c[j], first * s[j]);
-    }
+    zmlx_turn_pairs<N>(a, b, c, s);
     pairs::store(out + h * out_stride, a, b, i, half_, count, sure);
   }
 }
@@ -152,7 +202,7 @@ METAL_FUNC void zmlx_copy(
 }
 """
 
-HEADER = ANGLES + _ROTATE
+HEADER = ANGLES + HOLD + _ROTATE
 
 _ROPE = """
   using chunk = zmlx_chunk<T, N, PACKED>;
@@ -167,8 +217,17 @@ _ROPE = """
     PLACE
     ZMLX_SPAN(begin, end, whole, {
       float c[N], s[N];
-      zmlx_angles<N>(c, s, place, words, half_, sign, i, count);
-      ROTATE
+      if (sure) {
+        zmlx_raw_pairs<T, N, PACKED, INTERLEAVED> held[ZMLX_HEADS];
+        device T* out = FIRST_out;
+        uint there = 0;
+        HELD
+        zmlx_angles<N>(c, s, place, words, half_, sign, i, count);
+        zmlx_rotate_held<T, N, PACKED, INTERLEAVED>(held, out, stride, there, c, s, i, half_);
+      } else {
+        zmlx_angles<N>(c, s, place, words, half_, sign, i, count);
+        ROTATE
+      }
     })
     COPY
   }
@@ -211,6 +270,7 @@ def rope(arrays: Sequence[str]) -> str:
         "zmlx_rotate<T, N, PACKED, INTERLEAVED>("
         "ARRAY + at, stride, ARRAY_out + at, stride, heads, c, s, i, half_, count, sure);"
     )
+    held = "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_); out = ARRAY_out + at; there = heads;"
     copy = (
         "zmlx_copy<T, N, PACKED>("
         "ARRAY + at + 2 * half_, stride, ARRAY_out + at + 2 * half_, stride, heads, begin, rest_end);"
@@ -221,6 +281,7 @@ def rope(arrays: Sequence[str]) -> str:
         .replace("PLACE", PLACE)
         .replace("GROUPS", groups_of(arrays))
         .replace("ALIGNED", aligned)
+        .replace("HELD", on_heads(arrays, held))
         .replace("ROTATE", on_heads(arrays, rotate))
         .replace("COPY", on_heads(arrays, copy))
     )

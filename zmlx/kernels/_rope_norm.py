@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels import _rope_msl, _rope_norm_msl, _rows
+from zmlx.kernels import _rope_msl, _rope_norm_held, _rope_norm_msl, _rows
 from zmlx.kernels._autodiff import Outputs, differentiable
 from zmlx.kernels._columns import column_sum
 from zmlx.kernels._msl import CHUNKS, ROWS
@@ -17,6 +17,8 @@ from zmlx.launch import metal_kernel
 
 #: Lines of partial sums of the weights' gradients, about: enough threads to fill a GPU, few enough to add up quickly.
 LINES = 4096
+#: A value counts as so many bytes for the size of chunks, also one of two: longer chunks cost registers, so threads.
+BACKWARD_BYTES = 4
 
 Pair = tuple[mx.array, mx.array]
 
@@ -63,7 +65,7 @@ def _backward_reference(inputs: list[mx.array], template: Mapping[str, Any]) -> 
 
 
 _SHARED = ["positions", "words", "eps", "first", "second"]
-_HEADER = CHUNKS + ROWS + _rope_msl.ANGLES + _rope_norm_msl.HEADER
+_HEADER = CHUNKS + ROWS + _rope_msl.ANGLES + _rope_msl.HOLD + _rope_norm_held.HEADER + _rope_norm_msl.HEADER
 
 _FORWARD_KERNEL = metal_kernel(
     "zmlx_qk_norm_rope",
@@ -86,13 +88,14 @@ _BACKWARD_KERNEL = metal_kernel(
 def _launch(heads: Sequence[mx.array], words: mx.array, lines: int | None = None) -> _rows.Launch:
     sequences, _, tokens, length = heads[0].shape
     pairs = int(words.shape[1])
-    rows = sequences * tokens * sum(map(groups, heads))
-    size = (max(pairs, length - 2 * pairs), heads[0].dtype.size)
-    launch = _rows.simd_launch(rows, *size, host_chunk=HOST_CHUNK)
+    rows, most = sequences * tokens * sum(map(groups, heads)), max(pairs, length - 2 * pairs)
     if lines is None:
-        return launch
+        return _rows.simd_launch(rows, most, heads[0].dtype.size, host_chunk=HOST_CHUNK)
+    launch = _rows.simd_launch(rows, most, BACKWARD_BYTES, host_chunk=HOST_CHUNK)
     together = _lines(launch) // (launch.grid[0] // launch.threadgroup[0])
-    return _rows.simd_launch(rows, *size, groups=max(lines // together, 1), host_chunk=HOST_CHUNK)
+    return _rows.simd_launch(
+        rows, most, BACKWARD_BYTES, groups=max(lines // together, 1), host_chunk=HOST_CHUNK
+    )
 
 
 def _lines(launch: _rows.Launch) -> int:

@@ -6,6 +6,7 @@ summed, once for the results.
 
 from __future__ import annotations
 
+from zmlx.kernels import _rope_norm_held
 from zmlx.kernels._rope_msl import PLACE, groups_of, on_heads
 
 HEADER = """
@@ -167,7 +168,9 @@ _EACH_GROUP = """
   const size_t stride = size_t(tokens) * length;
   const uint together = threads_per_threadgroup.x / W;
   const uint start = thread_index_in_threadgroup % W * N;
-  const float added = eps;
+  const float added = eps, share = 1.0f / length;
+  using chunk = zmlx_chunk<T, N, PACKED>;
+  const bool hold = HOLDS;
   BEFORE
   for (uint lowest = threadgroup_position_in_grid.x * together; lowest < rows;
        lowest += threadgroups_per_grid.x * together) {
@@ -181,12 +184,13 @@ _EACH_GROUP = """
 """
 
 
-def _each_group(body: str, before: str = "") -> str:
+def _each_group(body: str, aligned: str, before: str = "") -> str:
     return (
         _EACH_GROUP.replace("GROUPS", groups_of("qk"))
+        .replace("HOLDS", _rope_norm_held.held(aligned))
         .replace("BEFORE", before)
-        .replace("PLACE", PLACE)
         .replace("BODY", body)
+        .replace("PLACE", PLACE)
     )
 
 
@@ -196,12 +200,15 @@ def _each(function: str, templates: str, arguments: str) -> str:
 
 FORWARD = _each_group(
     f"""
+    if (hold) {{{_rope_norm_held.FORWARD}
+      continue;
+    }}
     float scales[ZMLX_HEADS];
     zmlx_fill<int(ZMLX_HEADS)>(scales, 0.0f);
     {_each("zmlx_head_squares", "T, N, W, PACKED", "scales, ARRAY + at, stride, heads, start, length")}
     team.template sums<int(ZMLX_HEADS)>(scales);
     if (!inside) continue;
-    for (uint h = 0; h < ZMLX_HEADS; ++h) scales[h] = rsqrt(scales[h] / length + added);
+    for (uint h = 0; h < ZMLX_HEADS; ++h) scales[h] = rsqrt(scales[h] * share + added);
 
     ZMLX_COLUMNS(start, half_, W * N, {{
       float c[N], s[N];
@@ -224,7 +231,8 @@ FORWARD = _each_group(
         )
     }
     }})
-"""
+""",
+    "q k q_out k_out",
 )
 
 # A team adds the weights' gradients of its rows to a line of its own, so that the order of the additions is fixed; each
@@ -256,8 +264,8 @@ BACKWARD = _each_group(
     team.template sums<int(2 * ZMLX_HEADS)>(sums);
     if (!inside) continue;
     for (uint h = 0; h < ZMLX_HEADS; ++h) {{
-      sums[h] = rsqrt(sums[h] / length + added);
-      sums[ZMLX_HEADS + h] = sums[h] * sums[h] * (sums[ZMLX_HEADS + h] / length);
+      sums[h] = rsqrt(sums[h] * share + added);
+      sums[ZMLX_HEADS + h] = sums[h] * sums[h] * (sums[ZMLX_HEADS + h] * share);
     }}
 
     ZMLX_COLUMNS(start, half_, W * N, {{
@@ -283,21 +291,27 @@ BACKWARD = _each_group(
     }
     }})
 """,
-    before="""
+    "q k q_g k_g q_out k_out",
+    before=f"""
   device float* q_part =
       partial + (size_t(threadgroup_position_in_grid.x) * together + thread_index_in_threadgroup / W) * 2 * length;
   device float* k_part = q_part + length;
+  if (hold) {{
+    const uint q_groups = {groups_of("q")};
+{_rope_norm_held.BACKWARD}
+    return;
+  }}
   float zeros[N];
   zmlx_fill<N>(zeros, 0.0f);
-  ZMLX_COLUMNS(start, half_, W * N, {
+  ZMLX_COLUMNS(start, half_, W * N, {{
     using totals = zmlx_pairs<float, N, PACKED, INTERLEAVED>;
     totals::store(q_part, zeros, zeros, i, half_, count, false);
     totals::store(k_part, zeros, zeros, i, half_, count, false);
-  })
-  ZMLX_COLUMNS(start, rest, W * N, {
+  }})
+  ZMLX_COLUMNS(start, rest, W * N, {{
     using totals = zmlx_chunk<float, N, PACKED>;
     totals::store(q_part + 2 * half_ + i, zeros, count);
     totals::store(k_part + 2 * half_ + i, zeros, count);
-  })
+  }})
 """,
 )

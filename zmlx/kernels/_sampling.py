@@ -107,35 +107,51 @@ _SPAN = """
     float v[N];
 """
 
-# One row of words for all rows, or one for each.
-BITMASK = (
-    _SPAN.replace("OTHER", "x")
-    + """
+# One row of words for all rows, or one for each. A chunk has a part of a word, or whole ones.
+_MASKED = """
     auto words = mask + (mask_shape[0] == 1 ? 0 : size_t(row) * mask_shape[1]);
+    const uint last = mask_shape[1] - 1;
+    BEFORE
     ZMLX_SPAN(begin, end, whole, {
       chunk::load(v, in + i, count, 0.0f, sure);
-      for (uint j = 0; j < N; ++j) {
-        const uint at = min(i + j, length - 1);
-        v[j] = ((uint(words[at / 32]) >> (at % 32)) & 1u) != 0u ? v[j] : -INFINITY;
+      LOAD
+      for (uint part = 0; part < N; part += 32) {
+        const uint word = uint(words[min((i + part) / 32, last)]) >> (i % 32);
+        for (uint bit = 0; bit < min(uint(N), 32u); ++bit) {
+          const uint j = part + bit;
+          const bool allowed = ((word >> bit) & 1u) != 0u;
+          v[j] = KEPT;
+        }
       }
       chunk::store(out + i, v, count, sure);
     })
   }
 """
+
+_COTANGENT = """auto cotangent = g + size_t(row) * length;
+    float c[N];"""
+_LOAD_COTANGENT = "chunk::load(c, cotangent + i, count, 0.0f, sure);"
+
+BITMASK = _SPAN.replace("OTHER", "x") + _MASKED.replace("BEFORE", "").replace("LOAD", "").replace(
+    "KEPT", "allowed ? v[j] : -INFINITY"
 )
 
-# What was taken out has no gradient. x: the result.
+# What was taken out has no gradient, nor what was minus infinity before.
+BITMASK_BACKWARD = _SPAN.replace("OTHER", "g") + _MASKED.replace("BEFORE", _COTANGENT).replace(
+    "LOAD", _LOAD_COTANGENT
+).replace("KEPT", "allowed && v[j] != -INFINITY ? c[j] : 0.0f")
+
+# The same where the result is known: x.
 MASK_BACKWARD = (
     _SPAN.replace("OTHER", "g")
-    + """
-    auto cotangent = g + size_t(row) * length;
-    float c[N];
-    ZMLX_SPAN(begin, end, whole, {
+    + f"""
+    {_COTANGENT}
+    ZMLX_SPAN(begin, end, whole, {{
       chunk::load(v, in + i, count, 0.0f, sure);
-      chunk::load(c, cotangent + i, count, 0.0f, sure);
+      {_LOAD_COTANGENT}
       for (int j = 0; j < N; ++j) v[j] = v[j] == -INFINITY ? 0.0f : c[j];
       chunk::store(out + i, v, count, sure);
-    })
-  }
+    }})
+  }}
 """
 )

@@ -54,15 +54,17 @@ METAL_FUNC M zmlx_scan_tile(thread M* chunks, thread zmlx_team<W>& team) {
     if (team.lane == 0)
       for (int k = 0; k < K; ++k) whole[k].write(met + (k * GROUPS + team.simdgroup) * SIZE);
     threadgroup_barrier(mem_flags::mem_threadgroup);
+    // Every simdgroup scans what all of them have, so that each lane reads one of them.
     for (int k = 0; k < K; ++k) {
-      M before = M::none(), all = M::none();
-      for (uint s = 0; s < GROUPS; ++s) {
-        const M part = M::read(met + (k * GROUPS + s) * SIZE);
-        if (s < team.simdgroup) before = M::join(before, part);
-        all = M::join(all, part);
+      M upto = M::none();
+      if (team.lane < GROUPS) upto = M::read(met + (k * GROUPS + team.lane) * SIZE);
+      for (ushort apart = 1; apart < GROUPS; apart *= 2) {
+        const M other = upto.up(apart);
+        if (team.lane >= apart) upto = M::join(other, upto);
       }
-      chunks[k] = M::join(before, chunks[k]);
-      whole[k] = all;
+      const M before = upto.at(team.simdgroup > 0 ? team.simdgroup - 1 : 0);
+      if (team.simdgroup > 0) chunks[k] = M::join(before, chunks[k]);
+      whole[k] = upto.at(GROUPS - 1);
     }
   }
   M run = M::none();

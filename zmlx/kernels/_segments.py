@@ -89,17 +89,24 @@ _WEIGHTED = _span(
 """,
 )
 
-# Row r of `base`, and the rows of x that belong to it: `owners` is in order, and `order` says which rows they are.
+# Row r of `base`, and the rows of x that belong to it: those whose `keys`, in order, are from r * sources on. Where a
+# thread has one chunk, that of the base is on its way meanwhile.
 _SEGMENTS = _span(
     "base_shape[0]",
     "chunk::aligned(x) && chunk::aligned(base) && chunk::aligned(y)",
     """
-    const uint first = zmlx_first_of(owners, owners_shape[0], row);
     auto from = base + size_t(row) * length;
+    zmlx_raw<T, N, PACKED> held;
+    if (S == 1) held = chunk::raw(from + begin, end - begin, 0.0f, whole);
+    const ulong least = ulong(row) * sources;
+    const uint first = zmlx_first_of(keys, sources, least);
     ZMLX_SPAN(begin, end, whole, {
-      chunk::load(total, from + i, count, 0.0f, sure);
-      for (uint part = first; part < uint(owners_shape[0]) && owners[part] == row; ++part) {
-        chunk::load(v, x + size_t(order[part]) * length + i, count, 0.0f, sure);
+      if (S == 1)
+        for (int j = 0; j < N; ++j) total[j] = held.at(j);
+      else
+        chunk::load(total, from + i, count, 0.0f, sure);
+      for (uint part = first; part < sources && keys[part] - least < sources; ++part) {
+        chunk::load(v, x + size_t(keys[part] - least) * length + i, count, 0.0f, sure);
         for (int j = 0; j < N; ++j) total[j] += v[j];
       }
       chunk::store(out + i, total, count, sure);
@@ -145,7 +152,7 @@ _WEIGHTED_BACKWARD = each_row(
 _SEARCH = """
 // The first of `count` numbers in order that is not less than `wanted`.
 template <typename P>
-METAL_FUNC uint zmlx_first_of(P numbers, uint count, uint wanted) {
+METAL_FUNC uint zmlx_first_of(P numbers, uint count, ulong wanted) {
   uint low = 0, high = count;
   while (low < high) {
     const uint middle = low + (high - low) / 2;
@@ -175,8 +182,9 @@ def weighted_sum(x: mx.array, positions: mx.array, weights: mx.array) -> mx.arra
 
 
 def _add_segments(inputs: list[mx.array]) -> list[mx.array]:
-    base, x, order, owners = inputs
-    count = base.shape[0]
+    base, x, keys = inputs
+    count, sources = base.shape[0], x.shape[0]
+    order, owners = keys % sources, keys // sources
     # What belongs to no row is added to one more.
     places = mx.minimum(owners.astype(mx.int64), count)
     sums = mx.concatenate([base, mx.zeros_like(base[:1])]).astype(mx.float32)
@@ -217,7 +225,7 @@ _WEIGHTED_BACKWARD_KERNEL = metal_kernel(
 )
 _SEGMENTS_KERNEL = metal_kernel(
     "zmlx_scatter_add",
-    ["base", "x", "order", "owners"],
+    ["base", "x", "keys"],
     ["y"],
     _SEGMENTS,
     CHUNKS + _SEARCH,
@@ -267,19 +275,17 @@ def combine_gradients(
 
 
 def scatter_rows(base: mx.array, x: mx.array, indices: mx.array) -> mx.array:
-    """``base``, and each row of ``x`` added to that of its index, by a kernel."""
-    order, owners = _in_order(indices, base.shape[0])
+    """``base``, and each row of ``x`` added to that of its index (int32), by a kernel."""
     launch = _rows.span_launch(base.shape[0], base.shape[1], x.dtype.size)
-    inputs = [base, x, order, owners]
+    inputs = [base, x, _keys(indices, base.shape[0])]
     return launch.run(_SEGMENTS_KERNEL, inputs, [(base.shape, x.dtype)], T=x.dtype)[0]
 
 
-def _in_order(indices: mx.array, rows: int) -> tuple[mx.array, mx.array]:
-    """(which index comes at each place, that index): by the index, equal ones as they came, those of no row at the
-    end. MLX sorts keys that differ, so it need not be stable."""
+def _keys(indices: mx.array, rows: int) -> mx.array:
+    """``index * count + place`` of each of ``count`` indices, in order: by the index, equal ones as they came, those of
+    no row at the end. MLX sorts keys that differ, so it need not be stable."""
     count = indices.shape[0]
-    wide = indices.astype(mx.int64)
-    owners = mx.where((wide >= 0) & (wide < rows), wide, rows)
-    keys = owners * count + mx.arange(count, dtype=mx.int64)
-    keys = mx.sort(keys.astype(mx.uint32) if (rows + 1) * count < 2**32 else keys)
-    return (keys % count).astype(mx.uint32), (keys // count).astype(mx.uint32)
+    owners = mx.minimum(indices.view(mx.uint32), rows)  # a negative one is large
+    if (rows + 1) * count >= 2**32:
+        owners = owners.astype(mx.uint64)
+    return mx.sort(owners * count + mx.arange(count, dtype=owners.dtype))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import mlx.core as mx
 
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import differentiable, value_reference
+from zmlx.kernels._extremes import place_of
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._row_kernel import row_kernel
 from zmlx.kernels._row_loops import each_row
@@ -270,16 +272,8 @@ def std_lastdim(x: mx.array, ddof: int = 0) -> mx.array:
     return cast("mx.array", _STD(x, ddof=ddof))
 
 
-# The first of those that are equal; a NaN counts as the greatest, and as the least.
-_ARGMAX, _ARGMIN = (
-    row_kernel(
-        f"top = {extreme}(x); y = min(column if x == top or x != x else inf)",
-        differentiable=(),
-        dtypes={"y": mx.uint32},
-        name=f"arg{extreme}_lastdim",
-    )
-    for extreme in ("max", "min")
-)
+_ARGMAX = place_of("argmax_lastdim", mx.max)
+_ARGMIN = place_of("argmin_lastdim", mx.min)
 
 
 def argmax_lastdim(x: mx.array) -> mx.array:
@@ -304,10 +298,9 @@ def argmax_lastdim(x: mx.array) -> mx.array:
 
     Notes
     -----
-    As `numpy.argmax`: the first NaN, if there is one. D is at most 2**24. There is no gradient.
+    As `numpy.argmax`: the first NaN, if there is one. There is no gradient.
     """
-    _some_columns("argmax_lastdim", x)
-    return cast("mx.array", _ARGMAX(x))
+    return _place("argmax_lastdim", x, _ARGMAX)
 
 
 def argmin_lastdim(x: mx.array) -> mx.array:
@@ -332,16 +325,18 @@ def argmin_lastdim(x: mx.array) -> mx.array:
 
     Notes
     -----
-    As `numpy.argmin`: the first NaN, if there is one. D is at most 2**24. There is no gradient.
+    As `numpy.argmin`: the first NaN, if there is one. There is no gradient.
     """
-    _some_columns("argmin_lastdim", x)
-    return cast("mx.array", _ARGMIN(x))
+    return _place("argmin_lastdim", x, _ARGMIN)
 
 
-def _some_columns(function: str, x: mx.array) -> None:
+def _place(function: str, x: mx.array, place: Callable[[mx.array], mx.array]) -> mx.array:
     _check.check_rows(function, x)
     if x.shape[-1] == 0:
         raise ValueError(
             f"[{function}] Expected rows of one element at least, in which there is a place to name; got shape "
             f"{tuple(x.shape)}."
         )
+    if x.size == 0:
+        return mx.zeros(x.shape[:-1], mx.uint32)
+    return place(x)

@@ -10,11 +10,11 @@ from typing import Any, cast
 import mlx.core as mx
 
 from zmlx.kernels import _check, _check_numbers, _rows, _sampling
-from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap, where_followed
+from zmlx.kernels._autodiff import _forward_mode, _stopped, _tuple, _vmap, differentiable, where_followed
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._random import PHILOX
 from zmlx.kernels._ranking import RANKING, check_length, ranked_places
-from zmlx.launch import metal_kernel
+from zmlx.launch import MetalKernel, metal_kernel
 
 __all__ = ["apply_token_bitmask", "categorical", "filter_logits"]
 
@@ -283,9 +283,11 @@ def _filter(top_k: int, top_p: float, min_p: float) -> Callable[[mx.array], mx.a
 
 
 def _allowed(x: mx.array, mask: mx.array) -> mx.array:
-    bits = (mask[..., None] >> mx.arange(32, dtype=mx.uint32)) & 1
-    bits = bits.reshape(mask.shape[0], -1)[:, : x.shape[1]]
-    return mx.where(bits != 0, x, mx.array(-mx.inf, x.dtype))
+    """The kernel's result in MLX operations, with its gradient: none where the result is minus infinity."""
+    words = mx.stop_gradient(mask)
+    bits = (words[..., None] >> mx.arange(32, dtype=mx.uint32)) & 1
+    bits = bits.reshape(*mask.shape[:-1], -1)[..., : x.shape[-1]]
+    return mx.where((bits != 0) & (x != -mx.inf), x, mx.array(-mx.inf, x.dtype))
 
 
 _BITMASK_KERNEL = metal_kernel(
@@ -296,17 +298,33 @@ _BITMASK_KERNEL = metal_kernel(
     CHUNKS,
     reference=lambda inputs, template: [_allowed(*inputs)],
 )
+_BITMASK_BACKWARD_KERNEL = metal_kernel(
+    "zmlx_token_bitmask_vjp",
+    ["x", "mask", "g"],
+    ["y"],
+    _sampling.BITMASK_BACKWARD,
+    CHUNKS,
+    reference=lambda inputs, template: mx.vjp(_allowed, inputs[:2], inputs[2:])[1][:1],
+)
 
 
-def _run_bitmask(x: mx.array, mask: mx.array) -> mx.array:
+def _run_masked(kernel: MetalKernel, x: mx.array, mask: mx.array, *others: mx.array) -> mx.array:
     rows = _rows.as_rows(x)
     launch = _rows.span_launch(rows.shape[0], rows.shape[1], x.dtype.size)
-    inputs = [rows, mask.reshape(-1, mask.shape[-1])]
-    return launch.run(_BITMASK_KERNEL, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
+    inputs = [rows, mask.reshape(-1, mask.shape[-1]), *map(_rows.as_rows, others)]
+    return launch.run(kernel, inputs, [(rows.shape, x.dtype)], T=x.dtype)[0].reshape(x.shape)
 
 
 #: A mask for all rows is one for each entry too, so entries are launched one by one.
-_bitmask = _masking(_run_bitmask, row_arguments=0)
+_bitmask = differentiable(
+    lambda x, mask: _run_masked(_BITMASK_KERNEL, x, mask),
+    lambda cotangent, x, mask: (
+        _run_masked(_BITMASK_BACKWARD_KERNEL, x, mask, cotangent),
+        mx.zeros_like(mask),
+    ),
+    _allowed,
+    row_arguments=0,
+)
 
 
 def _noise(stream: mx.array, rows: int, length: int) -> mx.array:

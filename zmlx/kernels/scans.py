@@ -10,8 +10,9 @@ import mlx.core as mx
 from zmlx.kernels import _check, _rows
 from zmlx.kernels._autodiff import Reference, differentiable
 from zmlx.kernels._msl import CHUNKS, ROWS
+from zmlx.kernels._product_gradient import product_gradient, product_reference
 from zmlx.kernels._row_loops import each_row
-from zmlx.kernels._scan import PRODUCT, RECURRENCE, SCAN, SUM, TURN, scan_of_rows
+from zmlx.kernels._scan import PRODUCT, SCAN, SUM, TURN, scan_of_rows
 from zmlx.launch import MetalKernel, metal_kernel
 
 __all__ = ["cumprod_lastdim", "cumsum_lastdim"]
@@ -47,50 +48,6 @@ _SCAN = each_row(
 """,
     ),
     aligned="chunk::aligned(x) && zmlx_chunk<O, N, PACKED>::aligned(y)",
-)
-
-# y[i] is the product of x[0] to x[i]. Without a division, which a zero would forbid:
-#   dx[k] = before[k] * s[k],  s[k] = g[k] + u[k + 1],  u[k] = x[k] * s[k]
-# with the products `before` k. u is a linear recurrence, and scanned from the end.
-_PRODUCT_VJP = each_row(
-    """
-    constexpr bool REVERSE = true;
-    using products = zmlx_chunk<float, N, PACKED>;
-    auto cotangent = g + size_t(inside ? row : first) * length;
-    auto ahead = before + size_t(inside ? row : first) * length;
-"""
-    + scan_of_rows(
-        "float carry = 0.0f;",
-        """
-      zmlx_raw<T, N, PACKED> held[HELD], cotangents[HELD];
-      zmlx_hold<T, N, HELD, W, PACKED>(held, in, begin, reach, sure, 1.0f);
-      zmlx_hold<T, N, HELD, W, PACKED>(cotangents, cotangent, begin, reach, sure, 0.0f);
-      zmlx_step v[HELD * N], upto[HELD];
-      ZMLX_UNROLL for (int k = 0; k < HELD; ++k) {
-        for (int j = 0; j < N; ++j) {
-          const float c = cotangents[k].at(j), factor = held[k].at(j);
-          v[k * N + j] = zmlx_step{factor, begin + k * (W * N) + j < length ? c * factor : 0.0f};
-        }
-        zmlx_scan_chunk<zmlx_step, N, REVERSE>(v + k * N);
-        upto[ZMLX_TURN(k)] = v[k * N];
-      }
-      const zmlx_step tile = zmlx_scan_tile<zmlx_step, HELD, W>(upto, team);
-      ZMLX_UNROLL for (int k = 0; k < HELD; ++k) {
-        const uint i = begin + k * (W * N);
-        if (inside && i < length) {
-          const float beyond = zmlx_step::of(upto[ZMLX_TURN(k)], carry);
-          float out[N];
-          products::load(out, ahead + i, length - i, 0.0f, sure);
-          for (int j = 0; j < N; ++j)
-            out[j] *= cotangents[k].at(j) + (j + 1 < N ? zmlx_step::of(v[k * N + j + 1], beyond) : beyond);
-          chunk::store(dx + size_t(row) * length + i, out, length - i, sure);
-        }
-      }
-      carry = zmlx_step::of(tile, carry);
-""",
-    ),
-    aligned="chunk::aligned(x) && chunk::aligned(g) && chunk::aligned(dx) && "
-    "zmlx_chunk<float, N, PACKED>::aligned(before)",
 )
 
 
@@ -163,15 +120,6 @@ def _sum_reference(x: mx.array) -> mx.array:
     return mx.cumsum(x.astype(mx.float32), axis=-1).astype(x.dtype)
 
 
-def _product_reference(x: mx.array) -> mx.array:
-    """Hillis and Steele's steps: mx.cumprod has no gradient."""
-    y, apart = x.astype(mx.float32), 1
-    while apart < x.shape[-1]:
-        y = mx.concatenate([y[..., :apart], y[..., apart:] * y[..., :-apart]], axis=-1)
-        apart *= 2
-    return y.astype(x.dtype)
-
-
 def _scan_reference(scan: Callable[..., mx.array]) -> Reference:
     def reference(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
         reverse, inclusive = bool(template["REVERSE"]), not template["EXCLUSIVE"]
@@ -179,11 +127,6 @@ def _scan_reference(scan: Callable[..., mx.array]) -> Reference:
         return [y.astype(template["O"])]
 
     return reference
-
-
-def _reference_product_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
-    x, g, _ = inputs
-    return mx.vjp(_product_reference, [x], [g])[1]
 
 
 def _scan_kernel(name: str, header: str, joined: str, scan: Callable[..., mx.array]) -> MetalKernel:
@@ -201,14 +144,6 @@ def _scan_kernel(name: str, header: str, joined: str, scan: Callable[..., mx.arr
 
 _SUM_KERNEL = _scan_kernel("zmlx_cumsum", SUM, "zmlx_added", mx.cumsum)
 _PRODUCT_KERNEL = _scan_kernel("zmlx_cumprod", PRODUCT, "zmlx_multiplied", mx.cumprod)
-_PRODUCT_VJP_KERNEL = metal_kernel(
-    "zmlx_cumprod_vjp",
-    ["x", "g", "before"],
-    ["dx"],
-    _PRODUCT_VJP,
-    CHUNKS + ROWS + SCAN + TURN + RECURRENCE,
-    reference=_reference_product_vjp,
-)
 
 
 def _scan(
@@ -239,9 +174,11 @@ def _cumprod_forward(x: mx.array) -> mx.array:
 
 
 def _cumprod_backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
-    before = _scan(_PRODUCT_KERNEL, x, mx.float32, exclusive=True)
-    return (_rows.run_rows(_PRODUCT_VJP_KERNEL, [x, cotangent, before]),)
+    def products_before() -> mx.array:
+        return _scan(_PRODUCT_KERNEL, x, mx.float32, exclusive=True)
+
+    return (product_gradient(x, cotangent, products_before),)
 
 
 _cumsum = differentiable(_cumsum_forward, _cumsum_backward, _sum_reference)
-_cumprod = differentiable(_cumprod_forward, _cumprod_backward, _product_reference)
+_cumprod = differentiable(_cumprod_forward, _cumprod_backward, product_reference)

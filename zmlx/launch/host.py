@@ -28,12 +28,11 @@ from zmlx.launch import compiler, failures, gradient, memory, primitive
 from zmlx.launch.host_call import NOT_CONTIGUOUS, Plan
 from zmlx.launch.loading import loadable
 from zmlx.launch.records import Triple, launched_group
-from zmlx.launch.translations import translation
+from zmlx.launch.translations import globals_of, meeting, translation
 from zmlx.metal.signature import Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import pipeline
 from zmlx.translate.function import cpp_function
-from zmlx.translate.inlining import names_of_globals
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -107,7 +106,7 @@ def _load(signature: Signature, single: bool, large: bool, haste: bool) -> Progr
 
 
 def _meets(signature: Signature) -> bool:
-    return any(pipeline.meeting(signature.kernel))
+    return any(meeting(signature.kernel))
 
 
 def host_flags(signature: Signature) -> tuple[str, ...]:
@@ -149,7 +148,7 @@ def host_text(signature: Signature, single: bool, checked: bool = False) -> str:
     ``checked``: all threads are fibers, and whole threadgroups meet, whatever the kernel uses.
     """
     kernel = signature.kernel
-    barrier, simd = pipeline.meeting(kernel)
+    barrier, simd = meeting(kernel)
     if checked:
         run = "run_fibers<true>"
     elif (barrier or simd) and not single:
@@ -177,14 +176,14 @@ def region_text(signature: Signature) -> str:
     Unclear
         The kernel cannot be taken apart.
     """
-    hidden = names_of_globals(signature.kernel.header) & {argument.name for argument in signature.template}
+    hidden = globals_of(signature.kernel.header) & {argument.name for argument in signature.template}
     if hidden:
         raise Unclear(f"`{min(hidden)}` is a template argument, and something else in the header")
     translated = translation(signature, "host-regions")
     function = cpp_function(
         signature, translated, "zmlx_kernel_function", "zmlx::Region& zmlx_group", group=True
     )
-    run = f"run_regions<{_flag(pipeline.meeting(signature.kernel)[0])}>"
+    run = f"run_regions<{_flag(meeting(signature.kernel)[0])}>"
     return _entry(signature, function, run, "zmlx::Region& zmlx_group", [])
 
 

@@ -52,6 +52,7 @@ class LaunchRecord:
 @dataclass
 class _State:
     counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # by the fields of a LaunchKey
+    forgotten: Counter[tuple[str, str, str]] = field(default_factory=Counter)  # before the counts were reset
     watchers: list[list[LaunchRecord]] = field(default_factory=list)
     recording: str | None = None
     poison: bool = False
@@ -70,7 +71,14 @@ def launch_counts() -> dict[LaunchKey, int]:
 def reset_launch_counts() -> None:
     """Forget all launches counted so far."""
     with _lock:
+        _state.forgotten += _state.counts
         _state.counts.clear()
+
+
+def launches_in_all() -> Counter[tuple[str, str, str]]:
+    """How often since the process began, by the fields of a `LaunchKey`: also what was forgotten since."""
+    with _lock:
+        return _state.forgotten + _state.counts
 
 
 def note_launch(signature: Signature, backend: str, path: str, grid: Triple, threadgroup: Triple) -> None:

@@ -1,4 +1,5 @@
-"""Translations, kept on disk: a process whose kernels are compiled already need not translate them to find them.
+"""Translations, and what else a kernel's text tells, kept on disk: a process whose kernels are compiled already need
+not translate them to find them.
 
 A translation takes milliseconds, many times what the launch takes. It depends on the kernel, on what the signature
 tells of it, and on the code of `zmlx.metal` and `zmlx.translate`; the key of an entry has all of these.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from zmlx.launch.cache import cached, digest, digest_of_files
 from zmlx.metal.signature import KernelSource, Signature
 from zmlx.metal.statements import Unclear
 from zmlx.translate import dump, pipeline, verify
+from zmlx.translate.inlining import names_of_globals
 from zmlx.translate.unit import KnownTypes, Translation, known_types, may_use_small_floats
 
 _PACKAGE = Path(__file__).parent.parent
@@ -36,21 +39,45 @@ def translation(signature: Signature, steps: pipeline.Pipeline) -> Translation:
 
 @lru_cache(maxsize=4096)
 def _kept(kernel: KernelSource, steps: pipeline.Pipeline, small: bool, known: KnownTypes) -> Translation:
-    def build(path: Path) -> None:
+    def translate() -> dict[str, Any]:
         try:
-            found: dict[str, Any] = dataclasses.asdict(pipeline.run(kernel, steps, small, known))
+            return dataclasses.asdict(pipeline.run(kernel, steps, small, known))
         except Unclear as reason:  # as good a result: the kernel runs as fibers
-            found = {"unclear": str(reason)}
-        path.write_text(json.dumps(found), encoding="utf-8")
+            return {"unclear": str(reason)}
 
     # What was translated without a proof is not taken for proved.
-    key = digest("translation", kernel.digest, steps, repr((small, known)), str(verify.is_on()), _code())
-    found = json.loads(cached("text", key, ".txt", build).read_text(encoding="utf-8"))
+    parts = (kernel.digest, steps, repr((small, known)), str(verify.is_on()))
+    found = _on_disk("translation", parts, translate)
     if "unclear" in found:
         raise Unclear(found["unclear"])
     # JSON has no tuples.
     fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
     return Translation(**fields)
+
+
+@lru_cache(maxsize=4096)
+def meeting(kernel: KernelSource) -> tuple[bool, bool]:
+    """`pipeline.meeting`, kept as well: to see what a kernel reaches takes as long as much of its translation."""
+    if not pipeline.may_meet(kernel):
+        return False, False
+    barrier, simd = _on_disk("meeting", (kernel.header, kernel.source), lambda: pipeline.meeting(kernel))
+    return barrier, simd
+
+
+@lru_cache(maxsize=256)
+def globals_of(header: str) -> frozenset[str]:
+    """`names_of_globals`, kept likewise."""
+    return frozenset(_on_disk("globals", (header,), lambda: sorted(names_of_globals(header))))
+
+
+def _on_disk(what: str, parts: tuple[str, ...], find: Callable[[], Any]) -> Any:
+    """What ``find`` gives, as JSON has it; from the cache, if it was found once of these parts and by this code."""
+
+    def build(path: Path) -> None:
+        path.write_text(json.dumps(find()), encoding="utf-8")
+
+    entry = cached("text", digest(what, *parts, _code()), ".txt", build)
+    return json.loads(entry.read_text(encoding="utf-8"))
 
 
 @lru_cache

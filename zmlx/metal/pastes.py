@@ -13,10 +13,12 @@ from zmlx.metal.structure import Fragment, Macro, Program
 
 def chains(fragment: Fragment) -> Iterator[tuple[int, int]]:
     """First and last token of what ``##`` puts together in a macro's body."""
+    if fragment.macro is None or "##" not in fragment.texts:
+        return
     index = 0
     while index < len(fragment):
         last = index
-        while fragment.macro is not None and fragment.text(last + 1) == "##" and last + 2 < len(fragment):
+        while fragment.text(last + 1) == "##" and last + 2 < len(fragment):
             last += 2
         if last > index:
             yield index, last

@@ -43,7 +43,7 @@ class Fragment:
     """Code tokens that belong together. All indices are into ``code``.
 
     ``positions`` are the tokens' indices in the whole source, ``macro`` the macro whose body this is, ``erased``
-    what a translation has removed.
+    what a translation has removed, ``texts`` what the tokens were before it.
     """
 
     source: Source
@@ -51,28 +51,34 @@ class Fragment:
     positions: list[int]
     macro: Macro | None = None
     erased: set[int] = field(default_factory=set)
-    _texts: list[str] = field(init=False, repr=False)
+    texts: list[str] = field(init=False, repr=False)
+    _count: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._texts = [token.text for token in self.code]
+        self.texts = [token.text for token in self.code]
+        self._count = len(self.texts)
 
     def __len__(self) -> int:
-        return len(self.code)
+        return self._count
 
     def text(self, index: int) -> str:
         """The token's original text; empty outside of the fragment."""
-        return self._texts[index] if 0 <= index < len(self._texts) else ""
+        return self.texts[index] if 0 <= index < self._count else ""
+
+    def places(self, *texts: str) -> list[int]:
+        """Where tokens have one of these original texts."""
+        return [index for index, text in enumerate(self.texts) if text in texts]
 
     def is_name(self, index: int) -> bool:
-        return 0 <= index < len(self.code) and self.code[index].kind == "name"
+        return 0 <= index < self._count and self.code[index].kind == "name"
 
     @cached_property
     def _brackets(self) -> tuple[dict[int, int], list[int]]:
         partner: dict[int, int] = {}
         parent = []
         opened: list[int] = []
-        for index, text in enumerate(self._texts):
-            if text in _CLOSERS and opened and self._texts[opened[-1]] == _CLOSERS[text]:
+        for index, text in enumerate(self.texts):
+            if text in _CLOSERS and opened and self.texts[opened[-1]] == _CLOSERS[text]:
                 partner[opened[-1]] = index
                 partner[index] = opened.pop()
             parent.append(opened[-1] if opened else -1)
@@ -92,7 +98,7 @@ class Fragment:
     def angles(self) -> dict[int, int]:
         """Template argument lists: the index of each ``<`` that opens one to that of its ``>``, and back."""
         found: dict[int, int] = {}
-        for index, text in enumerate(self._texts):
+        for index, text in enumerate(self.texts):
             if text == "<" and index not in found:
                 self._match_angle(index, found)
         return found
@@ -106,7 +112,7 @@ class Fragment:
         inner: dict[int, int] = {}
         i = index + 1
         while i < len(self.code):
-            text = self._texts[i]
+            text = self.texts[i]
             if text in _OPENERS:
                 i = self.partner(i)
                 if i < 0:

@@ -58,6 +58,12 @@ class FloatFormat:
         return math.ldexp(1.0, self.max_exponent + 1) if self.max_exponent < 1023 else math.inf
 
     @property
+    def rounds_to_infinity(self) -> float:
+        """The least number that becomes infinite when it is rounded to this format (infinite for float64)."""
+        # Half a step past the largest, which is odd: the tie goes up.
+        return self.overflow - math.ldexp(1.0, self.max_exponent - self.precision)
+
+    @property
     def smallest_normal(self) -> float:
         """Smallest positive number with a full significand."""
         return math.ldexp(1.0, self.min_exponent)
@@ -124,10 +130,10 @@ def _exponents(values: Float64Array, fmt: FloatFormat) -> NDArray[np.int32]:
     """Exponent of the last place of every value (of the smallest numbers for 0, inf and NaN)."""
     import numpy as np
 
-    _, exponent = np.frexp(values)
-    exponent = np.where(np.isfinite(values) & (values != 0), exponent - 1, fmt.min_exponent)
-    clipped = np.clip(exponent, fmt.min_exponent, fmt.max_exponent)
-    return np.asarray(clipped - (fmt.precision - 1), dtype=np.int32)
+    # The exponents as float64 holds them: that of 0 and of subnormals is less than any other, that of inf and NaN more.
+    exponent = ((values.view(np.int64) >> 52) & 0x7FF).astype(np.int32) - 1023
+    exponent = np.where(exponent == 1024, fmt.min_exponent, exponent)
+    return np.clip(exponent, fmt.min_exponent, fmt.max_exponent) - (fmt.precision - 1)
 
 
 def ulp(values: Any, dtype: str) -> Float64Array:

@@ -58,9 +58,8 @@ def mx_device(pytestconfig: pytest.Config) -> Iterator[Any]:
         pytest.skip(reason)
     mx = _compat.import_mx()
     previous = mx.default_device()
-    device = _compat.device_for(state.backend.name)
-    mx.set_default_device(device)
-    yield device
+    mx.set_default_device(state.device)
+    yield state.device
     mx.set_default_device(previous)
 
 

@@ -70,11 +70,6 @@ class Ledger:
     def _add_error(self, key: ErrorKey, error: WorstError) -> None:
         self.errors[key] = self.errors[key].merged(error) if key in self.errors else error
 
-    def record_launches(self, before: Counter[LaunchKey], after: Counter[LaunchKey]) -> None:
-        """Add the launches between two readings of the process's counters, which a test may have reset."""
-        was_reset = any(after[key] < count for key, count in before.items())
-        self.launches += after if was_reset else after - before
-
     def record_examples(self, name: str, profile: str, counts: Mapping[str, int]) -> None:
         """Add what became of the examples of a property-based test."""
         for what, count in counts.items():

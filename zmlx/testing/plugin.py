@@ -239,15 +239,11 @@ class SessionHooks:
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
         # A wrapper, for xdist's own loop ends the chain of plain hooks.
         self.ran_loop = True
-        return (yield)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self) -> Generator[None, Any, Any]:
-        before = _session.launch_counts()
+        before = _session.launches_in_all()
         try:
             return (yield)
         finally:
-            self.state.ledger.record_launches(before, _session.launch_counts())
+            self.state.ledger.launches += _session.launches_in_all() - before
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:

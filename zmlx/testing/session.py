@@ -68,6 +68,13 @@ class Session:
         return self._backend
 
     @property
+    def device(self) -> Any:
+        """The `mlx.core.Device` of the session's back end."""
+        if self._device is None:
+            self._device = _compat.device_for(self.backend.name)
+        return self._device
+
+    @property
     def missing(self) -> dict[str, str]:
         """The back ends that this machine does not have, and why."""
         if self._missing is None:
@@ -97,10 +104,9 @@ class Session:
         if self.requested is None or self.backend.name == "none":
             return
         mx = _compat.import_mx()
-        if self._device is None:
-            self._device = _compat.device_for(self.backend.name)
+        if self._previous_device is None:
             self._previous_device = mx.default_device()
-        mx.set_default_device(self._device)
+        mx.set_default_device(self.device)
 
     def make_importable(self, root: Path) -> None:
         """Have a project's modules found, as commands find them, until `close`: after all others, for pytest and the
@@ -196,9 +202,7 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").lower() not in ("", "0", "false", "no")
 
 
-def launch_counts() -> Counter[LaunchKey]:
-    """The process's launch counters, without importing the launcher where nothing has launched."""
-    module = sys.modules.get("zmlx.launch")
-    if module is None:
-        return Counter()
-    return Counter({(key.kernel, key.backend, key.path): n for key, n in module.launch_counts().items()})
+def launches_in_all() -> Counter[LaunchKey]:
+    """The process's launches so far, without importing the launcher where nothing has launched."""
+    records = sys.modules.get("zmlx.launch.records")
+    return Counter() if records is None else records.launches_in_all()

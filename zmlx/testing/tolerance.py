@@ -61,14 +61,47 @@ __all__ = [
 ]
 
 
-def _comparable(actual: Any, desired: Any, fmt: FloatFormat) -> tuple[Float64Array, Float64Array]:
-    """Both as float64, with an oracle past the end of the dtype made the infinity that it rounds to.
+@dataclass(frozen=True)
+class _Distances:
+    """How far each element is from the truth.
 
-    An oracle of 70000 is infinite in float16: a result must be infinite too, and 65504 is as wrong as a number can
-    be. Nor is an infinite result close to a finite oracle, however large that is.
+    Attributes
+    ----------
+    absolute : numpy.ndarray of float64
+        Differences: 0 where both are the same non-number, infinite where only one is.
+    spacing : numpy.ndarray of float64, or None
+        One ULP at each truth; None for integers, whose distance is the difference.
+    dtype : str
+        In whose ULPs to count.
     """
-    a, d = as_float64(actual), as_float64(desired)
-    return a, np.where(np.isinf(round_to(d, fmt.name)), np.copysign(np.inf, d), d)
+
+    absolute: Float64Array
+    spacing: Float64Array | None
+    dtype: str
+
+    def in_ulps(self, floor: float) -> Float64Array:
+        """The differences in ULPs, of which none is smaller than at ``floor``."""
+        if self.spacing is None:
+            return self.absolute
+        with np.errstate(over="ignore"):
+            return np.asarray(self.absolute / np.maximum(self.spacing, ulp(floor, self.dtype)))
+
+
+def _distances(actual: Any, desired: Any, dtype: str) -> _Distances:
+    """Measure `actual` against `desired`; of floats, both are float64 arrays.
+
+    An oracle past the end of the dtype is the infinity that it rounds to: one of 70000 is infinite in float16, a result
+    must be infinite too, and 65504 is as wrong as a number can be. Nor is an infinite result close to a finite oracle,
+    however large that is.
+    """
+    if not is_float(dtype):
+        return _Distances(_integer_distance(actual, desired), None, dtype)
+    past = np.abs(desired) >= float_format(dtype).rounds_to_infinity
+    truth = np.where(past, np.copysign(np.inf, desired), desired) if past.any() else desired
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(actual - truth)
+    difference = np.where((actual == truth) | (np.isnan(actual) & np.isnan(truth)), 0.0, difference)
+    return _Distances(np.where(np.isnan(difference), np.inf, difference), ulp(truth, dtype), dtype)
 
 
 def ulp_distance(actual: Any, desired: Any, dtype: str, *, floor: float = 0.0) -> Float64Array:
@@ -91,14 +124,9 @@ def ulp_distance(actual: Any, desired: Any, dtype: str, *, floor: float = 0.0) -
         0 where both are NaN or the same infinity; infinite where only one is, or where the signs of
         infinities differ.
     """
-    if not is_float(dtype):
-        return _integer_distance(actual, desired)
-    a, d = _comparable(actual, desired, float_format(dtype))
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.abs(a - d) / np.maximum(ulp(d, dtype), ulp(floor, dtype))
-    same = (a == d) | (np.isnan(a) & np.isnan(d))
-    distance = np.where(same, 0.0, distance)
-    return np.asarray(np.where(np.isnan(distance), np.inf, distance))
+    if is_float(dtype):
+        actual, desired = as_float64(actual), as_float64(desired)
+    return _distances(actual, desired, dtype).in_ulps(floor)
 
 
 def _integer_distance(actual: Any, desired: Any) -> Float64Array:
@@ -144,16 +172,6 @@ def _index(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(i) for i in np.unravel_index(flat, shape))
 
 
-def _differences(actual: Any, desired: Any, dtype: str) -> Float64Array:
-    """Absolute differences, 0 where both are the same non-number and infinite where only one is."""
-    if not is_float(dtype):
-        return _integer_distance(actual, desired)
-    a, d = _comparable(actual, desired, float_format(dtype))
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.where((a == d) | (np.isnan(a) & np.isnan(d)), 0.0, np.abs(a - d))
-    return np.asarray(np.where(np.isnan(difference), np.inf, difference))
-
-
 def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = None) -> ErrorStats:
     """Measure `actual` against `oracle`.
 
@@ -176,24 +194,30 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
     a, d = as_float64(actual), as_float64(oracle)
     if a.shape != d.shape:
         raise ValueError(f"Shapes differ: the result has {a.shape}, the oracle {d.shape}.")
-    if a.size == 0:
-        return ErrorStats(0.0, 0.0, 0.0, None, math.nan, math.nan, 0)
     if floor is None:
         floor = default_tolerance(dtype).atol
-    distance = ulp_distance(actual, oracle, dtype, floor=floor)
+    pair = (a, d) if is_float(dtype) else (actual, oracle)
+    return _stats(_distances(*pair, dtype), a, d, floor)
+
+
+def _stats(distances: _Distances, a: Float64Array, d: Float64Array, floor: float) -> ErrorStats:
+    """`error_stats` of what is measured already."""
+    if a.size == 0:
+        return ErrorStats(0.0, 0.0, 0.0, None, math.nan, math.nan, 0)
+    dtype, distance = distances.dtype, distances.in_ulps(floor)
     worst = int(np.argmax(distance))
     with np.errstate(over="ignore"):
         rms = float(np.sqrt(np.mean(np.square(distance))))
     typical = (float(distance.flat[worst]), rms)
     at_rms = replace(default_tolerance(dtype), rms_floor=1.0).ulp_floor(d)
     if is_float(dtype) and at_rms > floor:
-        far = ulp_distance(actual, oracle, dtype, floor=at_rms)
+        far = distances.in_ulps(at_rms)
         with np.errstate(over="ignore"):
             typical = (float(np.max(far)), float(np.sqrt(np.mean(np.square(far)))))
     return ErrorStats(
         max_ulp=float(distance.flat[worst]),
         rms=rms,
-        max_abs=float(np.max(_differences(actual, oracle, dtype))),
+        max_abs=float(np.max(distances.absolute)),
         worst_index=_index(worst, d.shape),
         worst_actual=float(a.flat[worst]),
         worst_desired=float(d.flat[worst]),
@@ -289,22 +313,23 @@ def compare(
     if is_float(dtype):
         actual, desired = got, wanted  # convert once: MLX arrays would be copied out in every step below
     floor = tolerance.ulp_floor(wanted)
-    stats = error_stats(actual, desired, dtype, floor=floor)
+    distances = _distances(actual, desired, dtype)
+    stats = _stats(distances, got, wanted, floor)
     if stats.count == 0:
         return Agreement(True, stats)
 
-    difference = _differences(actual, desired, dtype)
+    difference = distances.absolute
     finite = np.where(np.isfinite(wanted), np.abs(wanted), 0.0)
     allowed = tolerance.atol + tolerance.rtol * finite
     outside: NDArray[np.bool_] = difference > allowed
-    distance = ulp_distance(actual, desired, dtype, floor=floor)
     if tolerance.max_ulp is not None:
-        outside = outside | (distance > tolerance.max_ulp)
+        outside = outside | (distances.in_ulps(floor) > tolerance.max_ulp)
     bad = int(np.count_nonzero(outside))
     rms_exceeded = tolerance.max_rms is not None and stats.rms > tolerance.max_rms
     if not bad and not rms_exceeded:
         return Agreement(True, stats)
 
+    distance = distances.in_ulps(floor)
     unit = "ULP of " + dtype if is_float(dtype) else "(integers)"
     if bad:
         share = f"{100 * bad / stats.count:.1f} %"

@@ -35,7 +35,7 @@ def live_texts(program: Program) -> tuple[str, str]:
         join(
             token
             for tokens, branches in _pieces(source, _defined(program))
-            for token in (map(_emptied, tokens) if any(branch.dead for branch in branches) else tokens)
+            for token in ([*map(_emptied, tokens)] if any(branch.dead for branch in branches) else tokens)
         )
         for source in program.sources
     )
@@ -70,8 +70,14 @@ def _pieces(source: Source, defined: frozenset[str]) -> Iterator[tuple[list[Toke
     index = 0
     while index < len(tokens):
         token = tokens[index]
-        end = line_end(tokens, index) if token.kind == "directive" else index + 1
-        word = token.text.lstrip("# \t") if token.kind == "directive" else ""
+        if token.kind != "directive":
+            start = index
+            while index < len(tokens) and tokens[index].kind != "directive":
+                index += 1
+            yield tokens[start:index], open_branches
+            continue
+        end = line_end(tokens, index)
+        word = token.text.lstrip("# \t")
         if word in ("if", "ifdef", "ifndef"):
             holds = _holds(word, tokens[index + 1 : end], defined)
             uncertain = holds is None and not _guards(tokens[index:end], tokens[end:])

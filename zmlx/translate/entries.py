@@ -18,10 +18,10 @@ ENTRIES = ("kernel", "vertex", "fragment")
 def drop_entries(program: Program) -> None:
     """Remove the entry points of the header, their declarations and explicit instantiations; line breaks stay."""
     for macro in program.header.macros:
-        if any(makes_entry(macro.body, index) for index in range(len(macro.body))):
+        if any(makes_entry(macro.body, index) for index in macro.body.places(*ENTRIES)):
             macro.body.erase(0, len(macro.body) - 1)
     header = program.header.main
-    marks = [index for index in range(len(header)) if makes_entry(header, index)]
+    marks = [index for index in header.places(*ENTRIES) if makes_entry(header, index)]
     if not marks:
         return
     declared = [d for d in declarations(header) if d.kind == "function"]
@@ -38,8 +38,8 @@ def drop_entries(program: Program) -> None:
 
 def _drop_types(header: Fragment, names: Set[str]) -> None:
     """Remove ``typedef decltype(f<float>) f_t;``, of which instantiations of an entry point are made."""
-    for index in range(len(header)):
-        if header.text(index) == "decltype" and header.text(index + 2) in names:
+    for index in header.places("decltype"):
+        if header.text(index + 2) in names:
             first, last = _statement(header, index)
             if header.text(first) in ("typedef", "using") and header.text(last) == ";":
                 header.erase(first, last)

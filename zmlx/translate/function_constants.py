@@ -44,8 +44,8 @@ def define_constants(program: Program) -> None:
 def _declared(program: Program) -> Iterator[tuple[Fragment, int, str]]:
     """Declarations of function constants. An attribute of a parameter has a name in its parentheses, not a number."""
     for fragment in program.fragments:
-        for index in range(len(fragment)):
-            if fragment.text(index) != FUNCTION_CONSTANT or fragment.text(index + 1) != "(":
+        for index in fragment.places(FUNCTION_CONSTANT):
+            if fragment.text(index + 1) != "(":
                 continue
             outer = fragment.parent(fragment.parent(index))
             if outer >= 0 and fragment.parent(outer) < 0 and fragment.is_name(outer - 1):
@@ -54,6 +54,6 @@ def _declared(program: Program) -> Iterator[tuple[Fragment, int, str]]:
 
 def _asked(program: Program) -> Iterator[tuple[Fragment, int]]:
     for fragment in program.fragments:
-        for index in range(len(fragment)):
-            if fragment.text(index) == _IS_DEFINED and fragment.partner(index + 1) == index + 3:
+        for index in fragment.places(_IS_DEFINED):
+            if fragment.partner(index + 1) == index + 3:
                 yield fragment, index

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 from zmlx.metal.declarations import Declaration, declarations
 from zmlx.metal.signature import KernelSource
@@ -44,7 +43,6 @@ def inline_functions(kernel: KernelSource, program: Program, meeting: frozenset[
     _Inliner(kernel, program, meeting).run()
 
 
-@lru_cache(maxsize=256)
 def names_of_globals(header_text: str) -> frozenset[str]:
     """What the header's functions may name, and a template argument of the kernel hides from its body: constants and
     types that it defines outside of functions."""

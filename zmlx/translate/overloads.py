@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from zmlx.metal.declarations import Declaration, declarations
 from zmlx.metal.structure import Fragment
-from zmlx.metal.tokens import join
 from zmlx.translate.address_spaces import SPACES, AddressSpaces
 
 #: Names of ``namespace metal`` that a header may overload for types of its own: there the kernel's functions stand
@@ -114,7 +113,7 @@ def _canonical(fragment: Fragment, declaration: Declaration) -> tuple[str, str]:
     def text(first: int, last: int) -> str:
         words = []
         for i in range(first, last + 1):
-            token, word = fragment.code[i], join([fragment.code[i]])
+            token, word = fragment.code[i], fragment.code[i].written
             plain = token.kind == "name" and fragment.text(i - 1) not in (".", "->", "::")
             words.append(numbers.get(word, word) if plain else word)
         return " ".join(word for word in words if word)

@@ -183,9 +183,19 @@ def run(
     return unit.finish()
 
 
-@lru_cache(maxsize=4096)
+#: One of these is in every name that threads meet by, or `##` makes it.
+_SIGNS_OF_MEETING = (GROUP_BARRIER, "simd", "quad_", "##")
+
+
+def may_meet(kernel: KernelSource) -> bool:
+    """Whether `meeting` has to look; quickly told, and rightly where it is False."""
+    return any(sign in text for text in (kernel.source, kernel.header) for sign in _SIGNS_OF_MEETING)
+
+
 def meeting(kernel: KernelSource) -> tuple[bool, bool]:
     """Whether a kernel has threadgroup barriers, and simd operations or barriers, that it reaches."""
+    if not may_meet(kernel):
+        return False, False
     texts = (kernel.header, kernel.source)
     # Most have none, and that is quickly seen; macros may paste names together.
     named = (name == GROUP_BARRIER or uses_lanes(name) for text in texts for name in code_names(text))

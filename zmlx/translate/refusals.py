@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from zmlx.errors import TranslationError
 from zmlx.metal.conditions import METAL_HEADERS, NEWER_HEADERS
@@ -75,9 +76,9 @@ def refuse_names(kernel: KernelSource, program: Program) -> None:
     uncertain = uncertain_lines(program)
     for fragment in program.fragments:
         for index, token in enumerate(fragment.code):
-            if token.kind != "name" or fragment.text(index - 1) in (".", "->"):
+            if token.kind != "name" or not _may_be_refused(fragment.texts[index]):
                 continue
-            if token.line in uncertain[fragment.source.part]:
+            if fragment.text(index - 1) in (".", "->") or token.line in uncertain[fragment.source.part]:
                 continue
             reason = _reason(fragment, index)
             if reason is not None:
@@ -85,6 +86,12 @@ def refuse_names(kernel: KernelSource, program: Program) -> None:
     for fragment, index, name in needed_constants(program):
         reason = _CONSTANTS.format(name=name)
         raise refusal(kernel, fragment.source, fragment.code[index], f"`{name}`: {reason}", metal_too=True)
+
+
+@lru_cache(maxsize=4096)
+def _may_be_refused(name: str) -> bool:
+    """Whether a name is refused anywhere."""
+    return name in _REFUSED or any(pattern.fullmatch(name) for pattern in _REFUSED_PATTERNS)
 
 
 def _reason(fragment: Fragment, index: int) -> str | None:

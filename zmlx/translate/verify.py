@@ -109,10 +109,13 @@ def _check_lines(got: int, wanted: int, where: str) -> None:
 def _check_origins(source: Source, where: str) -> None:
     line = 1
     for token in source.tokens:
-        line += token.before.count("\n")
-        if token.is_code and token.text and line != token.line:
+        if token.before:
+            line += token.before.count("\n")
+        if line != token.line and token.is_code and token.text:
             raise PassError(f"{where}: {token.text!r} of line {token.line} stands in line {line}")
-        line += token.text.count("\n") + token.after.count("\n")
+        line += token.text.count("\n")
+        if token.after:
+            line += token.after.count("\n")
 
 
 def _check_markers(text: str, last: int, where: str) -> None:

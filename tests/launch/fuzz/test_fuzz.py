@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import random
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, note, settings
+from hypothesis.errors import NoSuchExample
 
 from fuzz.grammar import Kernel, kernels
 from zmlx.errors import NvrtcNotFoundError
@@ -53,6 +55,7 @@ def check(kernel: Kernel) -> None:
         np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
 
 
+@pytest.mark.tools
 @pytest.mark.cpu
 @settings(COMMON, max_examples=min(EXAMPLES // 5, 40))
 @given(kernels())
@@ -68,15 +71,17 @@ def test_cuda_text_compiles(kernel: Kernel) -> None:
     assert cuda.compile_cubin(calls[0].signature, "sm_90")[:4] == b"\x7fELF"
 
 
-#: What would be wrong in a back end, as a change of the source: a pattern, what to put in its place, and a seed with
-#: which a kernel that tells comes soon (with others it takes up to 300 kernels).
+#: What would be wrong in a back end, as a change of the source: a pattern, and what to put in its place.
 FAULTS = {
-    "barriers do nothing": (r"(metal::)?threadgroup_barrier\(FLAGS\);|SYNC\(\);|meet\(\);", "", 7),
-    "threads that return go on": (r"return; }", "}", 9),
-    "loops run once more": (r"% 4u; \+\+", "% 4u + 1u; ++", 5),
-    "atomics take turns": (r"atomic_fetch_(?:add|sub)_explicit", "atomic_exchange_explicit", 11),
-    "all simd sums are zero": (r"simd_sum\(", "0 * simd_sum(", 8),
+    "barriers do nothing": (r"(metal::)?threadgroup_barrier\(FLAGS\);|SYNC\(\);|meet\(\);", ""),
+    "threads that return go on": (r"return; }", "}"),
+    "loops run once more": (r"% 4u; \+\+", "% 4u + 1u; ++"),
+    "atomics take turns": (r"atomic_fetch_(?:add|sub)_explicit", "atomic_exchange_explicit"),
+    "all simd sums are zero": (r"simd_sum\(", "0 * simd_sum("),
 }
+#: How often the search begins anew, and after how many kernels. Hypothesis varies what it has drawn: from some
+#: beginnings it takes hundreds of kernels until one tells, from most a few.
+BEGINNINGS, KERNELS_EACH = 25, 20
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -84,7 +89,7 @@ def test_a_fault_shows(fault: str, backend: str) -> None:
     """Kernels that are found soon would tell. On a GPU it may happen that a missing barrier shows in none of them."""
     if backend != "cpu":
         pytest.skip("what a wrong kernel does on a GPU is not known")
-    pattern, replacement, seed = FAULTS[fault]
+    pattern, replacement = FAULTS[fault]
 
     def shows(kernel: Kernel) -> bool:
         wrong = replace(kernel, source=re.sub(pattern, replacement, kernel.source))
@@ -94,10 +99,14 @@ def test_a_fault_shows(fault: str, backend: str) -> None:
         return any(not np.array_equal(actual[name], expected[name]) for name in expected)
 
     options = settings(
-        max_examples=500,
+        max_examples=KERNELS_EACH,
         database=None,
         deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    find(kernels(), shows, settings=options, random=random.Random(seed))
+    for seed in range(BEGINNINGS):
+        with suppress(NoSuchExample):
+            find(kernels(), shows, settings=options, random=random.Random(seed))
+            return
+    pytest.fail(f"{fault}: none of {BEGINNINGS * KERNELS_EACH} kernels tells")

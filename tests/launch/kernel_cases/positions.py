@@ -64,10 +64,12 @@ def attribute_values(grid: Triple, threadgroup: Triple) -> np.ndarray:
         "threads_per_simdgroup": 32,
         "threads_per_threadgroup": size,
     }
-    columns = [
-        np.broadcast_to(np.asarray(values[n]).reshape(-1, w), (len(x), w)) for n, w in _ATTRIBUTES.items()
-    ]
-    return np.concatenate(columns, 1).astype(np.uint32)
+    table = np.empty((len(x), sum(_ATTRIBUTES.values())), np.uint32)
+    column = 0
+    for name, width in _ATTRIBUTES.items():
+        table[:, column : column + width] = np.asarray(values[name]).reshape(-1, width)
+        column += width
+    return table
 
 
 def position_cases() -> Iterator[Case]:

@@ -66,6 +66,7 @@ def test_rows_as_fibers(kernel: Kernel, backend: str, as_fibers: None) -> None:
             row.check(array)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.rows[0].name)
 @pytest.mark.cpu
 def test_metal_and_cuda_text(kernel: Kernel) -> None:

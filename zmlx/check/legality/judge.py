@@ -39,10 +39,10 @@ def judge(signature: Signature) -> Judgement:
     found: list[Finding] = []
     unclear: set[tuple[str, int]] = set()
     for part, text in (("header", kernel.header), ("source", kernel.source)):
-        for token in reserved_names(tokenize(text)):
-            section = msl("4" if token.text in ADDRESS_SPACES else "2.1")
-            message = f"a variable named `{token.text}`, which is a word of Metal ({section})"
-            found.append(_finding(kernel, part, token.line, message, "give it another name."))
+        for word, line in _reserved(text):
+            section = msl("4" if word in ADDRESS_SPACES else "2.1")
+            message = f"a variable named `{word}`, which is a word of Metal ({section})"
+            found.append(_finding(kernel, part, line, message, "give it another name."))
     for complaint in front_end.parse(written(signature)):
         verdict = rules.verdict(complaint)
         # What a failed constant makes of an array is no array of a variable length, and what an unknown type makes of
@@ -58,6 +58,12 @@ def judge(signature: Signature) -> Judgement:
             found.append(finding)
     known = {(HEADER if f.part == "header" else SOURCE, f.line) for f in found}
     return Judgement(tuple(found), len(unclear - known))
+
+
+@lru_cache(maxsize=256)
+def _reserved(text: str) -> tuple[tuple[str, int], ...]:
+    """Variables of a text that have the name of a word of Metal, and their lines."""
+    return tuple((token.text, token.line) for token in reserved_names(tokenize(text)))
 
 
 def static_findings(signature: Signature, threadgroup: Triple) -> tuple[list[Finding], list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from zmlx.metal.declarations import declarations
 from zmlx.metal.signature import Signature
 from zmlx.metal.structure import Fragment, Program
@@ -87,10 +89,10 @@ def _drop_includes(program: Program) -> None:
                     token.text = "\n" * token.text.count("\n")
 
 
-def written(signature: Signature) -> dict[str, str]:
-    """The texts by file name; `MAIN` includes the others."""
-    kernel = signature.kernel
-    program = Program(kernel.header, kernel.source)
+@lru_cache(maxsize=64)
+def _rewritten(header: str, source: str) -> tuple[str, str]:
+    """A kernel's two texts, the same for all signatures with which it is called."""
+    program = Program(header, source)
     _drop_includes(program)
     storage = _GroupStorage(program, "host", _unclear)
     for fragment in program.fragments:
@@ -98,6 +100,13 @@ def written(signature: Signature) -> dict[str, str]:
     for fragment in program.fragments:
         _call_constructors(fragment)
     _deduce_vectors(program.header.main)
+    return program.header.render() + "\n", program.body.render() + "\n"
+
+
+def written(signature: Signature) -> dict[str, str]:
+    """The texts by file name; `MAIN` includes the others."""
+    kernel = signature.kernel
+    header, source = _rewritten(kernel.header, kernel.source)
     parameters = [p.metal for p in signature.parameters]
     parameters += [f"{kind} {name}" for name, kind in kernel.attributes]
     main = (
@@ -107,4 +116,4 @@ def written(signature: Signature) -> dict[str, str]:
     if signature.template:
         instance = f"zmlx_legal_kernel{signature.template_arguments}"
         main += f"template decltype({instance}) {instance};\n"
-    return {MAIN: main, HEADER: program.header.render() + "\n", SOURCE: program.body.render() + "\n"}
+    return {MAIN: main, HEADER: header, SOURCE: source}

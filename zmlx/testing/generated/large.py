@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zmlx.testing.generated.case import Case, Ops
+from zmlx.testing.generated import oracle
+from zmlx.testing.generated.case import Ops
 from zmlx.testing.generated.example import Refused, Unfit, check_example
 from zmlx.testing.large import MANY, Way, large_samples, ways_of
 from zmlx.testing.opinfo import OpInfo, SampleInput
@@ -68,10 +69,8 @@ def _counting(op: OpInfo, sample: SampleInput, dtype: str) -> OpInfo:
 
     with np.errstate(all="ignore"):
         try:
-            truths = op.expected(sample)
-            gradients: tuple[Any, ...] = ()
-            if op.differentiable:
-                gradients = op.expected_vjp(sample, Case(op, dtype, sample).cotangent()[0])
+            truths = oracle.truths(op, sample)
+            gradients = oracle.gradient_truths(op, sample, dtype) if op.differentiable else ()
         except REFUSALS as error:
             raise Unfit(str(error)) from error
     return replace(

@@ -141,7 +141,7 @@ OPS = (
     _entry(
         "cumprod_lastdim",
         flops=1,
-        grad_kernels=("zmlx_cumprod", "zmlx_cumprod_vjp"),
+        grad_kernels=("zmlx_cumprod*_vjp",),
         oracle=_cumprod,
         oracle_vjp=_cumprod_vjp,
         samples=_factors,
