@@ -41,6 +41,8 @@ _RUN_OF_ROWS = """
   const uint run = (rows + threadgroups_per_grid.x - 1) / threadgroups_per_grid.x;
   const uint begin = threadgroup_position_in_grid.x * run, end = min(begin + run, rows);
 
+  zmlx_raw<U, N, PACKED> w[K];
+  zmlx_hold<U, N, K, W, PACKED, WHOLE>(w, WEIGHT, start, reach, whole, 0.0f);
   ZMLX_TOTALS
   zmlx_raw<T, N, PACKED> held[K], cotangent[K];
   zmlx_hold<T, N, K, W, PACKED, WHOLE>(held, x + size_t(begin) * length, start, reach, full, 0.0f);
@@ -52,9 +54,6 @@ _RUN_OF_ROWS = """
     zmlx_hold<T, N, K, W, PACKED, WHOLE>(next, x + size_t(following) * length, start, reach, full, 0.0f);
     zmlx_hold<T, N, K, W, PACKED, WHOLE>(next_cotangent, g + size_t(following) * length, start, reach, full, 0.0f);
     auto out = dx + size_t(row) * length;
-    // Of all rows, and found in the cache again: held it would take registers from other threads.
-    zmlx_raw<U, N, PACKED> w[K];
-    zmlx_hold<U, N, K, W, PACKED, WHOLE>(w, WEIGHT, start, reach, whole, 0.0f);
     ZMLX_ROW
     ZMLX_UNROLL for (int k = 0; k < K; ++k) {
       held[k] = next[k];

@@ -51,7 +51,7 @@ MAX_COLUMN_RUNS = 8192
 #: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best, by the bytes
 #: of a value.
 RUN_VALUES = 40
-RUN_CHUNKS = {4: 4, 2: 2}
+RUN_CHUNKS = {4: 4, 2: 4}
 
 #: How a GPU spreads the chunks of a row, by the bytes of a value: (threads that share it, chunks that each of them
 #: holds in registers), the first that holds all of it or the last. Several loads under way in a thread are what fills
