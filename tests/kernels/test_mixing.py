@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,25 @@ def test_sinkhorn_of_more_matrices_than_threads(threads: int, mx_device: Any, mo
     actual = mx.vjp(lambda x: sinkhorn(x, 6), [logits], [cotangent])
     for a, d in zip(actual, desired, strict=True):
         assert np.array_equal(np.asarray(a[0]), np.asarray(d[0]))
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize(("streams", "length"), [(4, 1024), (3, 1030), (8, 520)])
+def test_simdgroups_that_share_a_token_meet(streams: int, length: int, mx_device: Any) -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels import _rows
+    from zmlx.kernels.mixing import hyper_connection_mix
+
+    shapes = (5, streams, length), (5, streams, streams), (5, streams, length)
+    x, weights, cotangent = (mx.random.normal(s, key=mx.random.key(n)) for n, s in enumerate(shapes))
+    made = []
+    for context in (contextlib.nullcontext(), _rows.override(128)):
+        with context:
+            made.append(mx.vjp(hyper_connection_mix, [x, weights], [cotangent])[1])
+            mx.eval(made)
+    for desired, actual in zip(*made, strict=True):
+        np.testing.assert_allclose(np.asarray(actual), np.asarray(desired), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("taps", [2, 4, 8])

@@ -253,5 +253,10 @@ def test_on_a_gpu_no_more_threads_share_a_head_than_have_a_chunk(monkeypatch: py
         pairs: dict(_rows.simd_launch(1000, pairs, 2).template)["W"] for pairs in (2, 32, 64, 128, 4096)
     }
     assert widths == {2: 4, 32: 4, 64: 8, 128: 16, 4096: 32}
+    wider = {
+        length: dict(_rows.simd_launch(9, length, 4, widest=128).template)["W"]
+        for length in (64, 512, 1024, 9999)
+    }
+    assert wider == {64: 16, 512: 32, 1024: 64, 9999: 128}
     launch = _rows.simd_launch(10**6, 64, 2, groups=256)
     assert (launch.grid, launch.threadgroup) == ((256 * 128, 1, 1), (128, 1, 1))

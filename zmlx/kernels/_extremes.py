@@ -111,8 +111,9 @@ def place_of(name: str, extreme: Callable[..., mx.array]) -> Callable[[mx.array]
 
     def forward(x: mx.array) -> mx.array:
         rows = _rows.as_rows(x)
-        launch = _rows.row_launch(*rows.shape, x.dtype.size)
-        outputs: Sequence[tuple[Sequence[int], mx.Dtype]] = [(rows.shape[:1], mx.uint32)]
+        count, length = rows.shape
+        launch = _rows.row_launch(count, length, x.dtype.size)
+        outputs: Sequence[tuple[Sequence[int], mx.Dtype]] = [((count,), mx.uint32)]
         places = launch.run(kernel, [rows], outputs, T=x.dtype, LEAST=extreme is mx.min)[0]
         return places.reshape(x.shape[:-1])
 

@@ -314,7 +314,9 @@ def _mix(x: mx.array, weights: mx.array) -> mx.array:
 
 def _mix_backward(cotangent: mx.array, x: mx.array, weights: mx.array) -> Outputs:
     rows, matrices = _matrices(x), _matrices(weights)
-    launch = _rows.simd_launch(rows.shape[0], x.shape[-1], x.dtype.size)
+    # As many simdgroups of a token as there is room for their sums in ZMLX_SCRATCH: longer pieces of memory at a time.
+    widest = 128 if matrices.shape[1] * matrices.shape[2] <= 32 else 64
+    launch = _rows.simd_launch(rows.shape[0], x.shape[-1], x.dtype.size, widest=widest)
     dx, dw = launch.run(
         _BACKWARD_KERNEL,
         [rows, _matrices(cotangent), matrices],

@@ -165,9 +165,10 @@ def product_gradient(x: mx.array, cotangent: mx.array, products_before: Callable
     ``products_before``: gives the product of what is before each element, in float32, where it is needed.
     """
     rows, cotangents = _rows.as_rows(x), _rows.as_rows(cotangent)
-    launch = _rows.row_launch(*rows.shape, x.dtype.size, arrays=4)
+    count, length = rows.shape
+    launch = _rows.row_launch(count, length, x.dtype.size, arrays=4)
     held = dict(launch.template)
-    if held["W"] == 1 or held["K"] * held["W"] * held["N"] < rows.shape[1]:
+    if held["W"] == 1 or held["K"] * held["W"] * held["N"] < length:
         return _rows.run_rows(_TILES_KERNEL, [x, cotangent, products_before()])
     dx = launch.run(_HELD_KERNEL, [rows, cotangents], [(rows.shape, x.dtype)], T=x.dtype)[0]
     return dx.reshape(x.shape)

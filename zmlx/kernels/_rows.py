@@ -53,6 +53,9 @@ MAX_COLUMN_RUNS = 8192
 RUN_VALUES = 40
 RUN_CHUNKS = {4: 4, 2: 4}
 
+#: Chunks that a thread has, at least, of a row that more than a simdgroup shares by `simd_launch`.
+WIDE_CHUNKS = 4
+
 #: How a GPU spreads the chunks of a row, by the bytes of a value: (threads that share it, chunks that each of them
 #: holds in registers), the first that holds all of it or the last. Several loads under way in a thread are what fills
 #: the memory's pipes, and few threads have few barriers to wait at; but more than 32 values in a thread leave a
@@ -284,18 +287,28 @@ def block_launch(rows: int, length: int, itemsize: int) -> Launch:
 
 
 def simd_launch(
-    rows: int, length: int, itemsize: int, *, groups: int = MAX_GROUPS, host_chunk: int = 0
+    rows: int,
+    length: int,
+    itemsize: int,
+    *,
+    groups: int = MAX_GROUPS,
+    host_chunk: int = 0,
+    widest: int = SIMD_WIDTH,
 ) -> Launch:
     """For kernels in which no more threads share a row than have a chunk of ``length`` values, up to a simdgroup.
 
-    ``groups``: the most threadgroups, which then loop over rows. ``host_chunk``: as for `span_launch`.
+    ``groups``: the most threadgroups, which then loop over rows. ``host_chunk``: as for `span_launch`. ``widest``: the
+    most threads of a row that is so long that each of them has `WIDE_CHUNKS` chunks, about.
     """
     target, forced = current_target(host_chunk)
     chunk = target.chunk(length, itemsize)
+    width = 1
     if forced:
-        width = min(forced.width, SIMD_WIDTH)
-    else:
-        width = min(max(power_of_two(ceil(length, chunk)), 4), SIMD_WIDTH) if target.cooperates else 1
+        width = min(forced.width, widest)
+    elif target.cooperates:
+        chunks = ceil(length, chunk)
+        most = min(max(power_of_two(chunks // WIDE_CHUNKS), SIMD_WIDTH), widest)
+        width = min(max(power_of_two(chunks), 4), most)
     return teams_launch(rows, width, (("N", chunk), ("PACKED", target.packed), ("W", width)), groups)
 
 

@@ -117,7 +117,7 @@ def apply_token_bitmask(logits: mx.array, mask: mx.array) -> mx.array:
     if logits.size == 0:
         return mx.array(logits)
     words_of_rows = mx.broadcast_to(mask, (*logits.shape[:-1], mask.shape[-1])) if leading else mask
-    return _bitmask(logits, words_of_rows.astype(mx.uint32))
+    return cast("mx.array", _bitmask(logits, words_of_rows.astype(mx.uint32)))
 
 
 def categorical(
