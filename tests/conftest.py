@@ -4,6 +4,7 @@ that tests of the translation and of the launchers share."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -69,6 +70,20 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if _what_is_tested_in(item.path) in ("tools", "texts"):
             item.add_marker("tools")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop():
+    """What was collected stays until the end: a million objects, which else Python's collector looks through again
+    and again, a third of a second each time."""
+    if gc.get_freeze_count():  # a session within one that has done so
+        return (yield)
+    gc.collect()
+    gc.freeze()
+    try:
+        return (yield)
+    finally:
+        gc.unfreeze()
 
 
 @pytest.hookimpl(wrapper=True)

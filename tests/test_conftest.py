@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from types import ModuleType
 
@@ -105,3 +106,7 @@ def test_a_back_ends_session_leaves_them_out(suite: pytest.Pytester) -> None:
         "PASSED launch/test_in_launch.py::test_launches"
     ]
     result.assert_outcomes(passed=1, deselected=11)
+
+
+def test_what_was_collected_is_no_work_for_the_garbage_collector() -> None:
+    assert gc.get_freeze_count() > 1000

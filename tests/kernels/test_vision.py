@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -67,21 +68,31 @@ def test_places_of_a_wide_image_are_exact(mx_device: Any) -> None:
     np.testing.assert_allclose(resized, desired, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("as_on_a_gpu", [False, True])
 @pytest.mark.parametrize("shape", [(1, 33, 4, 19), (2, 17, 5, 3), (1, 35, 9, 19), (3, 2, 8, 16)])
-def test_pieces_of_an_image_meet(shape: tuple[int, ...], mx_device: Any) -> None:
-    """Threads have some rows and columns, and read the borders of their neighbours."""
+def test_pieces_of_an_image_meet(
+    shape: tuple[int, ...], as_on_a_gpu: bool, dtype: str, mx_device: Any
+) -> None:
+    """Threads have some rows and columns, and read the borders of their neighbours, on a GPU before they need them."""
     import mlx.core as mx
 
     from zmlx.kernels._depthwise import convolved
+    from zmlx.kernels._rows import override
     from zmlx.kernels.vision import depthwise_conv_3x3
 
-    x = mx.random.normal(shape, key=mx.random.key(1))
-    weight = mx.random.normal((shape[-1], 3, 3), key=mx.random.key(2))
-    cotangent = mx.random.normal(shape, key=mx.random.key(3))
-    actual = mx.vjp(depthwise_conv_3x3, [x, weight], [cotangent])
-    desired = mx.vjp(convolved, [x, weight], [cotangent])
+    def drawn(key: int, shape: tuple[int, ...]) -> mx.array:
+        return mx.random.normal(shape, key=mx.random.key(key)).astype(getattr(mx, dtype))
+
+    x, weight, cotangent = drawn(1, shape), drawn(2, (shape[-1], 3, 3)), drawn(3, shape)
+    with override(32) if as_on_a_gpu else nullcontext():
+        actual = mx.vjp(depthwise_conv_3x3, [x, weight], [cotangent])
+        mx.eval(actual)
+    wide = [a.astype(mx.float32) for a in (x, weight, cotangent)]
+    desired = mx.vjp(convolved, wide[:2], wide[2:])
+    ulp = 2**-8 if dtype == "bfloat16" else 1e-5
     for a, d in zip([*actual[0], *actual[1]], [*desired[0], *desired[1]], strict=True):
-        np.testing.assert_allclose(np.asarray(a), np.asarray(d), rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(np.asarray(a.astype(mx.float32)), np.asarray(d), rtol=ulp, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [4, 6])

@@ -45,8 +45,8 @@ def launch(made, grid=4):
 @pytest.mark.parametrize("grid", [4, 40_000], ids=["one group", "all workers"])
 @pytest.mark.parametrize("name", ENDLESS)
 def test_the_time_limit_stops_a_launch(name, grid, monkeypatch):
-    monkeypatch.setenv(TIME_LIMIT_VARIABLE, "0.2")
-    message = r"Kernel 'endless' did not end within 0\.2 s, the time limit that \$ZMLX_TIME_LIMIT sets\."
+    monkeypatch.setenv(TIME_LIMIT_VARIABLE, "0.1")
+    message = r"Kernel 'endless' did not end within 0\.1 s, the time limit that \$ZMLX_TIME_LIMIT sets\."
     for _ in range(2):
         began = time.monotonic()
         with pytest.raises(KernelRuntimeError, match=message):
@@ -105,7 +105,7 @@ print(memoryview(launch("out[0] = 2;"))[0], signal.getsignal(signal.SIGINT) is H
 
 
 def interrupted(
-    source, grid=4, setup="signal.signal(signal.SIGINT, signal.default_int_handler)", pauses=(0.3,), **names
+    source, grid=4, setup="signal.signal(signal.SIGINT, signal.default_int_handler)", pauses=(0.1,), **names
 ):
     script = SCRIPT.replace("SOURCE", repr(source)).replace("GRID", str(grid)).replace("SETUP", setup)
     script = script.replace("PAUSES", repr(pauses)).replace(
@@ -126,7 +126,7 @@ def test_ctrl_c_ends_an_endless_launch(name, grid):
 
 def test_a_handler_of_the_programs_own_is_called_and_a_second_ctrl_c_ends_the_launch():
     setup = "seen = []\ndef mine(*_): seen.append(1); print('mine')\nsignal.signal(signal.SIGINT, mine)"
-    lines = interrupted(ENDLESS["empty"], setup=setup, pauses=(0.3, 0.7), handler="mine")
+    lines = interrupted(ENDLESS["empty"], setup=setup, pauses=(0.1, 0.7), handler="mine")
     assert lines == ["mine", "KeyboardInterrupt True", "2.0 True"]
 
 
@@ -154,7 +154,7 @@ def work(limit):
 work("0.01")  # compiled before the clock runs
 thread = threading.Thread(target=work, args=("60",))
 thread.start()
-time.sleep(1)
+time.sleep(0.3)
 try:
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(5)

@@ -106,6 +106,18 @@ def test_declarations(metal, cpp):
         ("enum class E : uint { A, B = A };", "enum class E : uint { A, B = A };"),
         ("using U = V; S s = {.a = x, .b = y}; a = {x};", "using U = V; S s = {.a = x, .b = y}; a = {x};"),
         ("struct { int b : 3; } s; s.b = x;", "struct { int b : 3; } s; s.b = x;"),
+        # A macro's call, of which nothing says that a statement ends with it.
+        ("M(y) T z = x, w = x;", "M(y) T z = x, w = x;"),
+        (
+            "M(y) M(z) const metal::uint v = x, w = x;",
+            "M(y) M(z) const metal::uint v = zmlx_init<uint>(x), w = zmlx_init<uint>(x);",
+        ),
+        ("M(y) n = x, m = y;", "M(y) n ->* zmlx_into = x, m ->* zmlx_into = y;"),
+        (
+            "decltype(x) y = x, z = x;",
+            "decltype(x) y = zmlx_init<decltype ( x )>(x), z = zmlx_init<decltype ( x )>(x);",
+        ),
+        ("if (c) n = x, m = y;", "if (c) n ->* zmlx_into = x, m ->* zmlx_into = y;"),
     ],
 )
 def test_assignments(metal, cpp):

@@ -16,7 +16,7 @@ STEPS = 8
 RUN = 32
 #: The same of gradients. Each run leaves a line of sums for the weights' gradient.
 VJP_STEPS = 4
-VJP_RUN = 64
+VJP_RUN = 128
 #: Entries of a batch, at most, to which a thread of a single step applies the weights that it has read.
 ENTRIES = 4
 
@@ -54,7 +54,7 @@ METAL_FUNC float zmlx_silu_slope(float a) {
 
 FILTER = """
 // What the filter gives at time `now`: near[0 ... TAPS - 1] are the rows of x up to there. Before the first there are
-// none; INSIDE: it is too early to matter.
+// none; INSIDE: there are enough since.
 template <int TAPS, int N, bool INSIDE, typename R>
 METAL_FUNC void zmlx_filter(
     thread float* y, const thread R* near, const thread float* w, const thread float* b, uint now) {

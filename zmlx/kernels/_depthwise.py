@@ -15,16 +15,19 @@ from zmlx.kernels._msl import CHUNKS
 from zmlx.launch import metal_kernel
 
 TAPS = 9
-#: Rows of a piece and pixels of each, by the bytes of a value, forward and backward. On a GPU a thread has VALUES of
-#: such a row: of more pixels it has fewer channels. Each piece leaves a line of sums for the weights' gradient.
-PIECES = {4: (16, 4), 2: (16, 4)}
-VJP_PIECES = {4: (32, 4), 2: (32, 4)}
+Piece = tuple[int, int, int]
+#: Rows of a piece, pixels of each, and rows that are under way before they are needed, by the bytes of a value, forward
+#: and backward: as many as registers have room for. On a GPU a thread has VALUES of a row: of more pixels it has fewer
+#: channels. Each piece leaves a line of sums for the weights' gradient.
+PIECES = {4: (16, 4, 0), 2: (16, 4, 1)}
+VJP_PIECES = {4: (32, 4, 0), 2: (32, 4, 1)}
 VALUES = 16
 
 # A thread has N channels of the pixels of a piece, row by row, and reads a pixel more on either side. Rows and columns
 # below zero are beyond all, being unsigned; `inside`: none but the first and the last column may be.
 _PIECES = """
   constexpr int WIDE = PIXELS + 2;
+  constexpr int EARLY = S == 1 ? AHEAD : 0;  // a CPU, where a thread has several chunks, reads ahead by itself
   using chunk = zmlx_chunk<T, N, PACKED>;
   using raw = zmlx_raw<T, N, PACKED>;
   using weights = zmlx_chunk<U, N, PACKED>;
@@ -42,23 +45,19 @@ _PIECES = """
       float w[9 * N], c[N];
 """
 _WHOLE = "count == N && (!PACKED || (channels % N == 0 && weights::aligned(weight) && chunk::aligned(x)"
-_FIRST = """
+_WEIGHTS = """
         for (int tap = 0; tap < 9; ++tap)
           weights::load(w + tap * N, weight + tap * size_t(channels) + i, count, 0.0f, sure);
-        raw held[3 * WIDE];
-        for (int down = 0; down < 2; ++down) {
-          const uint row = top + down - 1;
+"""
+
+
+def _take(to: str, row: str) -> str:
+    """Reads a row with a pixel more on either side; of rows beyond the image, which nobody uses, another one."""
+    return f"""
           zmlx_take<T, N, WIDE, sure, PACKED>(
-              held + down * WIDE, from + (row < height ? row : 0) * pitch, left - 1, width, channels, count);
-        }
+              {to}, from + ({row} < height ? {row} : 0) * pitch, left - 1, width, channels, count);
 """
-_NEXT = """
-          zmlx_take<T, N, WIDE, sure, PACKED>(
-              held + 2 * WIDE, from + min(row + 1, height - 1) * pitch, left - 1, width, channels, count);
-"""
-_SHIFT = """
-          _Pragma("unroll") for (int column = 0; column < 2 * WIDE; ++column) held[column] = held[WIDE + column];
-"""
+
 
 # A row is read once: it gives to three rows of results, which wait in `v` until the last has given.
 _CONV = f"""{_PIECES}
@@ -66,16 +65,14 @@ _CONV = f"""{_PIECES}
       auto from = x + at;
       auto to = y + at;
       const bool whole = {_WHOLE} && chunk::aligned(y)));
-      ZMLX_EITHER(sure, whole, {{
-        for (int tap = 0; tap < 9; ++tap)
-          weights::load(w + tap * N, weight + tap * size_t(channels) + i, count, 0.0f, sure);
-        raw held[WIDE];
+      ZMLX_EITHER(sure, whole, {{{_WEIGHTS}
+        raw held[(1 + EARLY) * WIDE];
+        for (int row = 0; row < EARLY; ++row) {{{_take("held + row * WIDE", "(top + row - 1)")}        }}
         for (int j = 0; j < 3 * PIXELS * N; ++j) v[j] = 0.0f;
         ZMLX_EITHER(inside, sure && left + PIXELS <= width, {{
           for (uint below = top; below < bottom + 2; ++below) {{
-            const uint row = below - 1;
+            const uint row = below - 1, next = row + EARLY;{_take("held + EARLY * WIDE", "next")}
             if (row < height) {{
-              zmlx_take<T, N, WIDE, sure, PACKED>(held, from + row * pitch, left - 1, width, channels, count);
               _Pragma("unroll") for (int column = 0; column < WIDE; ++column)
                 if ((inside && 0 < column && column < WIDE - 1) || left + column - 1 < width) {{
                   for (int j = 0; j < N; ++j) c[j] = held[column].at(j);
@@ -92,6 +89,7 @@ _CONV = f"""{_PIECES}
                 chunk::store(to + (row - 1) * pitch + size_t(left + p) * channels, v + p * N, count, sure);
             _Pragma("unroll") for (int j = 0; j < 2 * PIXELS * N; ++j) v[j] = v[PIXELS * N + j];
             for (int j = 0; j < PIXELS * N; ++j) v[2 * PIXELS * N + j] = 0.0f;
+            _Pragma("unroll") for (int k = 0; k < EARLY * WIDE; ++k) held[k] = held[WIDE + k];
           }}
         }})
       }})
@@ -110,11 +108,17 @@ _VJP = f"""
       auto own = x + at;
       auto to = dx + at;
       const bool whole = {_WHOLE} && chunk::aligned(g) && chunk::aligned(dx) && sums::aligned(partial)));
-      ZMLX_EITHER(sure, whole, {{{_FIRST}
+      ZMLX_EITHER(sure, whole, {{{_WEIGHTS}
+        raw held[(3 + EARLY) * WIDE], near[(1 + EARLY) * PIXELS];
+        for (int row = 0; row < 2 + EARLY; ++row) {{{_take("held + row * WIDE", "(top + row - 1)")}        }}
+        for (int row = 0; row < EARLY; ++row)
+          zmlx_take<T, N, PIXELS, sure, PACKED>(
+              near + row * PIXELS, own + min(top + row, height - 1) * pitch, left, width, channels, count);
         ZMLX_EITHER(inside, sure && left + PIXELS <= width, {{
-          for (uint row = top; row < bottom; ++row) {{{_NEXT}
-            raw near[PIXELS];
-            zmlx_take<T, N, PIXELS, sure, PACKED>(near, own + row * pitch, left, width, channels, count);
+          _Pragma("unroll 2") for (uint row = top; row < bottom; ++row) {{
+            const uint next = row + 1 + EARLY;{_take("held + (2 + EARLY) * WIDE", "next")}
+            zmlx_take<T, N, PIXELS, sure, PACKED>(
+                near + EARLY * PIXELS, own + min(row + EARLY, height - 1) * pitch, left, width, channels, count);
             for (int j = 0; j < PIXELS * N; ++j) v[j] = 0.0f;
             _Pragma("unroll") for (int down = 0; down < 3; ++down)
               if (row + down - 1 < height)
@@ -132,7 +136,9 @@ _VJP = f"""
             _Pragma("unroll") for (int p = 0; p < PIXELS; ++p)
               if (inside || left + p < width)
                 chunk::store(to + row * pitch + size_t(left + p) * channels, v + p * N, count, sure);
-{_SHIFT}          }}
+            _Pragma("unroll") for (int k = 0; k < (2 + EARLY) * WIDE; ++k) held[k] = held[WIDE + k];
+            _Pragma("unroll") for (int k = 0; k < EARLY * PIXELS; ++k) near[k] = near[PIXELS + k];
+          }}
         }})
         for (int tap = 0; tap < 9; ++tap)
           sums::store(partial + (size_t(piece) * 9 + tap) * channels + i, total + tap * N, count, sure);
@@ -199,9 +205,9 @@ _VJP_KERNEL = metal_kernel(
 )
 
 
-def _pieces(x: mx.array, piece: tuple[int, int]) -> int:
+def _pieces(x: mx.array, piece: Piece) -> int:
     """Into how many pieces of so many rows and pixels the images are cut."""
-    rows, pixels = piece
+    rows, pixels, _ = piece
     return x.shape[0] * -(-x.shape[1] // rows) * -(-x.shape[2] // pixels)
 
 
@@ -215,10 +221,10 @@ def _filters(weight: mx.array) -> mx.array:
     return weight.reshape(-1, TAPS).T
 
 
-def _launch(x: mx.array, weight: mx.array, piece: tuple[int, int]) -> tuple[_rows.Launch, dict[str, Any]]:
-    rows, pixels = piece
+def _launch(x: mx.array, weight: mx.array, piece: Piece) -> tuple[_rows.Launch, dict[str, Any]]:
+    rows, pixels, ahead = piece
     launch = _rows.span_launch(_pieces(x, piece), x.shape[-1], _rows.PACK_BYTES * pixels // VALUES)
-    return launch, {"T": x.dtype, "U": weight.dtype, "ROWS": rows, "PIXELS": pixels}
+    return launch, {"T": x.dtype, "U": weight.dtype, "ROWS": rows, "PIXELS": pixels, "AHEAD": ahead}
 
 
 def _forward(x: mx.array, weight: mx.array) -> mx.array:

@@ -31,8 +31,12 @@ METAL_FUNC float zmlx_log(float x) {
 }
 template <typename T>
 METAL_FUNC float zmlx_log1p(float x) {
-  // What 1 + x loses cancels in the quotient.
   const float u = 1.0f + x;
+  if (sizeof(T) == 2) {
+    const float small = x * fma(x, fma(x, 0.333333333f, -0.5f), 1.0f), large = fast::log(u);
+    return fabs(x) < 0.03125f ? small : large;
+  }
+  // What 1 + x loses cancels in the quotient.
   const float y = x * zmlx_ratio<T>(log(u), u - 1.0f);
   return u == 1.0f || u == INFINITY ? x : y;
 }

@@ -56,9 +56,9 @@ METAL_FUNC zmlx_pick zmlx_best(thread zmlx_team<W>& team, zmlx_pick mine) {
   return mine;
 }
 
-// `found`: the best value of the row behind `last`, of those that are `allowed`. `value` is what is ordered; both see
-// the value of the row as `v[j]` and its place as `at`.
-#define ZMLX_NEXT(found, last, value, allowed)                                     \\
+// `own`: the best that this thread has of the row behind `last`, of those that are `allowed`. `value` is what is
+// ordered; both see the value of the row as `v[j]` and its place as `at`.
+#define ZMLX_OWN(own, last, value, allowed)                                        \\
   {                                                                                \\
     zmlx_pick parts[N];                                                            \\
     for (int j = 0; j < N; ++j) parts[j].rank = 0u, parts[j].place = 0xffffffffu;  \\
@@ -74,7 +74,18 @@ METAL_FUNC zmlx_pick zmlx_best(thread zmlx_team<W>& team, zmlx_pick mine) {
       }                                                                            \\
     })                                                                             \\
     for (int j = 1; j < N; ++j) parts[0] = zmlx_better(parts[0], parts[j]);        \\
-    found = zmlx_best<W>(team, parts[0]);                                          \\
+    own = parts[0];                                                                \\
+  }
+
+// A row is picked from, the best first: FIRST once, then NEXT for each pick, which goes to `last`. Only the thread that
+// had it looks at its values again.
+#define ZMLX_FIRST(last, own, value, allowed)                                      \\
+  zmlx_pick last = ZMLX_BEFORE_ALL, own;                                           \\
+  ZMLX_OWN(own, last, value, allowed)
+#define ZMLX_NEXT(last, own, value, allowed)                                       \\
+  {                                                                                \\
+    last = zmlx_best<W>(team, own);                                                \\
+    if (own.place == last.place) ZMLX_OWN(own, last, value, allowed)               \\
   }
 """
 

@@ -270,7 +270,12 @@ def rope(arrays: Sequence[str]) -> str:
         "zmlx_rotate<T, N, PACKED, INTERLEAVED>("
         "ARRAY + at, stride, ARRAY_out + at, stride, heads, c, s, i, half_, count, sure);"
     )
-    held = "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_); out = ARRAY_out + at; there = heads;"
+    # Two ways to the same loads: in one, the compiler puts each off until it is used, and few are under way.
+    hold = "zmlx_hold_heads(held, ARRAY + at, stride, {}, i, half_);"
+    held = (
+        f"if (heads == ZMLX_HEADS) {hold.format('ZMLX_HEADS')} else {hold.format('heads')} "
+        "out = ARRAY_out + at; there = heads;"
+    )
     copy = (
         "zmlx_copy<T, N, PACKED>("
         "ARRAY + at + 2 * half_, stride, ARRAY_out + at + 2 * half_, stride, heads, begin, rest_end);"

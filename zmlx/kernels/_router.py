@@ -11,12 +11,10 @@ SOFTMAX_FORWARD = each_row(
     const uint picks = k_picks, mine = start / N;
     auto weights = y + size_t(inside ? row : first) * picks;
     auto chosen = places + size_t(inside ? row : first) * picks;
-    zmlx_pick last = ZMLX_BEFORE_ALL;
+    ZMLX_FIRST(last, own, v[j], true)
     float top = 0.0f, total = 0.0f;
     for (uint r = 0; r < picks; ++r) {
-      zmlx_pick found;
-      ZMLX_NEXT(found, last, v[j], true)
-      last = found;
+      ZMLX_NEXT(last, own, v[j], true)
       const float picked = static_cast<float>(in[inside ? last.place : 0u]);
       top = r == 0 ? picked : top;
       total += exp(picked - top);
@@ -89,6 +87,8 @@ template <typename P, typename B>
 METAL_FUNC float zmlx_preference(P in, B bias, uint place) {
   return zmlx_score(static_cast<float>(in[place])) + static_cast<float>(bias[place]);
 }
+// The same of a value that is there already.
+#define ZMLX_PREFERENCE (at < length ? zmlx_score(v[j]) + static_cast<float>(bias[at]) : 0.0f)
 """
 
 # A group's number is its two best preferences added up. `open` has a bit for each group that may be chosen from.
@@ -103,13 +103,10 @@ SIGMOID_FORWARD = each_row(
       uint ranks[ZMLX_MOST_GROUPS];
       for (uint group = 0; group < all; ++group) {
         const uint low = group * size, high = low + size;
-        zmlx_pick last = ZMLX_BEFORE_ALL;
+        ZMLX_FIRST(last, own, ZMLX_PREFERENCE, at >= low && at < high)
         float sum = 0.0f;
         for (int r = 0; r < 2; ++r) {
-          zmlx_pick found;
-          ZMLX_NEXT(found, last, at < length ? zmlx_score(v[j]) + static_cast<float>(bias[at]) : 0.0f,
-                    at >= low && at < high)
-          last = found;
+          ZMLX_NEXT(last, own, ZMLX_PREFERENCE, at >= low && at < high)
           sum += zmlx_preference(in, bias, inside ? last.place : 0u);
         }
         ranks[group] = zmlx_rank(sum);
@@ -125,13 +122,10 @@ SIGMOID_FORWARD = each_row(
         open |= 1u << best.place;
       }
     }
-    zmlx_pick last = ZMLX_BEFORE_ALL;
+    ZMLX_FIRST(last, own, ZMLX_PREFERENCE, ((open >> (at / size)) & 1u) != 0u)
     float total = 0.0f;
     for (uint r = 0; r < picks; ++r) {
-      zmlx_pick found;
-      ZMLX_NEXT(found, last, at < length ? zmlx_score(v[j]) + static_cast<float>(bias[at]) : 0.0f,
-                ((open >> (at / size)) & 1u) != 0u)
-      last = found;
+      ZMLX_NEXT(last, own, ZMLX_PREFERENCE, ((open >> (at / size)) & 1u) != 0u)
       total += zmlx_score(static_cast<float>(in[inside ? last.place : 0u]));
       if (inside && mine == r % W) chosen[r] = last.place;
     }

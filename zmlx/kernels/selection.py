@@ -20,11 +20,9 @@ _FORWARD = each_row(
     """
     ZMLX_HOLD(held, in, start, full, 0.0f)
     const uint picks = k_picks;
-    zmlx_pick last = ZMLX_BEFORE_ALL;
+    ZMLX_FIRST(last, own, v[j], true)
     for (uint r = 0; r < picks; ++r) {
-      zmlx_pick found;
-      ZMLX_NEXT(found, last, v[j], true)
-      last = found;
+      ZMLX_NEXT(last, own, v[j], true)
       if (inside && start == 0) {
         y[size_t(row) * picks + r] = in[last.place];
         places[size_t(row) * picks + r] = last.place;

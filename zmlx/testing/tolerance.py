@@ -196,8 +196,9 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
         raise ValueError(f"Shapes differ: the result has {a.shape}, the oracle {d.shape}.")
     if floor is None:
         floor = default_tolerance(dtype).atol
-    pair = (a, d) if is_float(dtype) else (actual, oracle)
-    return _stats(_distances(*pair, dtype), a, d, floor)
+    if is_float(dtype):
+        actual, oracle = a, d
+    return _stats(_distances(actual, oracle, dtype), a, d, floor)
 
 
 def _stats(distances: _Distances, a: Float64Array, d: Float64Array, floor: float) -> ErrorStats:

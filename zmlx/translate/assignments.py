@@ -7,6 +7,7 @@ from zmlx.translate.integers import BEFORE_EXPRESSION, QUALIFIERS
 
 COMPOUND = frozenset({"+=", "-=", "*=", "/="})
 _OPENS_EXPRESSION = frozenset({"", ";", "{", "}", "(", ")", "=", "?", ":", ","})
+_TYPES_OF = frozenset({"decltype", "typeof", "__typeof__"})
 _HEADS = frozenset({"if", "while", "for", "switch", "return"})
 
 
@@ -76,6 +77,12 @@ def _in_declaration(fragment: Fragment, comma: int) -> bool:
     while start > 0 and fragment.text(start - 1) not in (";", "{", "}") and start - 1 != parent:
         closed = fragment.text(start - 1) in (")", "]") and fragment.partner(start - 1) > 0
         start = fragment.partner(start - 1) if closed else start - 1
+    while (after := _after_call(fragment, start)) > start and fragment.is_name(after):
+        if fragment.text(start) in _TYPES_OF:
+            return True
+        start = (
+            after  # a macro's call, of which nothing says that a statement ends with it; or the head of one
+        )
     while fragment.text(start) in QUALIFIERS or fragment.text(start) == "static":
         start += 1
     if not fragment.is_name(start) or fragment.text(start) in BEFORE_EXPRESSION:
@@ -87,6 +94,12 @@ def _in_declaration(fragment: Fragment, comma: int) -> bool:
     while fragment.text(i) in ("*", "&", "const"):
         i += 1
     return fragment.is_name(i) and i > start
+
+
+def _after_call(fragment: Fragment, start: int) -> int:
+    """What comes after a name and its parentheses; ``start`` where there are none."""
+    called = fragment.is_name(start) and fragment.text(start + 1) == "("
+    return fragment.partner(start + 1) + 1 if called and fragment.partner(start + 1) > start else start
 
 
 def _is_enumeration(fragment: Fragment, parent: int) -> bool:

@@ -170,7 +170,8 @@ def bits(array: Any) -> Any:
 
     if not isinstance(array, mx.array):
         return array
-    return memoryview(array).tobytes()  # in the order of its indices, however it lies in memory
+    buffer: Any = array  # which MLX's stubs do not say
+    return memoryview(buffer).tobytes()  # in the order of its indices, however it lies in memory
 
 
 def same_bits(actual: list[Any], desired: list[Any], what: str) -> None:
