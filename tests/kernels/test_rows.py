@@ -207,3 +207,18 @@ def test_views_that_begin_anywhere(dtype):
     copy = mx.array(view.tolist(), dtype=view.dtype)
     assert mx.array_equal(transformer.swiglu(view), transformer.swiglu(copy))
     assert mx.array_equal(norms.rmsnorm(view, weight), norms.rmsnorm(copy, mx.array(weight.tolist())))
+
+
+@pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+def test_gradients_of_whole_rows_that_begin_anywhere(dtype):
+    """Where threads hold whole rows, those that are not aligned are read another way."""
+    import mlx.core as mx
+
+    from zmlx.kernels import norms
+
+    flat = mx.sin(mx.arange(1 + 3 * 1024)).astype(getattr(mx, dtype))
+    view = flat[1:].reshape(3, 1024)
+    copy = mx.array(view.tolist(), dtype=view.dtype)
+    for function, weights in ((norms.rmsnorm, [copy[0]]), (norms.layer_norm_no_weight, [])):
+        (ours, theirs) = (mx.vjp(function, [x, *weights], [copy[::-1]])[1] for x in (view, copy))
+        assert all(map(mx.array_equal, ours, theirs))

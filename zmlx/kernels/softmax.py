@@ -230,7 +230,7 @@ _MASKED_SOFTMAX = row_kernel(
     """top = peak(x if mask > 0 else -inf)
        e = exp(x - top if mask > 0 else -inf)
        total = sum(e)
-       y = 0.0 if total == 0 else e / total""",
+       y = e * (0.0 if total == 0 else 1.0 / total)""",
     inputs=("x", "mask"),
     differentiable=("x",),
     name="masked_softmax",
@@ -277,7 +277,7 @@ def _scaled(biased: bool, banded: bool) -> RowKernel:
            top = peak(z if {visible} else -inf)
            e = exp(z - top if {visible} else -inf)
            total = sum(e)
-           y = 0.0 if total == 0 else e / total""",
+           y = e * (0.0 if total == 0 else 1.0 / total)""",
         inputs=("x", "bias") if biased else ("x",),
         per_row=("position",) if banded else (),
         scalars={"scale": 1.0, **({"window": math.inf} if banded else {})},
