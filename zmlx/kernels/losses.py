@@ -95,12 +95,11 @@ _KL = row_kernel(
 # The gradients by way of m cancel: what is left of each is its own term less the term's share of the sum.
 _JS = row_kernel(
     """a = peak(x); b = peak(target)
-       e = exp(x - a); f = exp(target - b)
-       of_x = sum(e); of_target = sum(f)
-       p = e / of_x; q = f / of_target
+       log_p = x - a - log(sum(exp(x - a))); log_q = target - b - log(sum(exp(target - b)))
+       p = exp(log_p); q = exp(log_q)
        log_m = log(max(p + q, 1e-38)) - log_2
-       of_p = p * (x - a - log(of_x) - log_m if p > 0 else 0.0)
-       of_q = q * (target - b - log(of_target) - log_m if q > 0 else 0.0)
+       of_p = p * (log_p - log_m if p > 0 else 0.0)
+       of_q = q * (log_q - log_m if q > 0 else 0.0)
        y = 0.5 * (sum(of_p) + sum(of_q))""",
     inputs=("x", "target"),
     scalars={"log_2": math.log(2)},
