@@ -1,7 +1,8 @@
 """RMS norm of each head and its rotation where a thread holds its pairs of all heads of a group, in Metal.
 
-That is so where all of a head is rotated and W threads have a chunk of pairs each. The loads of all heads are under way
-before the first value is used, and nothing is read twice.
+That is so where all of a head is rotated and W threads have a chunk of pairs each, wherever the arrays begin: the order
+in which a head is added up is another one than that of chunks which are read twice, and results must not depend on an
+address. The loads of all heads are under way before the first value is used.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ METAL_FUNC void zmlx_angles_at(thread float* c, thread float* s, long position, 
 """
 
 
-def held(arrays: str) -> str:
-    """Whether all of a head is rotated, by whole chunks at aligned addresses, of which a thread has one at most."""
-    tests = ["W > 1", "rest == 0", "half_ % N == 0", "half_ <= W * N"]
-    tests += [f"chunk::aligned({array})" for array in arrays.split()]
+#: Whether all of a head is rotated, by whole chunks of which a thread has one at most.
+HELD = "W > 1 && rest == 0 && half_ % N == 0 && half_ <= W * N"
+
+
+def sure(arrays: str) -> str:
+    """Whether the chunks of ``arrays`` and weights are at aligned addresses then."""
+    tests = [f"chunk::aligned({array})" for array in arrays.split()]
     tests += [f"zmlx_chunk<U, N, PACKED>::aligned({weight})" for weight in ("q_weight", "k_weight")]
     return " && ".join(tests)
 
@@ -40,8 +44,8 @@ FORWARD = f"""
       {
     on_heads(
         "qk",
-        "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_); "
-        "weights::load(wa, wb, ARRAY_weight, i, half_, N, true); out = ARRAY_out + at; there = heads;",
+        "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_, sure); "
+        "weights::load(wa, wb, ARRAY_weight, i, half_, N, sure); out = ARRAY_out + at; there = heads;",
     )
 }
       zmlx_angles_at<N>(c, s, place.p[0], words, half_, i);
@@ -70,7 +74,7 @@ FORWARD = f"""
           a[j] = fma(first, wa[j], -(second * b_sine[j]));
           b[j] = fma(second, wb[j], first * a_sine[j]);
         }}
-        zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, a, b, i, half_, N, true);
+        zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, a, b, i, half_, N, sure);
         out += h + 1 < there ? stride : 0;
       }}
 """
@@ -89,9 +93,9 @@ BACKWARD = f"""
       zmlx_fill<N>(ta, 0.0f);
       zmlx_fill<N>(tb, 0.0f);
       if (array == 0)
-        weights::load(wa, wb, q_weight, i, half_, N, true);
+        weights::load(wa, wb, q_weight, i, half_, N, sure);
       else
-        weights::load(wa, wb, k_weight, i, half_, N, true);
+        weights::load(wa, wb, k_weight, i, half_, N, sure);
       for (uint lowest = threadgroup_position_in_grid.x * together; lowest < limit;
            lowest += threadgroups_per_grid.x * together) {{
         const uint own = lowest + thread_index_in_threadgroup / W;
@@ -105,8 +109,8 @@ BACKWARD = f"""
         {
     on_heads(
         "qk",
-        "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_); "
-        "zmlx_hold_heads(turned, ARRAY_g + at, stride, heads, i, half_); out += at; there = heads;",
+        "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_, sure); "
+        "zmlx_hold_heads(turned, ARRAY_g + at, stride, heads, i, half_, sure); out += at; there = heads;",
     )
 }
         PLACE
@@ -138,7 +142,7 @@ BACKWARD = f"""
             da[j] = scale * (first * wa[j] - a * back);
             db[j] = scale * (second * wb[j] - b * back);
           }}
-          zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, da, db, i, half_, N, true);
+          zmlx_pairs<T, N, PACKED, INTERLEAVED>::store(out, da, db, i, half_, N, sure);
           out += h + 1 < there ? stride : 0;
         }}
       }}

@@ -170,7 +170,7 @@ _EACH_GROUP = """
   const uint start = thread_index_in_threadgroup % W * N;
   const float added = eps, share = 1.0f / length;
   using chunk = zmlx_chunk<T, N, PACKED>;
-  const bool hold = HOLDS;
+  const bool hold = HOLDS, sure = SURE;
   BEFORE
   for (uint lowest = threadgroup_position_in_grid.x * together; lowest < rows;
        lowest += threadgroups_per_grid.x * together) {
@@ -187,7 +187,8 @@ _EACH_GROUP = """
 def _each_group(body: str, aligned: str, before: str = "") -> str:
     return (
         _EACH_GROUP.replace("GROUPS", groups_of("qk"))
-        .replace("HOLDS", _rope_norm_held.held(aligned))
+        .replace("HOLDS", _rope_norm_held.HELD)
+        .replace("SURE", _rope_norm_held.sure(aligned))
         .replace("BEFORE", before)
         .replace("BODY", body)
         .replace("PLACE", PLACE)
