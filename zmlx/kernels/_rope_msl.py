@@ -132,25 +132,15 @@ struct zmlx_raw_pairs {
 
 // Those of a group of heads; of heads that are not there, those of the last, so that no load waits for a test. The step
 // to the next head is a choice also where it need not be one: of multiples of a stride nvrtc makes accesses in pieces.
-// `sure`: all addresses are aligned.
 template <typename T, int N, bool PACKED, bool INTERLEAVED, typename P>
 METAL_FUNC void zmlx_hold_heads(
-    thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, P in, size_t stride, uint heads, uint i, uint half_,
-    bool sure = true) {
+    thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, P in, size_t stride, uint heads, uint i, uint half_) {
   using chunk = zmlx_chunk<T, N, PACKED>;
   in += INTERLEAVED ? 2 * i : i;
-  if (sure) {
-    _Pragma("unroll") for (uint h = 0; h < ZMLX_HEADS; ++h) {
-      held[h].low = chunk::raw(in, N, 0.0f, true);
-      held[h].high = chunk::raw(in + (INTERLEAVED ? N : half_), N, 0.0f, true);
-      in += h + 1 < heads ? stride : 0;
-    }
-  } else {
-    _Pragma("unroll") for (uint h = 0; h < ZMLX_HEADS; ++h) {
-      held[h].low = chunk::raw(in, N, 0.0f);
-      held[h].high = chunk::raw(in + (INTERLEAVED ? N : half_), N, 0.0f);
-      in += h + 1 < heads ? stride : 0;
-    }
+  _Pragma("unroll") for (uint h = 0; h < ZMLX_HEADS; ++h) {
+    held[h].low = chunk::raw(in, N, 0.0f, true);
+    held[h].high = chunk::raw(in + (INTERLEAVED ? N : half_), N, 0.0f, true);
+    in += h + 1 < heads ? stride : 0;
   }
 }
 """

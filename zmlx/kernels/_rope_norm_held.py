@@ -19,6 +19,24 @@ METAL_FUNC void zmlx_angles_at(thread float* c, thread float* s, long position, 
     s[j] = turn.sine;
   }
 }
+
+// As zmlx_hold_heads, also where addresses are not aligned; `sure`: they are.
+template <typename T, int N, bool PACKED, bool INTERLEAVED, typename P>
+METAL_FUNC void zmlx_hold_anywhere(
+    thread zmlx_raw_pairs<T, N, PACKED, INTERLEAVED>* held, P in, size_t stride, uint heads, uint i, uint half_,
+    bool sure) {
+  using chunk = zmlx_chunk<T, N, PACKED>;
+  if (sure) {
+    zmlx_hold_heads(held, in, stride, heads, i, half_);
+    return;
+  }
+  in += INTERLEAVED ? 2 * i : i;
+  _Pragma("unroll") for (uint h = 0; h < ZMLX_HEADS; ++h) {
+    held[h].low = chunk::raw(in, N, 0.0f);
+    held[h].high = chunk::raw(in + (INTERLEAVED ? N : half_), N, 0.0f);
+    in += h + 1 < heads ? stride : 0;
+  }
+}
 """
 
 
@@ -44,7 +62,7 @@ FORWARD = f"""
       {
     on_heads(
         "qk",
-        "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_, sure); "
+        "zmlx_hold_anywhere(held, ARRAY + at, stride, heads, i, half_, sure); "
         "weights::load(wa, wb, ARRAY_weight, i, half_, N, sure); out = ARRAY_out + at; there = heads;",
     )
 }
@@ -109,8 +127,8 @@ BACKWARD = f"""
         {
     on_heads(
         "qk",
-        "zmlx_hold_heads(held, ARRAY + at, stride, heads, i, half_, sure); "
-        "zmlx_hold_heads(turned, ARRAY_g + at, stride, heads, i, half_, sure); out += at; there = heads;",
+        "zmlx_hold_anywhere(held, ARRAY + at, stride, heads, i, half_, sure); "
+        "zmlx_hold_anywhere(turned, ARRAY_g + at, stride, heads, i, half_, sure); out += at; there = heads;",
     )
 }
         PLACE
