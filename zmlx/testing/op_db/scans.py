@@ -88,10 +88,19 @@ def _factors(rng: Callable[[str], SampleRng]) -> Iterator[SampleInput]:
     yield SampleInput("single", (np.array([0.75]),))
     yield SampleInput("odd", (rng("odd").uniform((3, 5, 7), -1.5, 1.5),))
     yield SampleInput("long_rows", (rng("long_rows").uniform((2, 300), 0.98, 1.02),))
+    # More than the threads of a GPU hold of a row, of which the gradient has a kernel of its own.
+    yield SampleInput("longer_rows", (_long_factors(rng("longer_rows")),))
     yield SampleInput("many_rows", (rng("many_rows").uniform((301, 5), -1.5, 1.5),))
     yield SampleInput("special", (_special_factors(rng("special")),))
     yield SampleInput("no_rows", (np.zeros((0, 8)),))
     yield SampleInput("no_columns", (np.zeros((3, 0)),))
+
+
+def _long_factors(rng: SampleRng) -> Float64Array:
+    """With a zero now and then, so that no sum of a gradient has more terms than float32 can cancel."""
+    factors = rng.uniform((1, 4099), 0.98, 1.02)
+    factors[:, 150::150] = 0.0
+    return factors
 
 
 def _entry(name: str, flops: int, **fields: Any) -> OpInfo:
