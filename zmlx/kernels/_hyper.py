@@ -172,13 +172,13 @@ _BACKWARD = """
        first += threadgroups_per_grid.x * together) {
     const uint mine = first + thread_index_in_threadgroup / W;
     const bool inside = mine < tokens;  // other threads take part in the reductions, with some token
-    const size_t token = inside ? mine : first;
-    auto in = x + token * FROM * length;
-    auto cotangent = g + token * TO * length;
-    auto out = dx + token * FROM * length;
+    const uint token = inside ? mine : first;
+    auto in = x + size_t(token) * FROM * length;
+    auto cotangent = g + size_t(token) * TO * length;
+    auto out = dx + size_t(token) * FROM * length;
     float w[TO * FROM], sum[TO * FROM], run[TO * FROM];
     for (int j = 0; j < TO * FROM; ++j) {
-      w[j] = static_cast<float>(weights[token * (TO * FROM) + j]);
+      w[j] = static_cast<float>(weights[size_t(token) * (TO * FROM) + j]);
       sum[j] = run[j] = 0.0f;
     }
     uint turn = 0;
@@ -208,7 +208,7 @@ _BACKWARD = """
     for (int j = 0; j < TO * FROM; ++j) sum[j] += run[j];
     team.template sums<TO * FROM>(sum);
     if (inside && start == 0)
-      for (int j = 0; j < TO * FROM; ++j) dw[token * (TO * FROM) + j] = static_cast<U>(sum[j]);
+      for (int j = 0; j < TO * FROM; ++j) dw[size_t(token) * (TO * FROM) + j] = static_cast<U>(sum[j]);
   }
 """
 

@@ -169,7 +169,8 @@ OPS = (
     OpInfo(
         name="group_norms.groupnorm",
         op=kernel("group_norms", "groupnorm"),
-        kernels=("zmlx_groupnorm",),
+        # Groups that threadgroups share have their moments from a kernel before.
+        kernels=("zmlx_groupnorm", "zmlx_groupnorm*"),
         grad_kernels=("zmlx_groupnorm_sums", "zmlx_groupnorm_vjp", "zmlx_groupnorm_weights"),
         gpu_shape=as_on_a_gpu,
         oracle=_groupnorm,
