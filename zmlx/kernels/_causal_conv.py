@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _conv, _rows
 from zmlx.kernels._autodiff import Outputs, by_reference, differentiable
-from zmlx.kernels._columns import column_sum
+from zmlx.kernels._columns import column_sum, in_first_line
 from zmlx.launch import metal_kernel
 
 
@@ -45,10 +45,8 @@ def _reference_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Seque
     x, weight, bias, g = (array.astype(mx.float32) for array in inputs)
     activated = template["ACTIVATED"]
     dx, dweight, dbias = mx.vjp(lambda x, w, b: _activated(x, w.T, b, activated), [x, weight, bias], [g])[1]
-    total = mx.concatenate([dweight.reshape(1, -1), dbias.reshape(1, -1)], axis=1)
-    # MLX 0.30 has no vmap for mx.pad.
-    none = mx.zeros((_runs(x, _conv.VJP_RUN) - 1, total.shape[1]), mx.float32)
-    return [dx.astype(inputs[0].dtype), mx.concatenate([total, none])]
+    total = mx.concatenate([dweight.reshape(-1), dbias])
+    return [dx.astype(inputs[0].dtype), in_first_line(total, _runs(x, _conv.VJP_RUN))]
 
 
 def _reference_step(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:

@@ -9,7 +9,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _rows
 from zmlx.kernels._autodiff import Outputs, differentiable
-from zmlx.kernels._columns import column_sum
+from zmlx.kernels._columns import column_sum, in_first_line
 from zmlx.kernels._conv import HELD
 from zmlx.kernels._msl import CHUNKS
 from zmlx.launch import metal_kernel
@@ -187,9 +187,8 @@ def _reference_forward(inputs: list[mx.array], template: Mapping[str, Any]) -> S
 def _reference_vjp(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
     x, weight, g = (array.astype(mx.float32) for array in inputs)
     dx, total = mx.vjp(convolved, [x, _as_filters(weight)], [g])[1]
-    first = total.reshape(-1, TAPS).T.reshape(1, -1)
-    none = mx.zeros((_pieces(x, VJP_PIECES[inputs[0].dtype.size]) - 1, first.shape[1]), mx.float32)
-    return [dx.astype(inputs[0].dtype), mx.concatenate([first, none])]
+    lines = _pieces(x, VJP_PIECES[inputs[0].dtype.size])
+    return [dx.astype(inputs[0].dtype), in_first_line(total.reshape(-1, TAPS).T.reshape(-1), lines)]
 
 
 _KERNEL = metal_kernel(

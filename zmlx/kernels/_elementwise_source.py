@@ -12,6 +12,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _rows
 from zmlx.kernels._broadcast import Broadcast
+from zmlx.kernels._columns import in_first_line
 from zmlx.kernels._formula.metal import HELPERS, statements
 from zmlx.kernels._formula.nodes import Extent, Node, ordered, variable
 from zmlx.kernels._formula.reference import evaluate
@@ -97,9 +98,8 @@ class ElementKernel:
         """The results as (rows, columns), of these dtypes; ``arrays`` are as ``seen`` has them. Of those that are
         ``summed``, which are float32, as (runs, columns): each line has the sums over a run of rows."""
         dtype = arrays[0].dtype
-        shape = (seen.rows, seen.columns)
         plan = _rows.run_span_launch if summed else _rows.span_launch
-        launch = plan(*shape, dtype.size)
+        launch = plan(seen.rows, seen.columns, dtype.size)
         more = [("EVEN", seen.even)]
         if self.sums:
             more += [("SUMMED", bool(summed)), *((f"SUM_{name}", name in summed) for name in self.results)]
@@ -138,7 +138,7 @@ class ElementKernel:
             shape, size = found[0].shape, inputs[0].dtype.size
             runs = _rows.column_runs(shape[0], shape[1], size)
             return [
-                _in_runs(value, runs) if template[f"SUM_{name}"] else value
+                in_first_line(mx.sum(value, axis=0), runs) if template[f"SUM_{name}"] else value
                 for name, value in zip(self.results, found, strict=True)
             ]
 
@@ -242,12 +242,6 @@ def _extents(names: Sequence[str], axis: int) -> str:
     for name in names[1:]:
         text = f"max({text}, uint(x_{name}_shape[{axis}]))"
     return text
-
-
-def _in_runs(values: mx.array, runs: int) -> mx.array:
-    """The sums of columns as (runs, columns): all in the first line."""
-    total = mx.sum(values, axis=0, keepdims=True)
-    return mx.concatenate([total, mx.zeros((runs - 1, values.shape[1]), values.dtype)])
 
 
 def _filled(text: str, parts: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _rope_msl, _rope_norm_held, _rope_norm_msl, _rows
 from zmlx.kernels._autodiff import Outputs, differentiable
-from zmlx.kernels._columns import column_sum
+from zmlx.kernels._columns import column_sum, in_first_line
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.kernels._rope_rotate import HOST_CHUNK, ONE_SECTION, as_heads, groups, rotated
 from zmlx.launch import metal_kernel
@@ -59,9 +59,8 @@ def _backward_reference(inputs: list[mx.array], template: Mapping[str, Any]) -> 
 
     weights = [w.astype(mx.float32) for w in (q_weight, k_weight)]
     dq, dk, *dweights = mx.vjp(function, [q, k, *weights], [q_g, k_g])[1]
-    total = mx.concatenate(dweights)[None]
-    rest = mx.zeros((_lines(_launch((q, k), words, LINES)) - 1, total.shape[1]), mx.float32)
-    return [dq, dk, mx.concatenate([total, rest])]
+    lines = _lines(_launch((q, k), words, LINES))
+    return [dq, dk, in_first_line(mx.concatenate(dweights), lines)]
 
 
 _SHARED = ["positions", "words", "eps", "first", "second"]

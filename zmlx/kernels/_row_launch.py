@@ -13,7 +13,7 @@ from typing import Any
 import mlx.core as mx
 
 from zmlx.kernels import _maths, _msl, _rows
-from zmlx.kernels._columns import column_sum
+from zmlx.kernels._columns import column_sum, in_first_line
 from zmlx.kernels._formula.functions import OF_NOTHING, column_index, variable_length
 from zmlx.kernels._formula.metal import HELPERS
 from zmlx.kernels._formula.nodes import Extent, Node, ordered, variable
@@ -161,6 +161,5 @@ class Rows:
             ]
             total = mx.concatenate(lines)
             partials = _rows.partials(rows, length, first.dtype.size)
-            # MLX 0.30 has no vmap for mx.pad.
-            outputs.append(mx.concatenate([total[None], mx.zeros((partials - 1, total.size), mx.float32)]))
+            outputs.append(in_first_line(total, partials))
         return outputs

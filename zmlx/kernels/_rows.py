@@ -48,10 +48,9 @@ RUN_THREADS = 2**17
 MAX_RUNS = 2048
 #: The same for threads that have a chunk of each row: runs of short rows are many.
 MAX_COLUMN_RUNS = 8192
-#: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best, by the bytes
-#: of a value.
+#: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best.
 RUN_VALUES = 40
-RUN_CHUNKS = {4: 4, 2: 4}
+RUN_CHUNKS = 4
 
 #: Chunks that a thread has, at least, of a row that more than a simdgroup shares by `simd_launch`.
 WIDE_CHUNKS = 4
@@ -244,7 +243,7 @@ def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
     if forced:
         width, held = max(forced.width, SIMD_WIDTH), forced.held
     else:
-        width, held = _run_team(chunks, RUN_VALUES // chunk, itemsize)
+        width, held = _run_team(chunks, RUN_VALUES // chunk)
     if (forced and forced.width == 1) or width * held < chunks or not held:
         return None
     template = _holding(chunk, held, target, width, length)
@@ -260,19 +259,18 @@ def sums_launch(rows: int, length: int, itemsize: int, *, arrays: int = 2) -> La
     if forced:
         width, held = (max(forced.width, SIMD_WIDTH) if forced.width > 1 else 1), forced.held
     elif target.cooperates:
-        width, held = _run_team(ceil(length, chunk), max(RUN_VALUES * 2 // (chunk * arrays), 1), itemsize)
+        width, held = _run_team(ceil(length, chunk), max(RUN_VALUES * 2 // (chunk * arrays), 1))
     template = _holding(chunk, held, target, width, length)
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
-def _run_team(chunks: int, most: int, itemsize: int) -> tuple[int, int]:
+def _run_team(chunks: int, most: int) -> tuple[int, int]:
     """(threads of a row, chunks that each of them holds, up to ``most``): all of them whole, if possible."""
-    best = RUN_CHUNKS[itemsize]
     widths = [1 << bit for bit in range(SIMD_WIDTH.bit_length() - 1, WIDEST.bit_length())]
     even = [(width, chunks // width) for width in widths if chunks % width == 0 and chunks // width <= most]
     if even:
-        return min(even, key=lambda team: abs(math.log2(team[1] / best)))
-    width = next((width for width in widths if width * min(best, most) >= chunks), WIDEST)
+        return min(even, key=lambda team: abs(math.log2(team[1] / RUN_CHUNKS)))
+    width = next((width for width in widths if width * min(RUN_CHUNKS, most) >= chunks), WIDEST)
     return width, ceil(chunks, width) if ceil(chunks, width) <= most else 0
 
 
@@ -315,7 +313,7 @@ def simd_launch(
 def partials(rows: int, length: int, itemsize: int) -> int:
     """Into how many runs, of equal length but for the last, a sum over ``rows`` is cut. None of them is empty."""
     chunk = PACK_BYTES // itemsize
-    width, held = _run_team(ceil(length, chunk), RUN_VALUES // chunk, itemsize)
+    width, held = _run_team(ceil(length, chunk), RUN_VALUES // chunk)
     return _runs(rows, min(RUN_THREADS // width, MAX_RUNS) if held else MAX_PARTIALS)
 
 

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _layernorm, _rmsnorm, _rows
 from zmlx.kernels._autodiff import Outputs, Reference, differentiable, value_reference
-from zmlx.kernels._columns import column_sum
+from zmlx.kernels._columns import column_sum, in_first_line
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.launch import MetalKernel, metal_kernel
 
@@ -46,9 +46,7 @@ def _reference_layernorm_vjp(inputs: list[mx.array], template: Mapping[str, Any]
 def _one_partial(total: mx.array, x: mx.array) -> mx.array:
     """A whole sum in the shape of the kernels' partial ones for rows ``x``: all of it in the first line."""
     rows, length = x.shape
-    # MLX 0.30 has no vmap for mx.pad.
-    rest = mx.zeros((_rows.partials(rows, length, x.dtype.size) - 1, *total.shape), total.dtype)
-    return mx.concatenate([total[None], rest])
+    return in_first_line(total, _rows.partials(rows, length, x.dtype.size))
 
 
 def _vjp_kernels(

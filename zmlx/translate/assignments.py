@@ -80,9 +80,8 @@ def _in_declaration(fragment: Fragment, comma: int) -> bool:
     while (after := _after_call(fragment, start)) > start and fragment.is_name(after):
         if fragment.text(start) in _TYPES_OF:
             return True
-        start = (
-            after  # a macro's call, of which nothing says that a statement ends with it; or the head of one
-        )
+        # A macro's call, of which nothing says that a statement ends with it; or the head of one.
+        start = after
     while fragment.text(start) in QUALIFIERS or fragment.text(start) == "static":
         start += 1
     if not fragment.is_name(start) or fragment.text(start) in BEFORE_EXPRESSION:
