@@ -7,12 +7,16 @@ import contextlib
 import gc
 import os
 import re
+import shutil
 import signal
 import tempfile
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 
 import pytest
+from _pytest.mark.expression import Expression
+from hypothesis.internal.conjecture import providers
 
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 
@@ -57,6 +61,11 @@ OF_TEXTS = (
 
 pytest_plugins = ["zmlx.testing.plugin", "pytester"]
 
+# Hypothesis also draws constants that it finds in the modules that are loaded, which are those of the tests that ran
+# before: the same examples in every run, whose kernels are compiled already, are had without.
+if hasattr(providers, "_get_local_constants"):  # in older ones there are none
+    providers._get_local_constants = lambda: providers._local_constants
+
 # Where this was started by nohup or in the background of a script, SIGINT is ignored, and so it would be in every
 # process that tests start: those that interrupt one would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -64,6 +73,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # Between the passes of every translation, also in processes that tests start: see zmlx/translate/verify.py.
 os.environ.setdefault("ZMLX_VERIFY_PASSES", "1")
+
+
+def pytest_ignore_collect(collection_path, config):
+    """A file all of whose tests `-m` leaves out is not imported: collecting a test takes about as long as running one
+    of text, in each worker."""
+    wholly = collection_path.is_file() and _what_is_tested_in(collection_path) in ("tools", "texts")
+    return True if wholly and _leaves_out_tools(config.option.markexpr) else None
 
 
 def pytest_collection_modifyitems(items):
@@ -107,6 +123,17 @@ def pytest_runtest_call(item):
 
 
 @cache
+def _leaves_out_tools(expression):
+    """Whether a marker expression is false for all tests of tools, whatever else they are marked with."""
+    others = sorted({*re.findall(r"\w+", expression)} - {"and", "or", "not", "tools"})
+    if not expression or len(others) > 8:
+        return False
+    chooses = Expression.compile(expression).evaluate
+    marked = ({"tools", *names} for count in range(len(others) + 1) for names in combinations(others, count))
+    return not any(chooses(lambda name, names=names, **_: name in names) for names in marked)
+
+
+@cache
 def _what_is_tested_in(path):
     """Whether a file's tests are of "kernels", "texts" or "tools"; None for one from elsewhere."""
     if not path.is_relative_to(TESTS):
@@ -128,6 +155,25 @@ def pytester(pytester, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, CACHE_DIR)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return pytester
+
+
+@pytest.fixture
+def empty_cache(tmp_path):
+    """A folder to be a cache: without a kernel, but with what the host's kernels include and are linked to, which takes
+    seconds to compile."""
+    from zmlx.launch import compiler
+
+    found = compiler.find_compiler()
+    compiler.precompiled_header(found, found.optimisation)
+    known = [*Path(CACHE_DIR, "header").glob("*/*"), *compiler.runtime_library().parent.glob("*")]
+    runtime = compiler.runtime_library().stem
+    folder = tmp_path / "cache"
+    for file in known:
+        if file.parts[-3] == "header" or file.name.startswith(runtime):
+            copy = folder / file.relative_to(CACHE_DIR)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, copy)
+    return folder
 
 
 @pytest.fixture

@@ -105,7 +105,27 @@ def test_a_back_ends_session_leaves_them_out(suite: pytest.Pytester) -> None:
     assert [line for line in result.outlines if line.startswith("PASSED ")] == [
         "PASSED launch/test_in_launch.py::test_launches"
     ]
-    result.assert_outcomes(passed=1, deselected=11)
+    # The other two files are not even imported.
+    result.assert_outcomes(passed=1, deselected=3)
+
+
+@pytest.mark.parametrize(
+    ("expression", "leaves_out"),
+    [
+        ("", False),
+        ("tools", False),
+        ("not tools", True),
+        ("(cpu or not (metal or cuda or gpu)) and (not tools)", True),
+        ("cpu and not tools or cuda", False),
+        ("not tools or not slow", False),
+        ("not (tools or slow)", True),
+        ("a and b and c and d and e and f and g and h and i and not tools", False),  # too many to try
+    ],
+)
+def test_an_expression_that_leaves_out_tools_is_known(
+    conftest: ModuleType, expression: str, leaves_out: bool
+) -> None:
+    assert conftest._leaves_out_tools(expression) is leaves_out
 
 
 def test_what_was_collected_is_no_work_for_the_garbage_collector() -> None:

@@ -442,6 +442,7 @@ def test_half_functions_of_two(math, rng):
     assert np.array_equal(math("half_isnormal", x), np.isfinite(x) & (np.abs(x) >= np.finfo(np.float16).tiny))
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize(
     "expression",
     [
@@ -466,6 +467,7 @@ def test_calls_that_metal_finds_ambiguous_are_refused(expression):
     assert "probe:1:" in message
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize(
     "expression",
     [
@@ -481,10 +483,12 @@ def test_functions_that_metal_lacks_are_missing(expression):
     assert refusal(f"auto y = {expression};")
 
 
+@pytest.mark.tools
 def test_refusal_is_empty_for_what_compiles():
     assert refusal("auto y = max(1.0f, 2.0f) + pow(half(2), 2) + pow(2.0f, 3) + max(bfloat(1), 2.0f);") == ""
 
 
+@pytest.mark.tools
 def test_loops_vectorise():
     # All but fmod, where a huge quotient needs a loop; some compilers vectorise what surrounds it.
     names = {case.name for case in UNARY} | set(BINARY) | {"half_exp", "bfloat_tanh"}

@@ -440,6 +440,7 @@ def test_what_metal_accepts_is_accepted():
     assert refusal("\n".join(f"{{ {statement} }}" for statement in STATEMENTS)) == ""
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize(
     "body",
     [
@@ -719,6 +720,7 @@ def test_looped_elem_to_loc(types, step):
         assert np.array_equal(row, desired)
 
 
+@pytest.mark.tools
 def test_loops_vectorise():
     names = {
         "float_to_half",

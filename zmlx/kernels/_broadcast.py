@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 import mlx.core as mx
@@ -54,7 +54,7 @@ class Broadcast:
     columns: int
     views: tuple[View, ...]
 
-    @property
+    @cached_property
     def even(self) -> bool:
         """Whether all arrays have the result's shape."""
         return all(view.full for view in self.views)
@@ -91,7 +91,8 @@ def summed_to(array: mx.array, shape: Shape) -> mx.array:
     return mx.sum(array, axis=axes, keepdims=True) if axes else array
 
 
-def result_shape(shapes: Sequence[Shape]) -> Shape | None:
+@lru_cache(maxsize=1024)
+def result_shape(shapes: tuple[Shape, ...]) -> Shape | None:
     """What shapes of one number of dimensions broadcast to; None: they do not."""
     result = []
     for extents in zip(*shapes, strict=True):

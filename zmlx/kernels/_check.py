@@ -10,7 +10,7 @@ import mlx.core as mx
 from zmlx.kernels._check_numbers import check_eps
 
 #: What the kernels compute on; they do their arithmetic in float32.
-DTYPES = (mx.float32, mx.float16, mx.bfloat16)
+DTYPES = frozenset((mx.float32, mx.float16, mx.bfloat16))
 #: Of positions, which are signed 32-bit numbers to the kernels.
 INTEGERS = (mx.int8, mx.int16, mx.int32, mx.int64, mx.uint8, mx.uint16, mx.uint32)
 

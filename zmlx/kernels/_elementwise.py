@@ -194,7 +194,7 @@ class Elementwise:
             else array.reshape((1,) * (dimensions - array.ndim) + array.shape)
             for array in arrays
         ]
-        if result_shape([array.shape for array in padded]) is None:
+        if result_shape(tuple([array.shape for array in padded])) is None:
             shapes = ", ".join(
                 f"`{name}` {tuple(array.shape)}" for name, array in zip(self.inputs, arrays, strict=True)
             )
@@ -245,12 +245,13 @@ class Elementwise:
         self, arrays: Sequence[mx.array], numbers: tuple[float, ...], traced: bool
     ) -> list[mx.array]:
         dtypes = [arrays[0].dtype] * len(self._program.results)
-        shape = result_shape([array.shape for array in arrays])
+        shapes = tuple([array.shape for array in arrays])
+        shape = result_shape(shapes)
         if shape is not None and 0 in shape:
             return [mx.zeros(shape, dtype) for dtype in dtypes]
         if traced:
             return self._values.values(arrays, numbers, dtypes)
-        seen = broadcast(tuple(array.shape for array in arrays))
+        seen = broadcast(shapes)
         outputs = self._values.run(seen.seen(arrays), numbers, seen, dtypes)
         return [output.reshape(seen.shape) for output in outputs]
 

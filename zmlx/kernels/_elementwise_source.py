@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import mlx.core as mx
@@ -64,6 +64,8 @@ _RUNS = """  const uint run = SUMMED ? (rows + threads_per_grid.y - 1) / threads
   const uint last = SUMMED ? min(first + run, rows) : rows;
 TOTALS  for (uint row = first; row < last; row += SUMMED ? 1 : threads_per_grid.y) {"""
 
+_Output = tuple[tuple[int, int], mx.Dtype]
+
 
 @dataclass(frozen=True)
 class ElementKernel:
@@ -100,17 +102,34 @@ class ElementKernel:
         dtype = arrays[0].dtype
         plan = _rows.run_span_launch if summed else _rows.span_launch
         launch = plan(seen.rows, seen.columns, dtype.size)
-        more = [("EVEN", seen.even)]
+        shape = (seen.rows, seen.columns)
+        launch, outputs, types = self._variant(launch, seen.even, shape, tuple(dtypes), tuple(summed))
+        return launch.run(self._kernel, [*arrays, *scalars], outputs, T=dtype, **types)
+
+    @cached_property
+    def _variant(self) -> Callable[..., tuple[_rows.Launch, list[_Output], dict[str, mx.Dtype]]]:
+        """`_make_variant`, remembered."""
+        return lru_cache(maxsize=1024)(self._make_variant)
+
+    def _make_variant(
+        self,
+        launch: _rows.Launch,
+        even: bool,
+        shape: tuple[int, int],
+        dtypes: tuple[mx.Dtype, ...],
+        summed: tuple[str, ...],
+    ) -> tuple[_rows.Launch, list[_Output], dict[str, mx.Dtype]]:
+        """The launch with all of its template arguments but dtypes, the outputs, and the outputs' dtypes by name."""
+        more = [("EVEN", even)]
         if self.sums:
             more += [("SUMMED", bool(summed)), *((f"SUM_{name}", name in summed) for name in self.results)]
-        launch = replace(launch, template=(*launch.template, *more))
-        runs = launch.grid[1]
+        (rows, columns), runs = shape, launch.grid[1]
         outputs = [
-            ((runs if name in summed else seen.rows, seen.columns), dtype)
+            ((runs if name in summed else rows, columns), dtype)
             for name, dtype in zip(self.results, dtypes, strict=True)
         ]
         types = {f"T_{name}": dtype for name, dtype in zip(self.results, dtypes, strict=True)}
-        return launch.run(self._kernel, [*arrays, *scalars], outputs, T=dtype, **types)
+        return replace(launch, template=(*launch.template, *more)), outputs, types
 
     def values(
         self, arrays: Sequence[mx.array], scalars: Sequence[Any], dtypes: Sequence[mx.Dtype]

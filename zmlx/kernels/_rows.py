@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import mlx.core as mx
 
@@ -25,6 +27,9 @@ from zmlx.launch import MetalKernel, current_backend
 from zmlx.launch.compiler import hastily
 
 Triple = tuple[int, int, int]
+
+_Sizes = ParamSpec("_Sizes")
+_Plan = TypeVar("_Plan")
 
 SIMD_WIDTH = 32
 PACK_BYTES = 16
@@ -139,14 +144,30 @@ class Launch:
         **others: mx.Dtype | int,
     ) -> list[mx.array]:
         """Call ``kernel`` for ``outputs`` of these shapes and dtypes; ``others`` are template arguments too."""
-        return kernel(
-            inputs=inputs,
-            output_shapes=[shape for shape, _ in outputs],
-            output_dtypes=[dtype for _, dtype in outputs],
-            grid=self.grid,
-            threadgroup=self.threadgroup,
-            template=[*others.items(), *self.template],
+        return kernel.launch(
+            [x if isinstance(x, mx.array) else mx.array(x) for x in inputs],
+            [tuple(shape) for shape, _ in outputs],
+            [dtype for _, dtype in outputs],
+            self.grid,
+            self.threadgroup,
+            [*others.items(), *self.template],
         )
+
+
+def _kept(plan: Callable[_Sizes, _Plan]) -> Callable[_Sizes, _Plan]:
+    """A planner that remembers its plans: of a back end, sizes and what `override` asks for there is one."""
+
+    @lru_cache(maxsize=4096)
+    def made(
+        backend: str, forced: _Forced | None, sizes: tuple[Any, ...], options: tuple[tuple[str, Any], ...]
+    ) -> _Plan:
+        return plan(*sizes, **dict(options))  # type: ignore[call-arg,arg-type]
+
+    @wraps(plan)
+    def planner(*sizes: _Sizes.args, **options: _Sizes.kwargs) -> _Plan:
+        return made(current_backend(), _forced.get(), sizes, tuple(options.items()))
+
+    return planner
 
 
 @contextlib.contextmanager
@@ -188,6 +209,7 @@ def as_rows(x: mx.array) -> mx.array:
     return x.reshape(x.size // x.shape[-1], x.shape[-1])
 
 
+@_kept
 def row_launch(rows: int, length: int, itemsize: int, *, arrays: int = 1) -> Launch:
     """For kernels that reduce rows and hold those of so many ``arrays`` in registers; ``K`` chunks of each."""
     target, forced = current_target()
@@ -230,6 +252,7 @@ def run_rows(
     return out.reshape(x.shape[:-1] if reduces else x.shape)
 
 
+@_kept
 def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
     """For kernels that also add up over rows, and hold a row: one threadgroup for each of `partials` runs.
 
@@ -250,6 +273,7 @@ def run_launch(rows: int, length: int, itemsize: int) -> Launch | None:
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
+@_kept
 def sums_launch(rows: int, length: int, itemsize: int, *, arrays: int = 2) -> Launch:
     """For kernels that also add up over rows of so many ``arrays``, and take rows of any length: `K` chunks are a
     thread's, the rest is read again. One threadgroup for each of `partials` runs."""
@@ -274,6 +298,7 @@ def _run_team(chunks: int, most: int) -> tuple[int, int]:
     return width, ceil(chunks, width) if ceil(chunks, width) <= most else 0
 
 
+@_kept
 def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     """As `run_launch`, for rows of any length: one row at a time, and blocks of rows that are read again."""
     target, forced = current_target()
@@ -284,6 +309,7 @@ def block_launch(rows: int, length: int, itemsize: int) -> Launch:
     return _of_teams(partials(rows, length, itemsize), width, template)
 
 
+@_kept
 def simd_launch(
     rows: int,
     length: int,
@@ -327,6 +353,7 @@ def _runs(rows: int, most: int) -> int:
     return ceil(rows, run)
 
 
+@_kept
 def column_launch(columns: int, chunk: int = 0) -> Launch:
     """For the sum of float32 columns; ``W`` threads share a ``chunk`` of them and meet in threadgroup memory."""
     target, _ = current_target()
@@ -336,6 +363,7 @@ def column_launch(columns: int, chunk: int = 0) -> Launch:
     return Launch(template, (ceil(ceil(columns, chunk), across) * across, down, 1), (across, down, 1))
 
 
+@_kept
 def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -> Launch:
     """For elementwise kernels on rows: threads along x share a row, threads along y take rows.
 
@@ -351,6 +379,7 @@ def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -
     return Launch(template, (threads, min(rows, most * down), 1), (across, down, 1))
 
 
+@_kept
 def run_span_launch(rows: int, length: int, itemsize: int) -> Launch:
     """As `span_launch`, for kernels that also add up over rows: a thread has a chunk of each row of a run, and there is
     a thread along y for each of `column_runs` runs."""

@@ -233,8 +233,7 @@ class MetalKernel:
         if stream is not None and pretence.is_told(sys._getframe(1)):
             stream = gpu_by_name.on_the_cpu(stream)
         source = self.source
-        given: tuple[Any, ...] = (inputs, output_shapes, output_dtypes)
-        if {*map(type, given)} != {list}:
+        if not (type(inputs) is type(output_shapes) is type(output_dtypes) is list):
             checks.check_lists(source, inputs, output_shapes, output_dtypes)
         if (
             len(inputs) != self._input_count
@@ -257,6 +256,22 @@ class MetalKernel:
             stream,
         )
         return self.run(call, verbose)
+
+    def launch(
+        self,
+        inputs: list[mx.array],
+        output_shapes: list[tuple[int, ...]],
+        output_dtypes: list[mx.Dtype],
+        grid: Triple,
+        threadgroup: Triple,
+        template: list[tuple[str, Any]],
+    ) -> list[mx.array]:
+        """A call for those who make all arguments but the arrays themselves, again and again: their types, and that there
+        is one for each name, are not checked. Everything else is as in a call, on the default device."""
+        refuse_after_fork()
+        value = float("nan") if records.poisoning() else None
+        size = extents(grid, threadgroup)
+        return self.run(Call(inputs, output_shapes, output_dtypes, *size, template, value, None))
 
     def run(self, call: Call, verbose: bool = False) -> list[mx.array]:
         """Launch the kernel with arguments that are checked already; errors are those of a call."""

@@ -126,6 +126,10 @@ def round_one(value: float, dtype: str) -> float:
     return math.copysign(rounded if abs(rounded) <= fmt.max else math.inf, value)
 
 
+#: What NumPy has too, and converts float64 to in one rounding, to nearest even.
+_OF_NUMPY = ("float32", "float16")
+
+
 def _exponents(values: Float64Array, fmt: FloatFormat) -> NDArray[np.int32]:
     """Exponent of the last place of every value (of the smallest numbers for 0, inf and NaN)."""
     import numpy as np
@@ -167,6 +171,17 @@ def round_to(values: Any, dtype: str) -> Float64Array:
     fmt = float_format(dtype)
     if fmt.name == "float64":
         return exact.copy()
+    if fmt.name in _OF_NUMPY:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(exact.astype(fmt.name).astype(np.float64))
+    size = np.abs(exact)
+    if np.all(((size >= 2.0**fmt.min_exponent) | (size == 0)) & (size <= fmt.max)):
+        # All are normal: adding to what is cut off carries into what stays, or not, and what was cut off is cleared.
+        cut = 53 - fmt.precision
+        bits = exact.view(np.int64)
+        bits = bits + ((1 << (cut - 1)) - 1) + ((bits >> cut) & 1)
+        rounded = (bits & -(1 << cut)).view(np.float64)
+        return np.where(np.abs(rounded) > fmt.max, np.copysign(np.inf, rounded), rounded)
     place = _exponents(exact, fmt)
     # The quotient is exact (a power of two), so rint makes the only rounding, to nearest even.
     with np.errstate(invalid="ignore"):

@@ -168,6 +168,8 @@ def test_a_chain_of_launches_is_timed_as_called_and_as_traced(backend, mx_device
     assert called.versus[0].timing is traced.versus[0].timing  # one rival in one run
     if backend == "cpu":
         assert (called.path, traced.path) == ("loop", "lazy")
+    native = [line.path for name, line in lines.items() if "MLX's kernel" in name]
+    assert native == [f"mx.fast.{backend}_kernel"] * (0 if backend == "cpu" else 2)
 
 
 def test_sums_of_a_chain_are_checked_before_they_are_timed(backend, mx_device):

@@ -44,6 +44,13 @@ ADD = """
     out[i] = a[i] + b[i];
 """
 
+#: MLX's own custom kernels, where it runs them: the function that makes them, and `ADD` in its language. The difference
+#: between a launch of theirs and of ours is what zmlx adds.
+NATIVE = {
+    "cuda": ("cuda_kernel", "uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;\nout[i] = a[i] + b[i];"),
+    "metal": ("metal_kernel", ADD),
+}
+
 #: RMSNorm of rows of 1024, a threadgroup of 256 a row, which meets nine times.
 RMSNORM_BARRIERS = """
     threadgroup float shared[256];
@@ -104,7 +111,7 @@ def _kernel(name: str, source: str, inputs: tuple[str, ...] = ("x",)) -> MetalKe
     return metal_kernel(f"zmlx_bench_{name}", inputs, ["out"], source)
 
 
-def _run(kernel: MetalKernel, inputs: list[Any], threads: int) -> Any:
+def _run(kernel: Callable[..., Any], inputs: list[Any], threads: int) -> Any:
     """The output, of the shape and dtype of the first input."""
     x = inputs[0]
     return kernel(
@@ -201,7 +208,8 @@ def launching(backend: str, plan: Plan) -> Iterator[Measurement]:
 def _chains(
     kernel: MetalKernel, a: Any, b: Any, path: str, backend: str, plan: Plan
 ) -> Iterator[Measurement]:
-    """``a + b + b + …``, one launch a sum: called as they stand, and traced by mx.compile; against mx.add, called."""
+    """``a + b + b + …``, one launch a sum: called as they stand, and traced by mx.compile; against mx.add, called. The
+    same by a custom kernel of MLX's own, where there are such."""
     from zmlx.launch import primitive
 
     mx = _compat.import_mx()
@@ -222,6 +230,16 @@ def _chains(
         way = launched_path(lambda: traced(a, b), backend, "engine.launch (chain of 100, compiled)")
         ways["compiled"] = traced
         names["compiled"] = ("engine.launch (chain of 100, compiled)", way)
+    if backend in NATIVE:
+        maker, source = NATIVE[backend]
+        native = getattr(mx.fast, maker)("zmlx_bench_add", ["a", "b"], ["out"], source)
+        own = ways["native"] = chain(lambda x, y: _run(native, [x, y], LAUNCH_ELEMENTS))
+        ways["native compiled"] = mx.compile(own)
+        names["native"] = ("engine.launch (chain of 100, MLX's kernel)", f"mx.fast.{maker}")
+        names["native compiled"] = (
+            "engine.launch (chain of 100, MLX's kernel, compiled)",
+            f"mx.fast.{maker}",
+        )
     wanted = ways["mx.add"](a, b)
     for total in ways.values():
         if not mx.array_equal(total(a, b), wanted):

@@ -7,15 +7,26 @@ from typing import Any
 
 
 class Latest:
-    """The latest value of a kind, and what it was made from: told by identity, for arrays are not compared."""
+    """The latest values of a kind, and what each was made from: told by identity, for arrays are not compared.
 
-    def __init__(self) -> None:
-        self._parts: tuple[Any, ...] = ()
-        self._value: Any = None
+    Parameters
+    ----------
+    most
+        How many there are at most; then the oldest goes.
+    """
+
+    def __init__(self, most: int = 1) -> None:
+        self._most = most
+        # The parts are kept, so that no other object can get the identity of one.
+        self._values: dict[tuple[int, ...], tuple[tuple[Any, ...], Any]] = {}
 
     def of(self, parts: tuple[Any, ...], make: Callable[[], Any]) -> Any:
-        """The value if it is of these parts, else a new one."""
-        if len(parts) != len(self._parts) or any(a is not b for a, b in zip(parts, self._parts, strict=True)):
-            self._value = make()
-            self._parts = parts
-        return self._value
+        """The value of these parts; a new one if there is none yet."""
+        key = tuple(map(id, parts))
+        found = self._values.get(key)
+        if found is None:
+            found = (parts, make())
+            while len(self._values) >= self._most:
+                del self._values[next(iter(self._values))]
+            self._values[key] = found
+        return found[1]

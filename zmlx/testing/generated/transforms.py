@@ -17,7 +17,7 @@ from zmlx.testing.generated.case import (
     first_case,
     kernels_of,
     same_bits,
-    typed,
+    typed_by_size,
 )
 from zmlx.testing.opinfo import OpInfo, as_tuple
 
@@ -118,7 +118,7 @@ def tests(ops: Ops) -> Iterator[Callable[..., None]]:
     if mapped:
 
         @pytest.mark.parametrize("axis", [0, 1])
-        @pytest.mark.parametrize(("op", "dtype"), typed(mapped))
+        @pytest.mark.parametrize(("op", "dtype"), typed_by_size(mapped))
         def test_vmap(op: OpInfo, dtype: str, axis: int, backend: str) -> None:
             """Mapping over x gives what a loop gives, gradients included."""
             check_vmap(op, dtype, axis, backend)
