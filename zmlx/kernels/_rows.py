@@ -161,7 +161,7 @@ def _kept(plan: Callable[_Sizes, _Plan]) -> Callable[_Sizes, _Plan]:
     def made(
         backend: str, forced: _Forced | None, sizes: tuple[Any, ...], options: tuple[tuple[str, Any], ...]
     ) -> _Plan:
-        return plan(*sizes, **dict(options))  # type: ignore[call-arg,arg-type]
+        return plan(*sizes, **dict(options))
 
     @wraps(plan)
     def planner(*sizes: _Sizes.args, **options: _Sizes.kwargs) -> _Plan:

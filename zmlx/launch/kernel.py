@@ -233,7 +233,7 @@ class MetalKernel:
         if stream is not None and pretence.is_told(sys._getframe(1)):
             stream = gpu_by_name.on_the_cpu(stream)
         source = self.source
-        if not (type(inputs) is type(output_shapes) is type(output_dtypes) is list):
+        if not (type(inputs) is list and type(output_shapes) is list and type(output_dtypes) is list):
             checks.check_lists(source, inputs, output_shapes, output_dtypes)
         if (
             len(inputs) != self._input_count
@@ -266,8 +266,8 @@ class MetalKernel:
         threadgroup: Triple,
         template: list[tuple[str, Any]],
     ) -> list[mx.array]:
-        """A call for those who make all arguments but the arrays themselves, again and again: their types, and that there
-        is one for each name, are not checked. Everything else is as in a call, on the default device."""
+        """A call for those who make all arguments but the arrays themselves, again and again: types, and that there is
+        one for each name, are not checked. Everything else is as in a call, on the default device."""
         refuse_after_fork()
         value = float("nan") if records.poisoning() else None
         size = extents(grid, threadgroup)

@@ -144,7 +144,7 @@ class FakePeer:
             np.array(mx.vjp(SWIGLU.op, self.arguments, [cotangent])[1][0]).astype(np.float64) * self.scale
         ]
 
-    def stopwatch(self, copies, batch):
+    def stopwatch(self, copies, batch, lead):
         return lambda: 1.0
 
 
@@ -181,7 +181,7 @@ def test_no_peer_is_loaded_on_another_back_end(backend, mx_device, monkeypatch):
 # ---- with PyTorch itself, on its CPU ----
 
 
-def test_tensors_hold_the_numbers_of_arrays(mx_device):
+def test_tensors_hold_the_numbers_of_arrays(mx_device, monkeypatch):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed in this Python")
     x, dy = mx.random.normal((6, 4)).astype(mx.bfloat16), mx.random.normal((6, 4)).astype(mx.bfloat16)
     square = Loaded("square", torch, lambda t: t * t)
@@ -194,6 +194,8 @@ def test_tensors_hold_the_numbers_of_arrays(mx_device):
         assert np.allclose(graded.gradients(dy)[0], wanted, rtol=2e-2)
     for timed in (run, graded):
         assert timed.stopwatch(2, 3)() > 0
+    monkeypatch.setattr(peers, "LEAD_BYTES", 4096)
+    assert isinstance(run.stopwatch(2, 3, lead=8192)(), float)
 
 
 def test_several_results_and_labels_of_a_peer(mx_device):
@@ -237,3 +239,25 @@ def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
     monkeypatch.setattr(peers, "time", SimpleNamespace(perf_counter=read))
     assert run.stopwatch(1, 2)() == 3.0
     assert told == ["wait", "clock", "call", "call", "wait", "clock"]
+
+    # With a lead that is twice as many bytes as one operation moves. Alone it takes 2, before the calls 8 - 2.
+    told.clear()
+    clock = iter([1.0, 3.0, 4.0, 12.0])
+    torch.zeros = lambda count, device: f"{count} on {device}"
+    torch.neg = told.append
+    monkeypatch.setattr(peers, "LEAD_BYTES", 400)
+    assert run.stopwatch(1, 2, lead=1600)() == 3.0
+    moves = ["100 on cuda", "100 on cuda"]
+    assert told == [
+        "wait",
+        "clock",
+        *moves,
+        "wait",
+        "clock",
+        "clock",
+        *moves,
+        "call",
+        "call",
+        "wait",
+        "clock",
+    ]

@@ -182,7 +182,7 @@ def _race(
         which: mlx_stopwatch(_in_turn(call, inputs), batch, plan.lazy, plan.lead)
         for which, call in _calls(ours, rivals).items()
     }
-    stopwatches.update({peer.name: peer.stopwatch(plan.copies(read), batch) for peer in peers})
+    stopwatches.update({peer.name: peer.stopwatch(plan.copies(read), batch, plan.lead) for peer in peers})
     half = math.ceil(moved / 2)  # a copy reads as many bytes as it writes
     with contextlib.ExitStack() as stack:
         copies = {

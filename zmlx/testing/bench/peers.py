@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from zmlx import _compat
+from zmlx.testing.bench.measurement import LEAD_BYTES
 from zmlx.testing.bench.timing import Stopwatch
 from zmlx.testing.opinfo import as_tuple
 from zmlx.testing.rivals import Peer
@@ -129,13 +131,20 @@ class PeerRun:
         gradients = self._torch.autograd.grad(followed, varied, cotangent, retain_graph=True)
         return gradients
 
-    def stopwatch(self, copies: int, batch: int) -> Stopwatch:
+    def stopwatch(self, copies: int, batch: int, lead: int = 0) -> Stopwatch:
         """The seconds of one call, of `batch` that are waited for together, on `copies` sets of tensors in turn.
 
         Of gradients only the backward pass is timed. Launches are not captured beforehand: PyTorch puts them in a queue
-        while the GPU works on the first ones.
+        while the GPU works on the first ones, and on the `lead` bytes that it is given to move immediately before. What
+        the lead takes alone is timed each time, and taken off, as `zmlx.testing.bench.measurement.mlx_stopwatch` does.
         """
         torch = self._torch
+        source = torch.zeros(LEAD_BYTES // 4, device=self._device) if lead else None
+
+        def lead_in() -> None:
+            for _ in range(math.ceil(lead / (2 * LEAD_BYTES))):
+                torch.neg(source)
+
         if self._positions:
             ring = itertools.cycle([self._forward() for _ in range(copies)])
 
@@ -150,12 +159,19 @@ class PeerRun:
 
         def timed() -> float:
             self._wait()
+            alone = 0.0
+            if lead:
+                begin = time.perf_counter()
+                lead_in()
+                self._wait()
+                alone = time.perf_counter() - begin
             begin = time.perf_counter()
+            lead_in()
             with torch.set_grad_enabled(bool(self._positions)):
                 for _ in range(batch):
                     once()
             self._wait()
-            return (time.perf_counter() - begin) / batch
+            return (time.perf_counter() - begin - alone) / batch
 
         return timed
 
