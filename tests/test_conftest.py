@@ -10,9 +10,10 @@ import mlx.core as mx
 import pytest
 
 from zmlx import launch
+from zmlx.launch import host
 
 # pytester drops the modules that an inner session was the first to import; these must not load twice.
-LOADED = (launch, mx)
+LOADED = (launch, host, mx)
 
 TESTS = Path(__file__).parent
 
