@@ -7,7 +7,6 @@ import contextlib
 import gc
 import os
 import re
-import shutil
 import signal
 import tempfile
 from functools import cache
@@ -18,6 +17,9 @@ import pytest
 from _pytest.mark.expression import Expression
 from hypothesis.internal.conjecture import providers
 
+# Here, though fixtures alone use it: pytester drops the modules that an inner session was the first to import, and the
+# launcher, loaded a second time, would keep its programs beside those that kernels run.
+from zmlx.launch import host
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 
 CACHE_DIR = str(cache_dir())
@@ -158,29 +160,8 @@ def pytester(pytester, monkeypatch):
 
 
 @pytest.fixture
-def empty_cache(tmp_path):
-    """A folder to be a cache: without a kernel, but with what the host's kernels include and are linked to, which takes
-    seconds to compile."""
-    from zmlx.launch import compiler
-
-    found = compiler.find_compiler()
-    compiler.precompiled_header(found, found.optimisation)
-    known = [*Path(CACHE_DIR, "header").glob("*/*"), *compiler.runtime_library().parent.glob("*")]
-    runtime = compiler.runtime_library().stem
-    folder = tmp_path / "cache"
-    for file in known:
-        if file.parts[-3] == "header" or file.name.startswith(runtime):
-            copy = folder / file.relative_to(CACHE_DIR)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, copy)
-    return folder
-
-
-@pytest.fixture
 def as_fibers(monkeypatch):
     """Kernels whose threads meet run as fibers on the CPU, whatever their form."""
-    from zmlx.launch import host
-
     monkeypatch.setenv(host.FIBERS_VARIABLE, "1")
     host.forget_programs()
     yield

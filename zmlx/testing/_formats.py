@@ -126,10 +126,6 @@ def round_one(value: float, dtype: str) -> float:
     return math.copysign(rounded if abs(rounded) <= fmt.max else math.inf, value)
 
 
-#: What NumPy has too, and converts float64 to in one rounding, to nearest even.
-_OF_NUMPY = ("float32", "float16")
-
-
 def _exponents(values: Float64Array, fmt: FloatFormat) -> NDArray[np.int32]:
     """Exponent of the last place of every value (of the smallest numbers for 0, inf and NaN)."""
     import numpy as np
@@ -150,6 +146,10 @@ def ulp(values: Any, dtype: str) -> Float64Array:
 
     fmt = float_format(dtype)
     return np.asarray(np.ldexp(1.0, _exponents(np.asarray(values, dtype=np.float64), fmt)))
+
+
+#: What NumPy has too, and converts float64 to in one rounding, to nearest even.
+_OF_NUMPY = ("float32", "float16")
 
 
 def round_to(values: Any, dtype: str) -> Float64Array:
@@ -181,11 +181,11 @@ def round_to(values: Any, dtype: str) -> Float64Array:
         bits = exact.view(np.int64)
         bits = bits + ((1 << (cut - 1)) - 1) + ((bits >> cut) & 1)
         rounded = (bits & -(1 << cut)).view(np.float64)
-        return np.where(np.abs(rounded) > fmt.max, np.copysign(np.inf, rounded), rounded)
-    place = _exponents(exact, fmt)
-    # The quotient is exact (a power of two), so rint makes the only rounding, to nearest even.
-    with np.errstate(invalid="ignore"):
-        rounded = np.ldexp(np.rint(np.ldexp(exact, -place)), place)
+    else:
+        place = _exponents(exact, fmt)
+        # The quotient is exact (a power of two), so rint makes the only rounding, to nearest even.
+        with np.errstate(invalid="ignore"):
+            rounded = np.ldexp(np.rint(np.ldexp(exact, -place)), place)
     return np.asarray(np.where(np.abs(rounded) > fmt.max, np.copysign(np.inf, rounded), rounded))
 
 

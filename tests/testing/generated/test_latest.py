@@ -34,6 +34,14 @@ def test_a_value_is_that_of_its_parts_and_no_others() -> None:
     ]
 
 
+def test_as_many_values_as_said_are_known_and_the_oldest_goes() -> None:
+    latest, made = Latest(2), []
+    first, second, third = np.zeros(3), np.zeros(3), np.zeros(3)
+    for one in (first, second, first, second, third, second, first):
+        latest.of((one,), lambda one=one: made.append(one) or one)
+    assert [id(one) for one in made] == [id(first), id(second), id(third), id(first)]
+
+
 def test_what_fails_is_made_again() -> None:
     latest = Latest()
     with pytest.raises(ZeroDivisionError):

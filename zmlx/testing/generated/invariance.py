@@ -19,7 +19,7 @@ from zmlx.testing.generated.case import (
     typed_by_size,
     within_tolerance,
 )
-from zmlx.testing.generated.latest import Latest
+from zmlx.testing.generated.latest import SAMPLES, Latest
 from zmlx.testing.layouts import LAYOUTS
 from zmlx.testing.opinfo import OpInfo, as_tuple
 
@@ -52,16 +52,14 @@ def check_layout(op: OpInfo, dtype: str, layout: Any) -> None:
         )
 
 
-_of_rows = Latest()
+#: Of as many samples as an operation has: the tests of its layouts, which follow each other, take them in turn.
+_of_rows = Latest(SAMPLES)
 
 
 def _in_rows(case: Case) -> list[Any]:
-    """The results of row-contiguous arrays, computed once for all layouts, whose tests follow each other."""
-    known: dict[str, list[Any]] = _of_rows.of((case.op, case.dtype), dict)
-    name = case.sample.name
-    if name not in known:
-        known[name] = results(case, "row")
-    return known[name]
+    """The results of row-contiguous arrays, computed once for all layouts."""
+    found: list[Any] = _of_rows.of((case.op, case.dtype, case.sample), lambda: results(case, "row"))
+    return found
 
 
 def check_repeats(op: OpInfo, dtype: str) -> None:

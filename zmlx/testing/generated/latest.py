@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+#: At least as many small samples as an operation has.
+SAMPLES = 32
+
 
 class Latest:
     """The latest values of a kind, and what each was made from: told by identity, for arrays are not compared.

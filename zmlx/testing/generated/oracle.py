@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zmlx.testing.differentiation import make_cotangent, mlx_cotangent
-from zmlx.testing.generated.latest import Latest
+from zmlx.testing.generated.latest import SAMPLES, Latest
 from zmlx.testing.opinfo import Cotangent, OpInfo, SampleInput
 
 
@@ -21,7 +21,7 @@ class _Kept:
 
 #: Of small samples of all that an operation has, since tests take them in turn; of large ones of one.
 _FEW_VALUES = 2**16
-_small, _large = _Kept(32), _Kept(1)
+_small, _large = _Kept(SAMPLES), _Kept(1)
 
 
 def _kept(sample: SampleInput) -> _Kept:
