@@ -82,29 +82,28 @@ class Program:
 
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Put one call into MLX's graph; returns its outputs and the way it will run."""
-    empty = [0 in shape for shape in call.output_shapes]
-    if 0 in call.grid or all(empty):
+    mx, shapes = mlx(), call.output_shapes
+    empty = True in [0 in shape for shape in shapes]
+    if 0 in call.grid or (empty and all(0 in shape for shape in shapes)):
         return _unlaunched(call), PATH
-    mx = mlx()
     device = mx.default_device() if call.stream is None else getattr(call.stream, "device", call.stream)
-    name = str(device)
-    layout = _layout(signature, _architecture(device, name), _device_index(name), call.grid, call.threadgroup)
-    inputs, scalars = call.inputs, list(layout.words)
+    layout = _layout(signature, *_architecture_and_index(device), call.grid, call.threadgroup)
+    inputs, scalars, changed = call.inputs, layout.words, []
     if layout.described:
         inputs, described = _described(signature, layout.described, call)
-        scalars += described
-    # MLX passes inputs, then outputs: what a launch changes comes last of the one and first of the other.
-    changed = [padded(x, 0, 1, call.stream) for x in call.contents]
-    if changed:
+        scalars = [*scalars, *described]
+    if call.contents:
+        # MLX passes inputs, then outputs: what a launch changes comes last of the one and first of the other.
+        changed = [padded(x, 0, 1, call.stream) for x in call.contents]
         mx.eval(changed)
         inputs = [*inputs, *changed]
     new = len(changed)
-    outputs = mx.fast.precompiled_cuda_kernel(
+    outputs: list[mx.array] = mx.fast.precompiled_cuda_kernel(
         name=layout.program.entry,
         compiled_source=layout.program.code,
         inputs=inputs,
         # MLX cannot hand a kernel no memory: an empty output gets one element, which is cut off again.
-        output_shapes=[(1,) if 0 in shape else shape for shape in call.output_shapes[new:]],
+        output_shapes=[(1,) if 0 in shape else shape for shape in shapes[new:]] if empty else shapes[new:],
         output_dtypes=call.output_dtypes[new:],
         scalars=scalars,
         grid=layout.grid,
@@ -116,8 +115,8 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     if changed:
         mx.eval(outputs)
         outputs = [*(x[: len(old)] for x, old in zip(changed, call.contents, strict=True)), *outputs]
-    if True in empty:
-        for index, shape in enumerate(call.output_shapes):
+    if empty:
+        for index, shape in enumerate(shapes):
             if 0 in shape:
                 outputs[index] = outputs[index][:0].reshape(shape)
     return outputs, PATH
@@ -136,7 +135,7 @@ class _Layout:
     program: Program
     grid: Triple
     group: Triple
-    words: tuple[int, ...]
+    words: list[int]
     described: tuple[Parameter, ...]
 
 
@@ -149,7 +148,7 @@ def _layout(
     blocks = _blocks(plan, grid, threadgroup)
     words = [*grid, *(launched_group(grid, threadgroup) if plan.layout == "LINEAR" else ())]
     described = tuple(p for p in signature.parameters if p.role in ("shape", "strides"))
-    return _Layout(program, *blocks, tuple(map(_signed, words)), described)
+    return _Layout(program, *blocks, list(map(_signed, words)), described)
 
 
 # --- how a launch is laid out --------------------------------------------------
@@ -242,21 +241,20 @@ def _unlaunched(call: Call) -> list[mx.array]:
     ]
 
 
-_architectures: dict[str, str] = {}
+#: (device, its architecture, its index). Few, and looked through: MLX's devices are equal, but hash by identity.
+_devices: list[tuple[Any, str, int]] = []
 
 
-def _architecture(device: Any, name: str) -> str:
-    """``"sm_90"``. Asked once a device: MLX looks up the free memory as well each time."""
-    if name not in _architectures:
-        _architectures[name] = str(mlx().device_info(device)["architecture"])
-    return _architectures[name]
-
-
-@cache
-def _device_index(name: str) -> int:
-    """The 1 of ``Device(gpu, 1)``, which MLX shows nowhere else."""
-    match = re.search(r", (\d+)\)", name)
-    return int(match[1]) if match else 0
+def _architecture_and_index(device: Any) -> tuple[str, int]:
+    """``"sm_90"``, and the 1 of ``Device(gpu, 1)``, which MLX shows nowhere else. Asked once a device: MLX looks up the
+    free memory as well each time."""
+    for known, architecture, index in _devices:
+        if known == device:
+            return architecture, index
+    match = re.search(r", (\d+)\)", str(device))
+    found = str(mlx().device_info(device)["architecture"]), int(match[1]) if match else 0
+    _devices.append((device, *found))
+    return found
 
 
 def _target(arch: str, nvrtc: Nvrtc) -> str:

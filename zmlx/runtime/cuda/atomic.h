@@ -68,7 +68,9 @@ ZMLX_FN uchar compare_and_swap(uchar* at, uchar expected, uchar desired) {
 
 // Numbers that CUDA adds, compares and combines by itself.
 template <class T>
-inline constexpr bool is_atomic_integer = is_integral_v<T> && sizeof(T) >= 4;
+constexpr bool is_atomic_integer() {
+  return detail::is_integer<T>() && sizeof(T) >= 4;
+}
 
 template <class T>
 struct number_of {
@@ -129,9 +131,9 @@ ZMLX_FN T atomic_exchange_explicit(volatile atomic<T>* object, U desired, memory
 template <class T, class U>
 ZMLX_FN T atomic_fetch_add_explicit(volatile atomic<T>* object, U operand, memory_order) {
   const T b = static_cast<T>(operand);
-  if constexpr (is_same_v<T, float>)
+  if constexpr (detail::same<T, float>())
     return atomicAdd(const_cast<float*>(&object->value), b);
-  else if constexpr (zmlx_detail::is_atomic_integer<T>)
+  else if constexpr (zmlx_detail::is_atomic_integer<T>())
     return static_cast<T>(atomicAdd(zmlx_detail::bits_at(object), zmlx_detail::to_bits(b)));
   else
     return zmlx_detail::update(object, [b](T a) { return static_cast<T>(a + b); });
@@ -139,9 +141,9 @@ ZMLX_FN T atomic_fetch_add_explicit(volatile atomic<T>* object, U operand, memor
 template <class T, class U>
 ZMLX_FN T atomic_fetch_sub_explicit(volatile atomic<T>* object, U operand, memory_order order) {
   const T b = static_cast<T>(operand);
-  if constexpr (is_same_v<T, float>)
+  if constexpr (detail::same<T, float>())
     return atomicAdd(const_cast<float*>(&object->value), -b);
-  else if constexpr (zmlx_detail::is_atomic_integer<T>)
+  else if constexpr (zmlx_detail::is_atomic_integer<T>())
     return static_cast<T>(atomicAdd(zmlx_detail::bits_at(object), 0 - zmlx_detail::to_bits(b)));
   else
     return zmlx_detail::update(object, [b](T a) { return static_cast<T>(a - b); });
@@ -151,7 +153,7 @@ ZMLX_FN T atomic_fetch_sub_explicit(volatile atomic<T>* object, U operand, memor
   template <class T, class U>                                                                    \
   ZMLX_FN T atomic_fetch_##name##_explicit(volatile atomic<T>* object, U operand, memory_order) { \
     const T b = static_cast<T>(operand);                                                         \
-    if constexpr (zmlx_detail::is_atomic_integer<T>) {                                           \
+    if constexpr (zmlx_detail::is_atomic_integer<T>()) {                                           \
       using number = type;                                                                       \
       return static_cast<T>(builtin(reinterpret_cast<number*>(zmlx_detail::bits_at(object)), static_cast<number>(b))); \
     } else {                                                                                     \

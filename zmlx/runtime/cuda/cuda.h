@@ -16,8 +16,8 @@ namespace zmlx {
 using metal::uint;
 using metal::uint3;
 
-constexpr uint SIMD_WIDTH = 32;
-constexpr uint QUAD_WIDTH = 4;
+ZMLX_FN constexpr uint simd_width() { return 32; }
+ZMLX_FN constexpr uint quad_width() { return 4; }
 
 struct Extent {
   uint x, y, z;
@@ -71,16 +71,16 @@ struct Thread {
   ZMLX_FN uint3 threads_per_threadgroup() const { return as_uint3(size); }
   ZMLX_FN uint3 dispatch_threads_per_threadgroup() const { return as_uint3(whole); }
   ZMLX_FN uint thread_index_in_threadgroup() const { return index; }
-  ZMLX_FN uint thread_index_in_simdgroup() const { return index % SIMD_WIDTH; }
-  ZMLX_FN uint thread_index_in_quadgroup() const { return index % QUAD_WIDTH; }
-  ZMLX_FN uint simdgroup_index_in_threadgroup() const { return index / SIMD_WIDTH; }
-  ZMLX_FN uint quadgroup_index_in_threadgroup() const { return index / QUAD_WIDTH; }
-  ZMLX_FN uint simdgroups_per_threadgroup() const { return up(threads(size), SIMD_WIDTH); }
-  ZMLX_FN uint quadgroups_per_threadgroup() const { return up(threads(size), QUAD_WIDTH); }
-  ZMLX_FN uint dispatch_simdgroups_per_threadgroup() const { return up(threads(whole), SIMD_WIDTH); }
-  ZMLX_FN uint dispatch_quadgroups_per_threadgroup() const { return up(threads(whole), QUAD_WIDTH); }
-  ZMLX_FN uint threads_per_simdgroup() const { return SIMD_WIDTH; }
-  ZMLX_FN uint thread_execution_width() const { return SIMD_WIDTH; }
+  ZMLX_FN uint thread_index_in_simdgroup() const { return index % simd_width(); }
+  ZMLX_FN uint thread_index_in_quadgroup() const { return index % quad_width(); }
+  ZMLX_FN uint simdgroup_index_in_threadgroup() const { return index / simd_width(); }
+  ZMLX_FN uint quadgroup_index_in_threadgroup() const { return index / quad_width(); }
+  ZMLX_FN uint simdgroups_per_threadgroup() const { return up(threads(size), simd_width()); }
+  ZMLX_FN uint quadgroups_per_threadgroup() const { return up(threads(size), quad_width()); }
+  ZMLX_FN uint dispatch_simdgroups_per_threadgroup() const { return up(threads(whole), simd_width()); }
+  ZMLX_FN uint dispatch_quadgroups_per_threadgroup() const { return up(threads(whole), quad_width()); }
+  ZMLX_FN uint threads_per_simdgroup() const { return simd_width(); }
+  ZMLX_FN uint thread_execution_width() const { return simd_width(); }
 
  private:
   static ZMLX_FN uint up(uint count, uint width) { return (count + width - 1) / width; }

@@ -30,10 +30,10 @@ ZMLX_FN float pow(float x, float y) { return ::powf(x, y); }
 
 // As pow for x > 0; NaN for x < 0, and where 0 and infinity leave x^y without a value.
 ZMLX_FN float powr(float x, float y) {
-  const float inf = numeric_limits<float>::infinity();
+  const float inf = INFINITY;
   const bool undefined =
       x < 0.0f || (y == 0.0f && (x == 0.0f || x == inf)) || (x == 1.0f && ::fabsf(y) == inf);
-  const float valid = undefined ? numeric_limits<float>::quiet_NaN() : ::powf(::fabsf(x), y);
+  const float valid = undefined ? NAN : ::powf(::fabsf(x), y);
   return x != x || y != y ? x + y : valid;
 }
 
@@ -63,7 +63,7 @@ ZMLX_FN float ldexp(float x, int n) { return ::ldexpf(x, n); }
 ZMLX_FN float frexp(float x, int& exponent) {
   // The device library leaves the exponent of NaN and infinity open.
   const float m = ::frexpf(x, &exponent);
-  exponent = ::fabsf(x) < numeric_limits<float>::infinity() ? exponent : 0;
+  exponent = ::fabsf(x) < INFINITY ? exponent : 0;
   return m;
 }
 ZMLX_FN float fmod(float x, float y) { return ::fmodf(x, y); }

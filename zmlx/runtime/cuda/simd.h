@@ -16,8 +16,8 @@ namespace metal {
 
 namespace zmlx_detail {
 
-constexpr uint SIMD_WIDTH = 32;
-constexpr uint ALL_LANES = ~0u;
+ZMLX_FN constexpr uint simd_width() { return 32; }
+ZMLX_FN constexpr uint all_lanes() { return ~0u; }
 
 ZMLX_FN uint this_lane() {
   uint lane;
@@ -57,31 +57,31 @@ template <class T>
 ZMLX_FN T shuffle_xor(T value, uint lanes) {
   auto words = to_words(value);
 #pragma unroll
-  for (auto& word : words.word) word = __shfl_xor_sync(ALL_LANES, static_cast<uint>(word), lanes);
+  for (auto& word : words.word) word = __shfl_xor_sync(all_lanes(), static_cast<uint>(word), lanes);
   return from_words<T>(words);
 }
 template <class T>
 ZMLX_FN T shuffle_up(T value, uint lanes) {
   auto words = to_words(value);
 #pragma unroll
-  for (auto& word : words.word) word = __shfl_up_sync(ALL_LANES, static_cast<uint>(word), lanes);
+  for (auto& word : words.word) word = __shfl_up_sync(all_lanes(), static_cast<uint>(word), lanes);
   return from_words<T>(words);
 }
 
 // --- reductions ----------------------------------------------------------------------------------------------------
 
 // `join` takes the lower lane's value first. `commutes`: it need not. `warp`: one instruction for 32-bit integers, for
-// any mask; MAX_WARP_BYTES is 0 where there is none.
+// any mask; ZMLX_MAX_WARP_BYTES is 0 where there is none.
 #if __CUDA_ARCH__ >= 800
-constexpr size_t MAX_WARP_BYTES = 4;
+#define ZMLX_MAX_WARP_BYTES 4
 #else
-constexpr size_t MAX_WARP_BYTES = 0;
+#define ZMLX_MAX_WARP_BYTES 0
 #endif
 
 #define ZMLX_OPERATION(Name, expression, commutes_, max_bytes, builtin) \
   struct Name {                                                        \
-    static constexpr bool commutes = commutes_;                        \
-    static constexpr size_t max_warp_bytes = max_bytes;                \
+    static constexpr bool commutes() { return commutes_; }             \
+    static constexpr size_t max_warp_bytes() { return max_bytes; }     \
     template <class T>                                                 \
     static ZMLX_FN T join(T a, T b) {                                  \
       return static_cast<T>(expression);                               \
@@ -98,21 +98,22 @@ constexpr size_t MAX_WARP_BYTES = 0;
 #endif
 // Sign- or zero-extended to 32 bits, the smaller types compare and add up as they are.
 template <class T>
-using word_of = conditional_t<is_signed_v<T>, int, uint>;
+using word_of = conditional_t<detail::has_sign<T>(), int, uint>;
 
-ZMLX_OPERATION(Sum, a + b, true, MAX_WARP_BYTES, ZMLX_WARP(add, uint))
+ZMLX_OPERATION(Sum, a + b, true, ZMLX_MAX_WARP_BYTES, ZMLX_WARP(add, uint))
 ZMLX_OPERATION(Product, a * b, true, 0, value)
-ZMLX_OPERATION(Min, min(a, b), false, MAX_WARP_BYTES, ZMLX_WARP(min, word_of<T>))
-ZMLX_OPERATION(Max, max(a, b), false, MAX_WARP_BYTES, ZMLX_WARP(max, word_of<T>))
-ZMLX_OPERATION(And, a & b, true, MAX_WARP_BYTES, ZMLX_WARP(and, uint))
-ZMLX_OPERATION(Or, a | b, true, MAX_WARP_BYTES, ZMLX_WARP(or, uint))
-ZMLX_OPERATION(Xor, a ^ b, true, MAX_WARP_BYTES, ZMLX_WARP(xor, uint))
+ZMLX_OPERATION(Min, min(a, b), false, ZMLX_MAX_WARP_BYTES, ZMLX_WARP(min, word_of<T>))
+ZMLX_OPERATION(Max, max(a, b), false, ZMLX_MAX_WARP_BYTES, ZMLX_WARP(max, word_of<T>))
+ZMLX_OPERATION(And, a & b, true, ZMLX_MAX_WARP_BYTES, ZMLX_WARP(and, uint))
+ZMLX_OPERATION(Or, a | b, true, ZMLX_MAX_WARP_BYTES, ZMLX_WARP(or, uint))
+ZMLX_OPERATION(Xor, a ^ b, true, ZMLX_MAX_WARP_BYTES, ZMLX_WARP(xor, uint))
 #undef ZMLX_OPERATION
 #undef ZMLX_WARP
+#undef ZMLX_MAX_WARP_BYTES
 
 template <class Op, class T>
 ZMLX_FN T join_ordered(T mine, T other, bool mine_is_lower) {
-  if (Op::commutes) return Op::join(mine, other);
+  if (Op::commutes()) return Op::join(mine, other);
   return mine_is_lower ? Op::join(mine, other) : Op::join(other, mine);
 }
 
@@ -141,10 +142,10 @@ ZMLX_FN T reduce_some(T value, uint mask) {
 template <class Op, uint Width, class T>
 ZMLX_FN T reduce(T value) {
   const uint mask = __activemask();
-  if constexpr (Width == 32 && is_integral_v<T> && !is_same_v<T, bool> && sizeof(T) <= Op::max_warp_bytes) {
+  if constexpr (Width == 32 && detail::is_integer<T>() && !detail::same<T, bool>() && sizeof(T) <= Op::max_warp_bytes()) {
     return Op::warp(mask, value);
   } else {
-    if (mask != ALL_LANES) return reduce_some<Op, Width>(value, mask);
+    if (mask != all_lanes()) return reduce_some<Op, Width>(value, mask);
 #pragma unroll
     for (uint step = Width / 2; step; step /= 2)
       value = join_ordered<Op>(value, shuffle_xor(value, step), (this_lane() & step) == 0);
@@ -175,10 +176,10 @@ template <class Op, bool Inclusive, class T>
 ZMLX_FN T prefix(T value, int identity) {
   const uint mask = __activemask();
   const T empty = static_cast<T>(identity);
-  if (mask != ALL_LANES) return prefix_some<Op, Inclusive>(value, empty, mask);
+  if (mask != all_lanes()) return prefix_some<Op, Inclusive>(value, empty, mask);
   const uint lane = this_lane();
 #pragma unroll
-  for (uint step = 1; step < SIMD_WIDTH; step *= 2) {
+  for (uint step = 1; step < simd_width(); step *= 2) {
     const T below = shuffle_up(value, step);
     if (lane >= step) value = Op::join(below, value);
   }
@@ -211,7 +212,7 @@ ZMLX_FN T read(T value, uint argument) {
   const uint mask = __activemask();
   const uint source = Source::lane(this_lane(), argument);
   const T found = shuffle(mask, value, source);
-  return source < SIMD_WIDTH && (mask >> source & 1u) ? found : value;
+  return source < simd_width() && (mask >> source & 1u) ? found : value;
 }
 
 }  // namespace zmlx_detail

@@ -84,7 +84,7 @@ ZMLX_UNCHECKED void check_read(const uint32_t* argument, uint32_t mask) {
 }
 template <class T>
 ZMLX_UNCHECKED void check_reduction(uint32_t mask) {
-  if constexpr (is_integral_v<T> && sizeof(T) == 8) zmlx::check::reduces_wide(zmlx::lowest(mask));
+  if constexpr (detail::is_integer<T>() && sizeof(T) == 8) zmlx::check::reduces_wide(zmlx::lowest(mask));
 }
 #endif
 

@@ -24,15 +24,15 @@
 #endif
 
 #ifndef INFINITY
-#define INFINITY (::metal::numeric_limits<float>::infinity())
+#define INFINITY (::metal::as_type<float>(0x7f800000u))
 #endif
 #ifndef NAN
-#define NAN (::metal::numeric_limits<float>::quiet_NaN())
+#define NAN (::metal::as_type<float>(0x7fc00000u))
 #endif
 #ifndef HUGE_VALF
 #define HUGE_VALF INFINITY
 #endif
-#define HUGE_VALH (::metal::numeric_limits<::metal::half>::infinity())
+#define HUGE_VALH (::metal::as_type<::metal::half>(::metal::ushort(0x7c00)))
 
 #ifndef FLT_MAX
 #define FLT_DIG 6

@@ -18,8 +18,9 @@ namespace metal {
 namespace detail {
 
 template <class T, class S>
-inline constexpr bool truncates =
-    is_integral_v<T> && !is_same_v<remove_cv_t<T>, bool> && is_floating_point_v<S>;
+constexpr bool truncates() {
+  return is_integer<T>() && !same<remove_cv_t<T>, bool>() && is_floating<S>();
+}
 
 #if defined(ZMLX_CUDA) || defined(ZMLX_CHECK_ARITHMETIC)
 // Where arithmetic is checked, the conversion itself is what the compiler watches.
@@ -31,8 +32,8 @@ ZMLX_FN constexpr T truncated(float x) {
 template <class T>
 ZMLX_FN constexpr T truncated(float x) {
   if constexpr (sizeof(T) < 4) {
-    return static_cast<T>(truncated<conditional_t<is_signed_v<T>, int, uint>>(x));
-  } else if constexpr (is_signed_v<T>) {
+    return static_cast<T>(truncated<conditional_t<has_sign<T>(), int, uint>>(x));
+  } else if constexpr (has_sign<T>()) {
     constexpr float least = sizeof(T) == 4 ? -0x1p31f : -0x1p63f;
     constexpr T greatest = static_cast<T>(~0ul >> (65 - sizeof(T) * 8));
     const float number = sizeof(T) == 4 ? (x == x ? x : 0.0f) : x;
@@ -54,7 +55,7 @@ ZMLX_FN constexpr T truncated(float x) {
 // `static_cast<T>`, with a value for every float.
 template <class T, class S>
 ZMLX_FN constexpr T convert(S value) {
-  if constexpr (truncates<T, S>) {
+  if constexpr (truncates<T, S>()) {
     return truncated<remove_cv_t<T>>(static_cast<float>(value));
   } else {
     return static_cast<T>(value);

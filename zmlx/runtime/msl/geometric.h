@@ -8,16 +8,16 @@ namespace metal {
 namespace detail {
 
 template <class A, class B = A, class V = joined_t<A, B>>
-using if_float_vector = enable_if_t<is_vector<V> && is_floating_point_v<element_t<V>>, V>;
+using if_float_vector = enable_if_t<is_vector<V>() && is_floating<element_t<V>>(), V>;
 
 template <class V>
 ZMLX_FN float dot_float(V x, V y) {
   float sum =
       static_cast<float>(x.x) * static_cast<float>(y.x) + static_cast<float>(x.y) * static_cast<float>(y.y);
-  if constexpr (V::zmlx_lanes > 2) {
+  if constexpr (V::zmlx_lanes() > 2) {
     sum += static_cast<float>(x.z) * static_cast<float>(y.z);
   }
-  if constexpr (V::zmlx_lanes > 3) {
+  if constexpr (V::zmlx_lanes() > 3) {
     sum += static_cast<float>(x.w) * static_cast<float>(y.w);
   }
   return sum;
@@ -55,7 +55,7 @@ ZMLX_FN V normalize(A x) {
 
 template <class A, class B, class V = detail::if_float_vector<A, B>>
 ZMLX_FN V cross(A first, B second) {
-  static_assert(V::zmlx_lanes == 3, "cross: both vectors must have three components");
+  static_assert(V::zmlx_lanes() == 3, "cross: both vectors must have three components");
   const V x = first, y = second;
   return V(x.y * y.z - x.z * y.y, x.z * y.x - x.x * y.z, x.x * y.y - x.y * y.x);
 }

@@ -11,20 +11,22 @@ namespace metal {
 namespace detail {
 
 template <class T>
-inline constexpr int bit_width = static_cast<int>(sizeof(T) * 8);
+constexpr int bit_width() {
+  return static_cast<int>(sizeof(T) * 8);
+}
 template <class T>
-using wide_t = conditional_t<is_signed_v<T>, long, ulong>;
+using wide_t = conditional_t<has_sign<T>(), long, ulong>;
 
 template <class J, class V = vector_of_t<J>>
-struct to_integer : enable_if<is_integral_v<element_t<V>>, V> {};
+struct to_integer : enable_if<is_integer<element_t<V>>(), V> {};
 template <class J>
-struct to_integer<J, void> : enable_if<is_integral_v<J>, J> {};
+struct to_integer<J, void> : enable_if<is_integer<J>(), J> {};
 template <class... A>
 using integer_t = typename to_integer<joined_t<A...>>::type;
 
 template <class R, class V = vector_of_t<R>>
 struct to_unsigned {
-  using type = vec<make_unsigned_t<element_t<V>>, V::zmlx_lanes>;
+  using type = vec<make_unsigned_t<element_t<V>>, V::zmlx_lanes()>;
 };
 template <class R>
 struct to_unsigned<R, void> {
@@ -54,7 +56,7 @@ struct clz_op {
 #else
     const int zeros = bits == 0 ? 64 : __builtin_clzl(bits);
 #endif
-    return static_cast<T>(zeros - (64 - bit_width<T>));
+    return static_cast<T>(zeros - (64 - bit_width<T>()));
   }
 };
 struct ctz_op {
@@ -62,9 +64,9 @@ struct ctz_op {
   static ZMLX_FN T call(T x) {
     const ulong bits = static_cast<make_unsigned_t<T>>(x);
 #if defined(ZMLX_CUDA)
-    return static_cast<T>(bits == 0 ? bit_width<T> : ::__ffsll(static_cast<long long>(bits)) - 1);
+    return static_cast<T>(bits == 0 ? bit_width<T>() : ::__ffsll(static_cast<long long>(bits)) - 1);
 #else
-    return static_cast<T>(bits == 0 ? bit_width<T> : __builtin_ctzl(bits));
+    return static_cast<T>(bits == 0 ? bit_width<T>() : __builtin_ctzl(bits));
 #endif
   }
 };
@@ -75,7 +77,7 @@ struct reverse_bits_op {
     using U = make_unsigned_t<T>;
 #if defined(ZMLX_CUDA)
     const ulong reversed = ::__brevll(static_cast<U>(x));
-    return static_cast<T>(reversed >> (64 - bit_width<T>));
+    return static_cast<T>(reversed >> (64 - bit_width<T>()));
 #else
     U v = static_cast<U>(x);
     v = static_cast<U>((v >> 1 & static_cast<U>(0x5555555555555555ul)) |
@@ -101,16 +103,16 @@ struct mulhi_op {
   template <class T>
   static ZMLX_FN T call(T x, T y) {
     if constexpr (sizeof(T) < 8) {
-      return static_cast<T>(static_cast<wide_t<T>>(x) * static_cast<wide_t<T>>(y) >> bit_width<T>);
+      return static_cast<T>(static_cast<wide_t<T>>(x) * static_cast<wide_t<T>>(y) >> bit_width<T>());
     } else {
 #if defined(ZMLX_CUDA)
-      if constexpr (is_signed_v<T>) {
+      if constexpr (has_sign<T>()) {
         return ::__mul64hi(x, y);
       } else {
         return ::__umul64hi(x, y);
       }
 #else
-      using W = conditional_t<is_signed_v<T>, __int128, unsigned __int128>;
+      using W = conditional_t<has_sign<T>(), __int128, unsigned __int128>;
       return static_cast<T>(static_cast<W>(x) * static_cast<W>(y) >> 64);
 #endif
     }
@@ -128,8 +130,8 @@ struct madhi_op {
 struct mul24_op {
   template <class T>
   static ZMLX_FN T call(T x, T y) {
-    static_assert(is_same_v<T, int> || is_same_v<T, uint>, "mul24 and mad24 exist for int and uint");
-    if constexpr (is_signed_v<T>) {
+    static_assert(same<T, int>() || same<T, uint>(), "mul24 and mad24 exist for int and uint");
+    if constexpr (has_sign<T>()) {
       const uint product = static_cast<uint>(static_cast<int>(static_cast<uint>(x) << 8) >> 8) *
                            static_cast<uint>(static_cast<int>(static_cast<uint>(y) << 8) >> 8);
       return static_cast<int>(product);
@@ -159,7 +161,7 @@ struct addsat_op {
   static ZMLX_FN T call(T x, T y) {
     using U = make_unsigned_t<T>;
     const T sum = static_cast<T>(static_cast<U>(static_cast<U>(x) + static_cast<U>(y)));
-    if constexpr (is_signed_v<T>) {
+    if constexpr (has_sign<T>()) {
       const bool overflow = ((x ^ sum) & (y ^ sum)) < 0;
       return overflow ? (x < 0 ? least<T>() : largest<T>()) : sum;
     } else {
@@ -172,7 +174,7 @@ struct subsat_op {
   static ZMLX_FN T call(T x, T y) {
     using U = make_unsigned_t<T>;
     const T difference = static_cast<T>(static_cast<U>(static_cast<U>(x) - static_cast<U>(y)));
-    if constexpr (is_signed_v<T>) {
+    if constexpr (has_sign<T>()) {
       const bool overflow = ((x ^ y) & (x ^ difference)) < 0;
       return overflow ? (x < 0 ? least<T>() : largest<T>()) : difference;
     } else {
@@ -196,7 +198,7 @@ struct madsat_op {
       const ulong low = static_cast<ulong>(x) * static_cast<ulong>(y);
       const ulong sum = low + static_cast<ulong>(z);
       const bool carry = sum < low;
-      if constexpr (is_signed_v<T>) {
+      if constexpr (has_sign<T>()) {
         // The exact result is top 2^64 + sum; it fits if top repeats the sign of sum.
         const long top = high + (carry ? 1 : 0) + (z < 0 ? -1 : 0);
         const long result = static_cast<long>(sum);
@@ -235,8 +237,8 @@ struct rotate_op {
   static ZMLX_FN T call(T x, T by) {
     using U = make_unsigned_t<T>;
     const U v = static_cast<U>(x);
-    const int left = static_cast<int>(by) & (bit_width<T> - 1);
-    const int right = -left & (bit_width<T> - 1);
+    const int left = static_cast<int>(by) & (bit_width<T>() - 1);
+    const int right = -left & (bit_width<T>() - 1);
     return static_cast<T>(static_cast<U>(v << left | v >> right));
   }
 };
@@ -244,16 +246,16 @@ struct rotate_op {
 // `bits` ones; all of them for the whole width.
 template <class U>
 ZMLX_FN U low_mask(uint bits) {
-  return bits >= static_cast<uint>(bit_width<U>) ? static_cast<U>(~U(0))
+  return bits >= static_cast<uint>(bit_width<U>()) ? static_cast<U>(~U(0))
                                                  : static_cast<U>((U(1) << bits) - U(1));
 }
 
 template <class T>
 ZMLX_FN T extract(T x, uint offset, uint bits) {
   using U = make_unsigned_t<T>;
-  const U field = static_cast<U>(static_cast<U>(x) >> (offset & (bit_width<T> - 1))) & low_mask<U>(bits);
-  if constexpr (is_signed_v<T>) {
-    const U sign = bits == 0 ? U(0) : static_cast<U>(U(1) << ((bits - 1) & (bit_width<T> - 1)));
+  const U field = static_cast<U>(static_cast<U>(x) >> (offset & (bit_width<T>() - 1))) & low_mask<U>(bits);
+  if constexpr (has_sign<T>()) {
+    const U sign = bits == 0 ? U(0) : static_cast<U>(U(1) << ((bits - 1) & (bit_width<T>() - 1)));
     return static_cast<T>(static_cast<U>((field ^ sign) - sign));
   } else {
     return field;
@@ -262,7 +264,7 @@ ZMLX_FN T extract(T x, uint offset, uint bits) {
 template <class T>
 ZMLX_FN T insert(T base, T field, uint offset, uint bits) {
   using U = make_unsigned_t<T>;
-  const uint shift = offset & (bit_width<T> - 1);
+  const uint shift = offset & (bit_width<T>() - 1);
   const U mask = static_cast<U>(low_mask<U>(bits) << shift);
   return static_cast<T>((static_cast<U>(base) & static_cast<U>(~mask)) |
                         (static_cast<U>(static_cast<U>(field) << shift) & mask));
@@ -305,8 +307,8 @@ ZMLX_INTEGER_3(madsat)
 // |x - y| as the unsigned type, which always holds it.
 template <class A, class B, class R = detail::integer_t<A, B>>
 ZMLX_FN auto absdiff(A x, B y) {
-  static_assert(detail::same_overload<A, B>, ZMLX_REFUSE);
-  if constexpr (detail::is_vector<R>) {
+  static_assert(detail::same_overload<A, B>(), ZMLX_REFUSE);
+  if constexpr (detail::is_vector<R>()) {
     using T = detail::element_t<R>;
     return detail::each<typename detail::to_unsigned<R>::type>(
         [](auto a, auto b)
@@ -320,7 +322,7 @@ ZMLX_FN auto absdiff(A x, B y) {
 // To the left. A count is taken modulo the width, so the type of a literal count does not matter.
 template <class A, class B, class R = detail::integer_t<A>>
 ZMLX_FN R rotate(A x, B by) {
-  if constexpr (detail::is_vector<R>) {
+  if constexpr (detail::is_vector<R>()) {
     using T = detail::element_t<R>;
     return detail::each<R>(
         [](auto a, auto b)
@@ -334,7 +336,7 @@ ZMLX_FN R rotate(A x, B by) {
 // `bits` bits from `offset` on; signed types extend the sign.
 template <class A, class R = detail::integer_t<A>>
 ZMLX_FN R extract_bits(A x, uint offset, uint bits) {
-  if constexpr (detail::is_vector<R>) {
+  if constexpr (detail::is_vector<R>()) {
     return detail::each<R>([=](auto a) ZMLX_LAMBDA { return detail::extract(a, offset, bits); }, x);
   } else {
     return detail::extract(x, offset, bits);
@@ -343,7 +345,7 @@ ZMLX_FN R extract_bits(A x, uint offset, uint bits) {
 // base with `bits` bits from `offset` on replaced by the lowest of field
 template <class A, class B, class R = detail::integer_t<A, B>>
 ZMLX_FN R insert_bits(A base, B field, uint offset, uint bits) {
-  if constexpr (detail::is_vector<R>) {
+  if constexpr (detail::is_vector<R>()) {
     using T = detail::element_t<R>;
     return detail::each<R>(
         [=](auto a, auto b)

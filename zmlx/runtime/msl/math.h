@@ -79,7 +79,7 @@ namespace detail {
 struct max_op {
   template <class T>
   static ZMLX_FN T call(T x, T y) {
-    if constexpr (is_floating_point_v<T>) {
+    if constexpr (is_floating<T>()) {
       return static_cast<T>(impl::fmax(static_cast<float>(x), static_cast<float>(y)));
     } else {
       return x < y ? y : x;
@@ -89,7 +89,7 @@ struct max_op {
 struct min_op {
   template <class T>
   static ZMLX_FN T call(T x, T y) {
-    if constexpr (is_floating_point_v<T>) {
+    if constexpr (is_floating<T>()) {
       return static_cast<T>(impl::fmin(static_cast<float>(x), static_cast<float>(y)));
     } else {
       return y < x ? y : x;
@@ -123,7 +123,7 @@ struct clamp_op {
 struct abs_op {
   template <class T>
   static ZMLX_FN T call(T x) {
-    if constexpr (is_floating_point_v<T>) {
+    if constexpr (is_floating<T>()) {
       return static_cast<T>(impl::fabs(static_cast<float>(x)));
     } else {
       return static_cast<T>(x < T(0) ? T(0) - x : x);
@@ -220,10 +220,10 @@ ZMLX_FN R abs(A x) {
 }
 
 // The neighbour of a half is a half's step away, not a float's.
-template <class A, class B, class R = detail::math_t<A, B>, enable_if_t<!detail::is_vector<R>, int> = 0>
+template <class A, class B, class R = detail::math_t<A, B>, enable_if_t<!detail::is_vector<R>(), int> = 0>
 ZMLX_FN R nextafter(A x, B y) {
-  static_assert(detail::picks_float_type<A, B>, ZMLX_REFUSE);
-  if constexpr (is_same_v<R, float>) {
+  static_assert(detail::picks_float_type<A, B>(), ZMLX_REFUSE);
+  if constexpr (detail::same<R, float>()) {
     return impl::nextafter(static_cast<float>(x), static_cast<float>(y));
   } else {
     const R from = static_cast<R>(x), to = static_cast<R>(y);
@@ -245,7 +245,7 @@ ZMLX_FN R nextafter(A x, B y) {
 // ------------------------------------------------------------ with integers
 template <class A, class R = detail::math_t<A>, class K>
 ZMLX_FN R ldexp(A x, K k) {
-  if constexpr (detail::is_vector<R>) {
+  if constexpr (detail::is_vector<R>()) {
     using T = detail::element_t<R>;
     return detail::each<R>(
         [](auto a, auto n) {
@@ -257,14 +257,14 @@ ZMLX_FN R ldexp(A x, K k) {
   }
 }
 
-template <class A, class R = detail::math_t<A>, enable_if_t<!detail::is_vector<R>, int> = 0>
+template <class A, class R = detail::math_t<A>, enable_if_t<!detail::is_vector<R>(), int> = 0>
 ZMLX_FN R frexp(A x, int& exponent) {
   return static_cast<R>(impl::frexp(static_cast<float>(x), exponent));
 }
 template <class A, class R = detail::math_t<A>, detail::if_vector<R> = 0>
-ZMLX_FN R frexp(A x, vec<int, R::zmlx_lanes>& exponent) {
+ZMLX_FN R frexp(A x, vec<int, R::zmlx_lanes()>& exponent) {
   R y = x;
-  for (int i = 0; i < R::zmlx_lanes; ++i) {
+  for (int i = 0; i < R::zmlx_lanes(); ++i) {
     y.zmlx_data[i] = frexp(y.zmlx_data[i], exponent.zmlx_data[i]);
   }
   return y;
@@ -272,8 +272,8 @@ ZMLX_FN R frexp(A x, vec<int, R::zmlx_lanes>& exponent) {
 
 template <class A, class R = detail::math_t<A>>
 ZMLX_FN auto ilogb(A x) {
-  if constexpr (detail::is_vector<R>) {
-    return detail::each<vec<int, R::zmlx_lanes>>([](auto a) { return impl::ilogb(static_cast<float>(a)); },
+  if constexpr (detail::is_vector<R>()) {
+    return detail::each<vec<int, R::zmlx_lanes()>>([](auto a) { return impl::ilogb(static_cast<float>(a)); },
                                                  x);
   } else {
     return impl::ilogb(static_cast<float>(x));

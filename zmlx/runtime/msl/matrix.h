@@ -20,16 +20,16 @@ struct matrix {
     }
   }
   // Columns.
-  template <class... A, enable_if_t<sizeof...(A) == C && (is_same_v<detail::vector_of_t<A>, vec<T, R>> && ...), int> = 0>
+  template <class... A, enable_if_t<sizeof...(A) == C && (detail::same<detail::vector_of_t<A>, vec<T, R>>() && ...), int> = 0>
   ZMLX_FN constexpr matrix(A... of) : columns{static_cast<vec<T, R>>(of)...} {}
   // Elements, column after column.
-  template <class... A, enable_if_t<sizeof...(A) == C * R && (detail::is_lane<A> && ...), int> = 0, class = void>
+  template <class... A, enable_if_t<sizeof...(A) == C * R && (detail::is_lane<A>() && ...), int> = 0, class = void>
   ZMLX_FN constexpr matrix(A... elements) : columns{} {
     const T all[] = {static_cast<T>(elements)...};
     for (int c = 0; c < C; ++c)
       for (int r = 0; r < R; ++r) columns[c][r] = all[c * R + r];
   }
-  template <class U, enable_if_t<!is_same_v<T, U>, int> = 0>
+  template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>
   ZMLX_FN explicit constexpr matrix(matrix<U, C, R> other) : columns{} {
     for (int c = 0; c < C; ++c) columns[c] = vec<T, R>(other.columns[c]);
   }

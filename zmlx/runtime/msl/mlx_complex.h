@@ -18,7 +18,7 @@ inline constexpr bool is_complex_v<complex_t<T>> = true;
 
 namespace detail {
 template <class U>
-using if_real = enable_if_t<is_lane<U>, bool>;
+using if_real = enable_if_t<is_lane<U>(), bool>;
 }
 
 template <class T>
@@ -32,7 +32,7 @@ struct complex_t {
   ZMLX_FN constexpr complex_t(T re, T im) : real(re), imag(im) {}
   template <class U, detail::if_real<U> = true>
   ZMLX_FN constexpr complex_t(U x) : real(static_cast<T>(x)), imag(static_cast<T>(0)) {}
-  template <class U, enable_if_t<!is_same_v<U, T>, bool> = true>
+  template <class U, enable_if_t<!detail::same<U, T>(), bool> = true>
   ZMLX_FN constexpr complex_t(complex_t<U> x) : real(static_cast<T>(x.real)), imag(static_cast<T>(x.imag)) {}
   ZMLX_FN constexpr complex_t(vec<T, 2> v) : real(v.x), imag(v.y) {}
 

@@ -30,7 +30,7 @@ struct WorkPerThread {
 
 // ------------------------------------------------------------ Limits
 // max and min of a floating-point type are the infinities, its finite limits have names of their own.
-template <typename U, bool = is_floating_point_v<U>>
+template <typename U, bool = detail::is_floating<U>()>
 struct Limits {
   static constexpr U max = numeric_limits<U>::max();
   static constexpr U min = numeric_limits<U>::min();
@@ -172,7 +172,7 @@ ZMLX_FN float log1p(float x) {
   const float u = 1.0f + x;
   const float y = x * (log(u) / (u - 1.0f));
   const float finite = u == 1.0f ? x : y;
-  return u == Limits<float>::max ? u : finite;
+  return u == INFINITY ? u : finite;
 }
 ZMLX_FN bfloat16_t log1p(bfloat16_t x) { return bfloat16_t(log1p(static_cast<float>(x))); }
 ZMLX_FN complex64_t log1p(complex64_t z) {
@@ -195,8 +195,8 @@ ZMLX_FN float hypot(float x, float y) {
   const float root = precise::sqrt(1.0f + r);
   const float nearly = root == 1.0f && r > 0.0f ? large + large * r / 2.0f : large * root;
   const float exact = small == large ? M_SQRT2_F * large : nearly;
-  const float number = isnan(x) || isnan(y) ? numeric_limits<float>::quiet_NaN() : exact;
-  return isinf(x) || isinf(y) ? numeric_limits<float>::infinity() : number;
+  const float number = isnan(x) || isnan(y) ? NAN : exact;
+  return isinf(x) || isinf(y) ? INFINITY : number;
 }
 
 template <bool condition, typename T, typename U>
@@ -207,11 +207,11 @@ struct ConditionalType {
 // static_cast, but that to bool a subnormal is true and a complex number is true if either part is.
 template <typename U, typename T>
 ZMLX_FN U cast_to(T val) {
-  if constexpr (is_same_v<U, bool> && is_complex_v<T>) {
+  if constexpr (detail::same<U, bool>() && is_complex_v<T>) {
     return cast_to<bool>(val.real) || cast_to<bool>(val.imag);
-  } else if constexpr (is_same_v<U, bool> && is_same_v<T, float>) {
+  } else if constexpr (detail::same<U, bool>() && detail::same<T, float>()) {
     return (as_type<uint32_t>(val) & 0x7fffffffu) != 0;
-  } else if constexpr (is_same_v<U, bool> && is_same_v<T, bfloat16_t>) {
+  } else if constexpr (detail::same<U, bool>() && detail::same<T, bfloat16_t>()) {
     return (val.bits & 0x7fff) != 0;
   } else {
     return detail::convert<U>(val);

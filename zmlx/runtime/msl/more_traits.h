@@ -23,7 +23,7 @@ using remove_addrspace_t = T;
 
 // The numbers and vectors of numbers; one component is a scalar.
 template <class T>
-inline constexpr bool is_vector_v = detail::is_vector<remove_cv_t<T>>;
+inline constexpr bool is_vector_v = detail::is_vector<remove_cv_t<T>>();
 
 template <class T>
 inline constexpr bool is_class_v = __is_class(T);
@@ -56,7 +56,7 @@ inline constexpr bool is_array_v<T[]> = true;
 template <class T, size_t N>
 inline constexpr bool is_array_v<T[N]> = true;
 template <class T>
-inline constexpr bool is_fundamental_v = detail::is_builtin<remove_cv_t<T>> || is_void_v<T>;
+inline constexpr bool is_fundamental_v = detail::is_builtin<remove_cv_t<T>>() || is_void_v<T>;
 template <class T>
 inline constexpr bool is_compound_v = !is_fundamental_v<T>;
 template <class Base, class Derived>
@@ -157,7 +157,7 @@ inline constexpr bool is_function_v = !is_const_v<const T> && !is_reference_v<T>
 template <class T>
 inline constexpr bool is_object_v = is_const_v<const T> && !is_void_v<T> && !is_reference_v<T>;
 template <class T>
-inline constexpr bool is_null_pointer_v = is_same_v<remove_cv_t<T>, decltype(nullptr)>;
+inline constexpr bool is_null_pointer_v = detail::same<remove_cv_t<T>, decltype(nullptr)>();
 template <class T>
 inline constexpr bool is_trivial_v = __is_trivial(T);
 template <class T>
@@ -202,9 +202,9 @@ struct is_assignable : bool_constant<is_assignable_v<T, U>> {};
 namespace detail {
 template <class A, class B>
 constexpr auto common_of() {
-  if constexpr (is_same_v<A, B>) {
+  if constexpr (same<A, B>()) {
     return declval<A (*)()>();
-  } else if constexpr (is_lane<A> && is_lane<B>) {
+  } else if constexpr (is_lane<A>() && is_lane<B>()) {
     return declval<decltype(declval<A>() + declval<B>()) (*)()>();
   } else {
     return declval<decay_t<decltype(true ? declval<A>() : declval<B>())> (*)()>();

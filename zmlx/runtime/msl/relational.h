@@ -25,9 +25,9 @@ ZMLX_TRUTH_2(isunordered)
 // A half may be normal where the float of equal value is, too, but not the other way round.
 template <class A, class R = typename detail::truth<detail::math_t<A>>::type>
 ZMLX_FN R isnormal(A x) {
-  if constexpr (detail::is_vector<A>) {
+  if constexpr (detail::is_vector<A>()) {
     return detail::each<R>([](auto a) { return isnormal(a); }, x);
-  } else if constexpr (is_same_v<A, half>) {
+  } else if constexpr (detail::same<A, half>()) {
     return (x.bits & 0x7c00) != 0 && (x.bits & 0x7c00) != 0x7c00;
   } else {
     return impl::isnormal(static_cast<float>(x));
@@ -48,8 +48,8 @@ ZMLX_FN bool any(bool x) { return x; }
 // b where the condition holds, else a
 template <class A, class B, class C, class R = detail::joined_t<A, B>>
 ZMLX_FN R select(A a, B b, C condition) {
-  static_assert(detail::same_overload<A, B>, ZMLX_REFUSE);
-  if constexpr (detail::is_vector<R>) {
+  static_assert(detail::same_overload<A, B>(), ZMLX_REFUSE);
+  if constexpr (detail::is_vector<R>()) {
     using T = detail::element_t<R>;
     return detail::each<R>([](auto x, auto y, auto c) { return c ? static_cast<T>(y) : static_cast<T>(x); },
                            a, b, condition);

@@ -12,7 +12,7 @@ namespace metal {
 template <class T, int Cols, int Rows = Cols>
 struct simdgroup_matrix {
   static_assert(Cols == 8 && Rows == 8, "simdgroup_matrix: Metal has 8x8 matrices only");
-  static_assert(is_floating_point_v<T>, "simdgroup_matrix: the elements are float, half or bfloat");
+  static_assert(detail::is_floating<T>(), "simdgroup_matrix: the elements are float, half or bfloat");
   using storage_type = vec<T, 2>;
 
   ZMLX_FN simdgroup_matrix() : elements_(T(0)) {}
@@ -56,10 +56,10 @@ ZMLX_FN Factors multiply(Factors mine) {
   Factors product{{0.0f, 0.0f}, {0.0f, 0.0f}};
 #pragma unroll
   for (uint k = 0; k < 8; ++k) {
-    const float left = shuffle(ALL_LANES, mine.left[k & 1], matrix_lane(row, k));
+    const float left = shuffle(all_lanes(), mine.left[k & 1], matrix_lane(row, k));
     const uint from = matrix_lane(k, column);
-    product.left[0] = __fadd_rn(product.left[0], __fmul_rn(left, shuffle(ALL_LANES, mine.right[0], from)));
-    product.left[1] = __fadd_rn(product.left[1], __fmul_rn(left, shuffle(ALL_LANES, mine.right[1], from)));
+    product.left[0] = __fadd_rn(product.left[0], __fmul_rn(left, shuffle(all_lanes(), mine.right[0], from)));
+    product.left[1] = __fadd_rn(product.left[1], __fmul_rn(left, shuffle(all_lanes(), mine.right[1], from)));
   }
   return product;
 }

@@ -27,7 +27,9 @@ struct shift_amount {
 };
 
 template <class T>
-inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
+constexpr bool shifts_as_number() {
+  return is_lane<T>() && !is_floating<T>();
+}
 
 // Where the checker is asked for arithmetic, it hears of amounts that are taken modulo the width.
 #if defined(ZMLX_CHECK_ARITHMETIC)
@@ -44,10 +46,10 @@ inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
   }                                                                                       \
   template <class T, class N>                                                             \
   ZMLX_FN constexpr auto operator op(shifted<T> left, N amount) {                         \
-    if constexpr (shifts_as_number<T> && shifts_as_number<N>) {                           \
+    if constexpr (shifts_as_number<T>() && shifts_as_number<N>()) {                           \
       using P = decltype(+left.value);                                                    \
-      ZMLX_CHECK_SHIFT(amount, shift_mask<P>);                                            \
-      return static_cast<P>(left.value op(static_cast<int>(amount) & shift_mask<P>));     \
+      ZMLX_CHECK_SHIFT(amount, shift_mask<P>());                                            \
+      return static_cast<P>(left.value op(static_cast<int>(amount) & shift_mask<P>()));     \
     } else {                                                                              \
       return left.value op amount;                                                        \
     }                                                                                     \
@@ -60,7 +62,7 @@ inline constexpr bool shifts_as_number = is_lane<T> && !is_floating_point_v<T>;
   ZMLX_FN constexpr auto operator op(T value, shift_amount<N> amount) {                   \
     return value op shift_tag{} op amount.value;                                          \
   }                                                                                       \
-  template <class T, class N, enable_if_t<shifts_as_number<T>, int> = 0>                  \
+  template <class T, class N, enable_if_t<shifts_as_number<T>(), int> = 0>                  \
   ZMLX_FN constexpr T& operator op##=(T& target, shift_amount<N> amount) {                \
     return target = static_cast<T>(target op amount);                                     \
   }
@@ -71,7 +73,7 @@ ZMLX_SHIFT(>>)
 
 }  // namespace detail
 
-inline constexpr detail::shift_tag zmlx_by{};
+#define zmlx_by (::metal::detail::shift_tag{})
 
 // ---------------------------------------------------------------------------------------------- conversions
 // Where a float may become an integer (convert.h), which a translator sees only in part: what the types are, C++ finds.
@@ -84,9 +86,9 @@ namespace detail {
 struct into_tag {};
 
 template <class S>
-using if_number = enable_if_t<is_arithmetic_v<S>, int>;
+using if_number = enable_if_t<is_number<S>(), int>;
 template <class S>
-using if_no_number = enable_if_t<!is_arithmetic_v<decay_t<S>>, int>;
+using if_no_number = enable_if_t<!is_number<decay_t<S>>(), int>;
 
 // An integer that is assigned to.
 template <class T>
@@ -95,7 +97,7 @@ struct integer_place {
 
   template <class S>
   ZMLX_FN constexpr T& operator=(S value) const {
-    if constexpr (truncates<T, S>) {
+    if constexpr (truncates<T, S>()) {
       return place = convert<T>(value);
     } else {
       return place = value;
@@ -104,7 +106,7 @@ struct integer_place {
 #define ZMLX_COMPOUND_PLACE(op)                             \
   template <class S>                                        \
   ZMLX_FN constexpr T& operator op##=(S value) const {      \
-    if constexpr (truncates<T, S>) {                        \
+    if constexpr (truncates<T, S>()) {                        \
       return place = convert<T>(place op value);            \
     } else {                                                \
       return place op##= value;                             \
@@ -120,7 +122,7 @@ struct integer_place {
 template <class T>
 ZMLX_FN constexpr decltype(auto) operator->*(T&& target, into_tag) {
   using place = remove_reference_t<T>;
-  if constexpr (is_integral_v<place> && !is_same_v<remove_cv_t<place>, bool> && !is_const_v<place>) {
+  if constexpr (is_integer<place>() && !same<remove_cv_t<place>, bool>() && same<place, remove_const_t<place>>()) {
     return integer_place<place>{target};
   } else {
     return static_cast<T&&>(target);
@@ -129,11 +131,11 @@ ZMLX_FN constexpr decltype(auto) operator->*(T&& target, into_tag) {
 
 }  // namespace detail
 
-inline constexpr detail::into_tag zmlx_into{};
+#define zmlx_into (::metal::detail::into_tag{})
 
 template <class T, class S, detail::if_number<S> = 0>
 ZMLX_FN constexpr T zmlx_cast(S value) {
-  if constexpr (detail::truncates<T, S>) {
+  if constexpr (detail::truncates<T, S>()) {
     return detail::convert<T>(value);
   } else {
     return (T)value;
@@ -145,7 +147,7 @@ ZMLX_FN constexpr T zmlx_cast(S&& value) {
 }
 template <class T, class S, detail::if_number<S> = 0>
 ZMLX_FN constexpr auto zmlx_init(S value) {
-  if constexpr (detail::truncates<T, S>) {
+  if constexpr (detail::truncates<T, S>()) {
     return detail::convert<T>(value);
   } else {
     return value;

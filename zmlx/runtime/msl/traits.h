@@ -45,12 +45,27 @@ template <class...>
 using void_t = void;
 }  // namespace detail
 
+// What the runtime itself asks of types, it asks functions, here and in the other headers: NVRTC keeps each constant
+// that it comes upon in the program, with its name, needed or not, and MLX hashes all of a program's bytes at each launch.
+namespace detail {
 template <class T, class U>
-inline constexpr bool is_same_v = false;
+struct pair_of {
+  static constexpr bool equal() { return false; }
+};
 template <class T>
-inline constexpr bool is_same_v<T, T> = true;
+struct pair_of<T, T> {
+  static constexpr bool equal() { return true; }
+};
 template <class T, class U>
-struct is_same : bool_constant<is_same_v<T, U>> {};
+constexpr bool same() {
+  return pair_of<T, U>::equal();
+}
+}  // namespace detail
+
+template <class T, class U>
+inline constexpr bool is_same_v = detail::same<T, U>();
+template <class T, class U>
+struct is_same : bool_constant<detail::same<T, U>()> {};
 
 template <class T>
 struct remove_reference {
@@ -125,18 +140,24 @@ using bfloat16_t = bfloat;
 
 namespace detail {
 
-// Plain numbers: comparing a scoped enumeration would look for operators of half, which ask for the kind.
-inline constexpr int other = 0, integer = 1, floating = 2;
+// Two answers and no enumeration: comparing one would look for operators of half, which ask for the kind.
+template <bool Integer, bool Floating>
+struct kind {
+  static constexpr bool integer() { return Integer; }
+  static constexpr bool floating() { return Floating; }
+};
+using integer = kind<true, false>;
+using floating = kind<false, true>;
 
 template <class T>
-inline constexpr int kind_of = other;
+struct kind_of : kind<false, false> {};
 template <class T>
-inline constexpr int kind_of<const T> = kind_of<T>;
+struct kind_of<const T> : kind_of<T> {};
 template <class T>
-inline constexpr int kind_of<volatile T> = kind_of<T>;
+struct kind_of<volatile T> : kind_of<T> {};
 #define ZMLX_KIND(type, kind) \
   template <>                 \
-  inline constexpr int kind_of<type> = kind;
+  struct kind_of<type> : kind {};
 ZMLX_KIND(bool, integer)
 ZMLX_KIND(char, integer)
 ZMLX_KIND(signed char, integer)
@@ -156,29 +177,54 @@ ZMLX_KIND(double, floating)
 #undef ZMLX_KIND
 
 template <class T>
-inline constexpr bool is_small_float = is_same_v<T, half> || is_same_v<T, bfloat>;
+constexpr bool is_integer() {
+  return kind_of<T>::integer();
+}
+template <class T>
+constexpr bool is_floating() {
+  return kind_of<T>::floating();
+}
+template <class T>
+constexpr bool is_number() {
+  return kind_of<T>::integer() || kind_of<T>::floating();
+}
+template <class T>
+constexpr bool is_small_float() {
+  return same<T, half>() || same<T, bfloat>();
+}
 
 // Arithmetic types of the C++ compiler itself.
 template <class T>
-inline constexpr bool is_builtin = kind_of<T> != other && !is_small_float<T>;
+constexpr bool is_builtin() {
+  return is_number<T>() && !is_small_float<T>();
+}
 
 template <class T>
-using if_integer = enable_if_t<kind_of<T> == integer || __is_enum(T), int>;
+constexpr bool has_sign() {
+  if constexpr (is_integer<T>()) {
+    return static_cast<T>(-1) < static_cast<T>(0);
+  } else {
+    return is_floating<T>();
+  }
+}
+
+template <class T>
+using if_integer = enable_if_t<kind_of<T>::integer() || __is_enum(T), int>;
 
 }  // namespace detail
 
 template <class T>
-inline constexpr bool is_integral_v = detail::kind_of<T> == detail::integer;
+inline constexpr bool is_integral_v = detail::is_integer<T>();
 template <class T>
-inline constexpr bool is_floating_point_v = detail::kind_of<T> == detail::floating;
+inline constexpr bool is_floating_point_v = detail::is_floating<T>();
 template <class T>
-inline constexpr bool is_arithmetic_v = detail::kind_of<T> != detail::other;
+inline constexpr bool is_arithmetic_v = detail::is_number<T>();
 template <class T>
 inline constexpr bool is_pointer_v = false;
 template <class T>
 inline constexpr bool is_pointer_v<T*> = true;
 template <class T>
-inline constexpr bool is_void_v = is_same_v<remove_cv_t<T>, void>;
+inline constexpr bool is_void_v = detail::same<remove_cv_t<T>, void>();
 template <class T>
 inline constexpr bool is_const_v = false;
 template <class T>
@@ -186,14 +232,9 @@ inline constexpr bool is_const_v<const T> = true;
 template <class T>
 inline constexpr bool is_enum_v = __is_enum(T);
 template <class T>
-inline constexpr bool is_scalar_v = is_arithmetic_v<T> || is_pointer_v<T> || is_enum_v<T>;
+inline constexpr bool is_scalar_v = detail::is_number<T>() || is_pointer_v<T> || __is_enum(T);
 
 namespace detail {
-template <class T, bool = is_integral_v<T>>
-inline constexpr bool is_signed_impl = is_floating_point_v<T>;
-template <class T>
-inline constexpr bool is_signed_impl<T, true> = static_cast<T>(-1) < static_cast<T>(0);
-
 template <class T>
 void accept(T);
 template <class From, class To, class = void>
@@ -203,9 +244,9 @@ inline constexpr bool converts<From, To, decltype(accept<To>(declval<From>()))> 
 }  // namespace detail
 
 template <class T>
-inline constexpr bool is_signed_v = detail::is_signed_impl<T>;
+inline constexpr bool is_signed_v = detail::has_sign<T>();
 template <class T>
-inline constexpr bool is_unsigned_v = is_integral_v<T> && !is_signed_v<T>;
+inline constexpr bool is_unsigned_v = detail::is_integer<T>() && !detail::has_sign<T>();
 template <class From, class To>
 inline constexpr bool is_convertible_v = detail::converts<From, To>;
 

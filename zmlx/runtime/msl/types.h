@@ -212,10 +212,11 @@ struct ternary<A, A, void> {
   using type = A;
 };
 template <class A, class B>
-inline constexpr bool meet_as_small_float =
-    !is_same_v<A, B> && (is_small_float<A> || is_small_float<B>) && is_arithmetic_v<A> && is_arithmetic_v<B>;
+constexpr bool meet_as_small_float() {
+  return !same<A, B>() && (is_small_float<A>() || is_small_float<B>()) && is_number<A>() && is_number<B>();
+}
 template <class A, class B>
-struct ternary<A, B, enable_if_t<meet_as_small_float<A, B>>> {
+struct ternary<A, B, enable_if_t<meet_as_small_float<A, B>()>> {
   using type = decltype(declval<A>() + declval<B>());
 };
 
@@ -224,7 +225,7 @@ struct ternary<A, B, enable_if_t<meet_as_small_float<A, B>>> {
 // translator writes
 //     c ? static_cast<arm_t<decltype((a)), decltype((b))>>(a) : static_cast<arm_t<decltype((b)), decltype((a))>>(b)
 // The cast does nothing where no small float meets another type.
-template <class A, class B, bool = meet_as_small_float<decay_t<A>, decay_t<B>>>
+template <class A, class B, bool = meet_as_small_float<decay_t<A>, decay_t<B>>()>
 struct arm {
   using type = A;
 };
@@ -249,7 +250,7 @@ namespace detail {
 template <class T>
 struct integer_limits {
   static constexpr bool is_specialized = true;
-  static constexpr bool is_signed = is_signed_v<T>;
+  static constexpr bool is_signed = has_sign<T>();
   static constexpr bool is_integer = true;
   static constexpr bool is_exact = true;
   static constexpr bool has_infinity = false;
@@ -262,6 +263,7 @@ struct integer_limits {
   static ZMLX_FN constexpr T lowest() { return min(); }
 };
 
+template <class T>
 struct float_limits {
   static constexpr bool is_specialized = true;
   static constexpr bool is_signed = true;
@@ -272,17 +274,23 @@ struct float_limits {
   static constexpr int radix = 2;
 };
 
+// Those of a type that has limits of its own: templates, which cost nothing where nobody asks.
+template <class T, class Same = T>
+struct limits_of : integer_limits<T> {
+  static_assert(is_integer<T>(), "numeric_limits: not an arithmetic type of Metal");
+};
+
 }  // namespace detail
 
 template <class T>
-struct numeric_limits : detail::integer_limits<T> {
-  static_assert(is_integral_v<T>, "numeric_limits: not an arithmetic type of Metal");
-};
+struct numeric_limits : detail::limits_of<T> {};
 template <class T>
 struct numeric_limits<const T> : numeric_limits<T> {};
 
-template <>
-struct numeric_limits<bool> : detail::integer_limits<uchar> {
+namespace detail {
+
+template <class T>
+struct limits_of<bool, T> : integer_limits<T> {
   static constexpr int digits = 1;
   static constexpr int digits10 = 0;
   static ZMLX_FN constexpr bool max() { return true; }
@@ -291,8 +299,8 @@ struct numeric_limits<bool> : detail::integer_limits<uchar> {
 };
 
 #define ZMLX_FLOAT_LIMITS(T, make, max_, min_, inf_, nan_, eps_, denorm_, digits_, digits10_, min_e, max_e) \
-  template <>                                                                                               \
-  struct numeric_limits<T> : detail::float_limits {                                                         \
+  template <class Same>                                                                                     \
+  struct limits_of<T, Same> : float_limits<Same> {                                                          \
     static constexpr int digits = digits_;                                                                  \
     static constexpr int digits10 = digits10_;                                                              \
     static constexpr int min_exponent = min_e;                                                              \
@@ -307,8 +315,8 @@ struct numeric_limits<bool> : detail::integer_limits<uchar> {
     static ZMLX_FN constexpr T round_error() { return T(0.5f); }                                            \
   };
 #define ZMLX_F(b) as_type<float>(b##u)
-#define ZMLX_H(b) half(detail::from_bits_t{}, b)
-#define ZMLX_B(b) bfloat(detail::from_bits_t{}, b)
+#define ZMLX_H(b) half(from_bits_t{}, b)
+#define ZMLX_B(b) bfloat(from_bits_t{}, b)
 ZMLX_FLOAT_LIMITS(float, ZMLX_F, 0x7f7fffff, 0x00800000, 0x7f800000, 0x7fc00000, 0x34000000, 1, 24, 6, -125,
                   128)
 ZMLX_FLOAT_LIMITS(half, ZMLX_H, 0x7bff, 0x0400, 0x7c00, 0x7e00, 0x1400, 1, 11, 3, -13, 16)
@@ -317,6 +325,8 @@ ZMLX_FLOAT_LIMITS(bfloat, ZMLX_B, 0x7f7f, 0x0080, 0x7f80, 0x7fc0, 0x3c00, 1, 8, 
 #undef ZMLX_H
 #undef ZMLX_B
 #undef ZMLX_FLOAT_LIMITS
+
+}  // namespace detail
 
 // ------------------------------------------------------------ array
 template <class T, size_t N>

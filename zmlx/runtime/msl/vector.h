@@ -46,28 +46,36 @@ template <class A>
 using vector_of_t = typename vector_of<A>::type;
 
 template <class A>
-inline constexpr bool is_vector = !is_same_v<vector_of_t<A>, void>;
+constexpr bool is_vector() {
+  return !same<vector_of_t<A>, void>();
+}
 template <class A>
-inline constexpr bool is_lane = is_arithmetic_v<A> || is_enum_v<A>;
+constexpr bool is_lane() {
+  return is_number<A>() || __is_enum(A);
+}
 
 // Components of a vector; 1 for a scalar and 0 for anything else.
-template <class A, class V = vector_of_t<A>>
-inline constexpr int width = V::zmlx_lanes;
 template <class A>
-inline constexpr int width<A, void> = is_lane<A> ? 1 : 0;
+constexpr int width() {
+  if constexpr (is_vector<A>()) {
+    return vector_of_t<A>::zmlx_lanes();
+  } else {
+    return is_lane<A>() ? 1 : 0;
+  }
+}
 
 template <class V>
 using element_t = typename vector_of_t<V>::zmlx_element;
 
 template <class A>
-using if_vector = enable_if_t<is_vector<A>, int>;
+using if_vector = enable_if_t<is_vector<A>(), int>;
 template <class A>
-using if_lane = enable_if_t<is_lane<A>, int>;
+using if_lane = enable_if_t<is_lane<A>(), int>;
 
 // Component I of a vector; a scalar has the same value in all.
 template <int I, class A>
 ZMLX_FN constexpr auto lane(A a) {
-  if constexpr (!is_vector<A>) {
+  if constexpr (!is_vector<A>()) {
     return a;
   } else if constexpr (I == 0) {
     return a.x;
@@ -88,10 +96,10 @@ ZMLX_FN constexpr auto lane(swizzle_proxy<V, J...> a) {
 // Component I of several vectors and scalars laid end to end.
 template <int I, class A, class... Rest>
 ZMLX_FN constexpr auto joined_lane(A a, Rest... rest) {
-  if constexpr (I < width<A>) {
+  if constexpr (I < width<A>()) {
     return lane<I>(a);
   } else {
-    return joined_lane<I - width<A>>(rest...);
+    return joined_lane<I - width<A>()>(rest...);
   }
 }
 
@@ -99,9 +107,9 @@ ZMLX_FN constexpr auto joined_lane(A a, Rest... rest) {
 template <class R, class F, class... A>
 ZMLX_FN constexpr R each(F f, A... a) {
   using T = typename R::zmlx_element;
-  if constexpr (R::zmlx_lanes == 2) {
+  if constexpr (R::zmlx_lanes() == 2) {
     return R(convert<T>(f(lane<0>(a)...)), convert<T>(f(lane<1>(a)...)));
-  } else if constexpr (R::zmlx_lanes == 3) {
+  } else if constexpr (R::zmlx_lanes() == 3) {
     return R(convert<T>(f(lane<0>(a)...)), convert<T>(f(lane<1>(a)...)),
              convert<T>(f(lane<2>(a)...)));
   } else {
@@ -157,19 +165,19 @@ constexpr size_t alignment(size_t metal) {
       T zmlx_data[room];                                                                              \
     };                                                                                                \
     using zmlx_element = T;                                                                           \
-    static constexpr int zmlx_lanes = N;                                                              \
+    static constexpr int zmlx_lanes() { return N; }                                                   \
     self() = default;                                                                                 \
     template <class S, detail::if_lane<S> = 0>                                                        \
     ZMLX_FN constexpr self(S value) : ZMLX_INITIALISE_##N(ZMLX_SPLAT) {}                              \
     template <class A, class B, class... Rest,                                                        \
-              enable_if_t<detail::width<A> * detail::width<B> != 0 &&                                 \
-                              detail::width<A> + (detail::width<B> + ... + detail::width<Rest>) == N, \
+              enable_if_t<detail::width<A>() * detail::width<B>() != 0 &&                                 \
+                              detail::width<A>() + (detail::width<B>() + ... + detail::width<Rest>()) == N, \
                           int> = 0>                                                                   \
     ZMLX_FN constexpr self(A first, B second, Rest... rest) : ZMLX_INITIALISE_##N(ZMLX_JOIN) {}       \
     ZMLX_FN constexpr self(other_form<T, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}             \
-    template <class U, enable_if_t<!is_same_v<T, U>, int> = 0>                                        \
+    template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>                                        \
     ZMLX_FN explicit constexpr self(vec<U, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}           \
-    template <class U, enable_if_t<!is_same_v<T, U>, int> = 0>                                        \
+    template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>                                        \
     ZMLX_FN explicit constexpr self(packed_vec<U, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}    \
     ZMLX_FN constexpr T& operator[](size_t i) { return zmlx_data[i]; }                                \
     ZMLX_FN constexpr const T& operator[](size_t i) const { return zmlx_data[i]; }                    \
@@ -257,18 +265,20 @@ struct meeting<A, B, V, V> {
 template <class A, class B>
 struct meeting<A, B, void, void> {};
 template <class A, class B, class V>
-struct meeting<A, B, V, void> : enable_if<is_lane<B>, V> {};
+struct meeting<A, B, V, void> : enable_if<is_lane<B>(), V> {};
 template <class A, class B, class V>
-struct meeting<A, B, void, V> : enable_if<is_lane<A>, V> {};
+struct meeting<A, B, void, V> : enable_if<is_lane<A>(), V> {};
 template <class A, class B>
 using meeting_t = typename meeting<A, B>::type;
 
 template <class V>
-using bool_vector = vec<bool, V::zmlx_lanes>;
+using bool_vector = vec<bool, V::zmlx_lanes()>;
 
 // A shift by the width of the type or more counts modulo the width, as in Metal.
 template <class T>
-inline constexpr int shift_mask = static_cast<int>(sizeof(T) * 8) - 1;
+constexpr int shift_mask() {
+  return static_cast<int>(sizeof(T) * 8) - 1;
+}
 
 }  // namespace detail
 
@@ -302,7 +312,7 @@ ZMLX_BINARY(||, detail::bool_vector<V>)
   ZMLX_FN constexpr V operator op(A a, B b) {                                                                \
     using T = typename V::zmlx_element;                                                                      \
     return detail::each<V>(                                                                                  \
-        [](auto x, auto y) { return static_cast<T>(x) op(static_cast<int>(y) & detail::shift_mask<T>); }, a, \
+        [](auto x, auto y) { return static_cast<T>(x) op(static_cast<int>(y) & detail::shift_mask<T>()); }, a, \
         b);                                                                                                  \
   }
 ZMLX_SHIFT(<<)

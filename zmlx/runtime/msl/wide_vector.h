@@ -16,9 +16,9 @@ struct alignas(alignment(N * sizeof(T))) wide {
   ZMLX_FN constexpr wide(S value) : zmlx_data{} {
     for (int i = 0; i < N; ++i) zmlx_data[i] = static_cast<T>(value);
   }
-  template <class... A, enable_if_t<sizeof...(A) == N && (is_lane<A> && ...), int> = 0>
+  template <class... A, enable_if_t<sizeof...(A) == N && (is_lane<A>() && ...), int> = 0>
   ZMLX_FN constexpr wide(A... values) : zmlx_data{static_cast<T>(values)...} {}
-  template <class U, enable_if_t<!is_same_v<T, U>, int> = 0>
+  template <class U, enable_if_t<!same<T, U>(), int> = 0>
   ZMLX_FN explicit constexpr wide(wide<U, N> other) : zmlx_data{} {
     for (int i = 0; i < N; ++i) zmlx_data[i] = static_cast<T>(other.zmlx_data[i]);
   }
@@ -48,11 +48,11 @@ ZMLX_WIDE(64)
     for (int i = 0; i < N; ++i) c[i] = static_cast<R>(a[i] op b[i]);                              \
     return c;                                                                                     \
   }                                                                                               \
-  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>, int> = 0>         \
+  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>(), int> = 0>         \
   ZMLX_FN constexpr vec<R, N> operator op(vec<T, N> a, S b) {                                     \
     return a op vec<T, N>(b);                                                                     \
   }                                                                                               \
-  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>, int> = 0>         \
+  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>(), int> = 0>         \
   ZMLX_FN constexpr vec<R, N> operator op(S a, vec<T, N> b) {                                     \
     return vec<T, N>(a) op b;                                                                     \
   }
