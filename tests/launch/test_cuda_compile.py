@@ -208,6 +208,31 @@ def test_the_catalogue_is_compiled_whole() -> None:
     assert defined - compiled == set()
 
 
+#: The constants that MLX puts before every kernel, and Metal's log.
+KEPT = (
+    "MAX_REDUCE_SPECIALIZED_DIMS REDUCE_N_READS REDUCE_N_WRITES SOFTMAX_N_READS RMS_N_READS RMS_LOOPED_LIMIT "
+    "os_log_default"
+)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "out[thread_position_in_grid.x] = 1.0f;",
+        "float4 v = float4(x[0]); out[0] = exp(v.x) + fmax(v.y, 2.0f) + float(half(v.z)) + rint(v.w);",
+        "out[0] = simd_sum(x[0]) + as_type<float>(simd_shuffle(1u, ushort(2)) << 3) + INFINITY + NAN;",
+        "threadgroup half s[32]; s[0] = half(x[0]); out[0] = clamp(float(s[1]), 0.0f, 1.0f) + popcount(7u);",
+    ],
+)
+def test_programs_hold_none_of_the_runtimes_own_constants(installed: Nvrtc, source: str) -> None:
+    """MLX hashes all of a program's bytes at each launch, and NVRTC keeps every constant: see msl/traits.h."""
+    launch = record(source)
+    code = compile_cubin(launch.signature, "sm_90", make_plan(launch.grid, launch.threadgroup))
+    mangled = "|".join(f"{len(name)}{name}" for name in KEPT.split()).encode()
+    found = {name for name in re.findall(rb"_ZN[A-Za-z0-9_]+", code) if b"5metal" in name}
+    assert [name for name in found if not re.search(rb"(%s)E$" % mangled, name)] == []
+
+
 #: The instruction that makes an integer of a float; 8 and 16 bits are the lowest of 32.
 CONVERSIONS = {
     **dict.fromkeys(["int8_t", "short", "int"], "cvt.rzi.s32.f32"),

@@ -58,7 +58,7 @@ def launches(monkeypatch, mx):
 
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled_cuda_kernel)
     monkeypatch.setattr(mx, "device_info", lambda device: {"architecture": "sm_90"})
-    monkeypatch.setattr(cuda, "_architectures", {})
+    monkeypatch.setattr(cuda, "_devices", [])
     monkeypatch.setattr("zmlx.launch.kernel.current_backend", lambda stream=None: "cuda")
     return seen
 

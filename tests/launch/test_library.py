@@ -584,7 +584,7 @@ def test_cuda_has_what_is_written_behind_its_inputs(
 
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled_cuda_kernel)
     monkeypatch.setattr(mx, "device_info", lambda device: {"architecture": "sm_90"})
-    monkeypatch.setattr(cuda, "_architectures", {})
+    monkeypatch.setattr(cuda, "_devices", [])
     for module in ("library", "kernel"):
         monkeypatch.setattr(f"zmlx.launch.{module}.current_backend", lambda stream=None: "cuda")
     x = mx.array([[1.0, 2.0]])

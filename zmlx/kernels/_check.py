@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -261,6 +261,23 @@ def check_dimensions(function: str, x: mx.array, name: str, least: int, meaning:
             f"[{function}] Expected `{name}` to have at least {least} dimensions, {meaning}, got shape "
             f"{tuple(x.shape)}."
         )
+
+
+def check_arrays(function: str, names: Sequence[str], arrays: Sequence[mx.array]) -> None:
+    """Arrays, by their names, of one supported dtype.
+
+    Raises
+    ------
+    TypeError
+        One is not an MLX array, or of another dtype, or they are of several.
+    """
+    check_array(function, arrays[0], names[0])
+    dtype = arrays[0].dtype  # which MLX makes anew each time
+    if all([isinstance(array, mx.array) and array.dtype == dtype for array in arrays[1:]]):
+        return
+    for name, array in zip(names, arrays, strict=True):
+        check_array(function, array, name)
+    check_one_dtype(function, dict(zip(names, arrays, strict=True)))
 
 
 def check_one_dtype(function: str, arrays: Mapping[str, mx.array]) -> None:

@@ -184,17 +184,15 @@ class Elementwise:
         """The arrays, with one number of dimensions."""
         function = self.__name__
         _declare.check_count(function, arrays, self.inputs)
-        for name, array in zip(self.inputs, arrays, strict=True):
-            _check.check_array(function, array, name)
-        _check.check_one_dtype(function, dict(zip(self.inputs, arrays, strict=True)))
-        dimensions = max(array.ndim for array in arrays)
+        _check.check_arrays(function, self.inputs, arrays)
+        dimensions = max([array.ndim for array in arrays])
         padded = [
             array
             if array.ndim == dimensions
             else array.reshape((1,) * (dimensions - array.ndim) + array.shape)
             for array in arrays
         ]
-        if result_shape(tuple([array.shape for array in padded])) is None:
+        if len(padded) > 1 and result_shape(tuple([array.shape for array in padded])) is None:
             shapes = ", ".join(
                 f"`{name}` {tuple(array.shape)}" for name, array in zip(self.inputs, arrays, strict=True)
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import mlx.core as mx
 
@@ -54,7 +54,10 @@ def from_formula(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> mx.array:
-            given = signature.bind(*args, **kwargs).arguments
+            if not kwargs and len(args) == len(inputs):
+                given: Mapping[str, Any] = dict(zip(inputs, args, strict=True))
+            else:
+                given = signature.bind(*args, **kwargs).arguments
             if biases:
                 x = given[inputs[0]]
                 _check.check_rows(kernel.__name__, x, inputs[0])
