@@ -273,7 +273,7 @@ def check_arrays(function: str, names: Sequence[str], arrays: Sequence[mx.array]
     """
     check_array(function, arrays[0], names[0])
     dtype = arrays[0].dtype  # which MLX makes anew each time
-    if all([isinstance(array, mx.array) and array.dtype == dtype for array in arrays[1:]]):
+    if all(isinstance(array, mx.array) and array.dtype == dtype for array in arrays[1:]):
         return
     for name, array in zip(names, arrays, strict=True):
         check_array(function, array, name)
