@@ -249,7 +249,7 @@ def _architecture_and_index(device: Any) -> tuple[str, int]:
     """``"sm_90"``, and the 1 of ``Device(gpu, 1)``, which MLX shows nowhere else. Asked once a device: MLX looks up the
     free memory as well each time."""
     for known, architecture, index in _devices:
-        if known == device:
+        if known == device and type(known) is type(device):  # mx.gpu is equal to every GPU
             return architecture, index
     match = re.search(r", (\d+)\)", str(device))
     found = str(mlx().device_info(device)["architecture"]), int(match[1]) if match else 0
