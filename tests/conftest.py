@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import re
+import shutil
 import signal
 import tempfile
 from functools import cache
@@ -28,6 +29,8 @@ TESTS = Path(__file__).parent
 #: Where tests are of what a back end does: of kernels, and of what translates, launches and checks them. All others are
 #: of tools, which no back end changes.
 OF_KERNELS = ("check", "clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
+#: What there is of tools nevertheless: a command, where compiled kernels are kept, and which compiler makes them.
+OF_COMMANDS = ("check/test_command.py", "launch/test_cache.py", "launch/test_compiler.py")
 #: What there launches nothing, but reads, translates, judges, compiles or compares text, is the same on all back ends,
 #: and of tools too. Where a file has both, a test of text that takes time is marked by itself.
 OF_TEXTS = (
@@ -142,7 +145,7 @@ def _what_is_tested_in(path):
         return None
     place = path.relative_to(TESTS)
     within = {folder.as_posix() for folder in (place, *place.parents)}
-    if within.isdisjoint(OF_KERNELS):
+    if within.isdisjoint(OF_KERNELS) or not within.isdisjoint(OF_COMMANDS):
         return "tools"
     return "kernels" if within.isdisjoint(OF_TEXTS) else "texts"
 
@@ -157,6 +160,29 @@ def pytester(pytester, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, CACHE_DIR)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     return pytester
+
+
+@pytest.fixture
+def fill_cache():
+    """``fill_cache(folder)`` puts links into it to what this session's cache has that takes seconds to make: compilers'
+    headers, and the checker. Without a kernel."""
+
+    def link(source, target):
+        try:
+            os.link(source, target)
+        except OSError:  # another file system
+            shutil.copyfile(source, target)
+
+    def fill(folder):
+        for entry in (*Path(CACHE_DIR).glob("header/*/*.?ch"), *Path(CACHE_DIR).glob("checked/*/*.o")):
+            note = entry.with_suffix(".json")
+            if note.exists():  # else it is not done
+                target = Path(folder) / entry.relative_to(CACHE_DIR)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link(entry, target)
+                link(note, target.with_suffix(".json"))
+
+    return fill
 
 
 @pytest.fixture

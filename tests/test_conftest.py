@@ -68,11 +68,12 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def test_the_table_names_what_is_there(conftest: ModuleType) -> None:
-    for name in (*conftest.OF_KERNELS, *conftest.OF_TEXTS):
+    for name in (*conftest.OF_KERNELS, *conftest.OF_COMMANDS, *conftest.OF_TEXTS):
         assert (TESTS / name).exists(), f"{name} is in a table of tests/conftest.py, and is gone"
-    for name in conftest.OF_TEXTS:
-        assert Path(name).parts[0] in conftest.OF_KERNELS, f"{name} is of tools without OF_TEXTS"
-    assert list(conftest.OF_TEXTS) == sorted(conftest.OF_TEXTS)
+    for table in (conftest.OF_COMMANDS, conftest.OF_TEXTS):
+        for name in table:
+            assert Path(name).parts[0] in conftest.OF_KERNELS, f"{name} is of tools without a table"
+        assert list(table) == sorted(table)
 
 
 def test_what_is_of_texts_launches_nothing(suite: pytest.Pytester) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -529,9 +530,7 @@ def test_waiting_for_an_earlier_threadgroup_is_a_note(monkeypatch):
     assert any("seems to wait for an earlier threadgroup" in note for note in check.notes)
 
 
-def test_lines_are_known_after_the_cache_is_cleared(tmp_path, monkeypatch):
-    import shutil
-
+def test_lines_are_known_after_the_cache_is_cleared(tmp_path, monkeypatch, fill_cache):
     import mlx.core as mx
 
     source = f"uint i = thread_position_in_grid.x;\nout[i] = x0[i + {os.getpid()}];"
@@ -539,12 +538,13 @@ def test_lines_are_known_after_the_cache_is_cleared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = []
     for where in (tmp_path, tmp_path / "elsewhere"):
-        where.mkdir(exist_ok=True)
+        fill_cache(where / "relative")
         monkeypatch.chdir(where)
         with zmlx.checked(raise_on_finding=False) as check:
             launch("moved", source, [mx.ones(8)], 8, 8, 8)
         lines.append(check.findings[0].line)
-    shutil.rmtree(tmp_path / "relative", ignore_errors=True)
+    shutil.rmtree("relative")
+    fill_cache("relative")
     with zmlx.checked(raise_on_finding=False) as check:
         launch("moved", source, [mx.ones(8)], 8, 8, 8)
     lines.append(check.findings[0].line)

@@ -337,8 +337,9 @@ def empty_cache(tmp_path):
     return tmp_path
 
 
-def test_a_broken_cache_entry_is_rebuilt(empty_cache):
+def test_a_broken_cache_entry_is_rebuilt(empty_cache, fill_cache):
     """A second process finds a library that was cut short, and builds it anew."""
+    fill_cache(empty_cache)
     script = (
         "import mlx.core as mx, zmlx\n"
         "k = zmlx.metal_kernel('cut', ['x'], ['out'], 'out[thread_position_in_grid.x] = x[0] + 1;')\n"
