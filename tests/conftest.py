@@ -40,6 +40,7 @@ OF_TEXTS = (
     "kernels/formula/test_parse.py",
     "kernels/test_texts.py",
     "launch/test_cuda_compile.py",
+    "launch/test_diagnosis.py",
     "launch/test_nvrtc.py",
     "launch/test_translations.py",
     "metal",

@@ -49,7 +49,7 @@ KINDS = {
 KERNELS = tuple(op for op in kernels_of(op_db) if op.name in KINDS)
 
 #: Examples of a setting in a round of the profile dev; other profiles divide their own number among the settings.
-EXAMPLES = 5
+EXAMPLES = 3
 #: So many rounds of other examples have a path to be taken.
 ROUNDS = 8
 

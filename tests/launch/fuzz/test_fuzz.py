@@ -82,6 +82,8 @@ FAULTS = {
 #: How often the search begins anew, and after how many kernels. Hypothesis varies what it has drawn: from some
 #: beginnings it takes hundreds of kernels until one tells, from most a few.
 BEGINNINGS, KERNELS_EACH = 25, 20
+#: The beginning that is tried first, where it is not 0: from there one of three kernels tells.
+SOONEST = {"loops run once more": 1, "atomics take turns": 1}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -105,7 +107,7 @@ def test_a_fault_shows(fault: str, backend: str) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    for seed in range(BEGINNINGS):
+    for seed in sorted(range(BEGINNINGS), key=lambda seed: seed != SOONEST.get(fault, 0)):
         with suppress(NoSuchExample):
             find(kernels(), shows, settings=options, random=random.Random(seed))
             return
