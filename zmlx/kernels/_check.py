@@ -263,7 +263,7 @@ def check_dimensions(function: str, x: mx.array, name: str, least: int, meaning:
         )
 
 
-def check_arrays(function: str, names: Sequence[str], arrays: Sequence[mx.array]) -> None:
+def check_arrays(function: str, names: Sequence[str], arrays: Sequence[Any]) -> None:
     """Arrays, by their names, of one supported dtype.
 
     Raises

@@ -98,7 +98,7 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
         mx.eval(changed)
         inputs = [*inputs, *changed]
     new = len(changed)
-    outputs: list[mx.array] = mx.fast.precompiled_cuda_kernel(
+    outputs: list[Any] = mx.fast.precompiled_cuda_kernel(
         name=layout.program.entry,
         compiled_source=layout.program.code,
         inputs=inputs,
