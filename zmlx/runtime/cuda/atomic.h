@@ -149,16 +149,16 @@ ZMLX_FN T atomic_fetch_sub_explicit(volatile atomic<T>* object, U operand, memor
     return zmlx_detail::update(object, [b](T a) { return static_cast<T>(a - b); });
 }
 
-#define ZMLX_FETCH(name, builtin, type, expression)                                              \
-  template <class T, class U>                                                                    \
-  ZMLX_FN T atomic_fetch_##name##_explicit(volatile atomic<T>* object, U operand, memory_order) { \
-    const T b = static_cast<T>(operand);                                                         \
-    if constexpr (zmlx_detail::is_atomic_integer<T>()) {                                           \
-      using number = type;                                                                       \
+#define ZMLX_FETCH(name, builtin, type, expression)                                                                    \
+  template <class T, class U>                                                                                          \
+  ZMLX_FN T atomic_fetch_##name##_explicit(volatile atomic<T>* object, U operand, memory_order) {                      \
+    const T b = static_cast<T>(operand);                                                                               \
+    if constexpr (zmlx_detail::is_atomic_integer<T>()) {                                                               \
+      using number = type;                                                                                             \
       return static_cast<T>(builtin(reinterpret_cast<number*>(zmlx_detail::bits_at(object)), static_cast<number>(b))); \
-    } else {                                                                                     \
-      return zmlx_detail::update(object, [b](T a) { return static_cast<T>(expression); });       \
-    }                                                                                            \
+    } else {                                                                                                           \
+      return zmlx_detail::update(object, [b](T a) { return static_cast<T>(expression); });                             \
+    }                                                                                                                  \
   }
 ZMLX_FETCH(min, atomicMin, typename zmlx_detail::number_of<T>::type, a < b ? a : b)
 ZMLX_FETCH(max, atomicMax, typename zmlx_detail::number_of<T>::type, a > b ? a : b)

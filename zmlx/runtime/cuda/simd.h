@@ -79,17 +79,17 @@ ZMLX_FN T shuffle_up(T value, uint lanes) {
 #endif
 
 #define ZMLX_OPERATION(Name, expression, commutes_, max_bytes, builtin) \
-  struct Name {                                                        \
-    static constexpr bool commutes() { return commutes_; }             \
-    static constexpr size_t max_warp_bytes() { return max_bytes; }     \
-    template <class T>                                                 \
-    static ZMLX_FN T join(T a, T b) {                                  \
-      return static_cast<T>(expression);                               \
-    }                                                                  \
-    template <class T>                                                 \
-    static ZMLX_FN T warp(uint mask, T value) {                        \
-      return builtin;                                                  \
-    }                                                                  \
+  struct Name {                                                         \
+    static constexpr bool commutes() { return commutes_; }              \
+    static constexpr size_t max_warp_bytes() { return max_bytes; }      \
+    template <class T>                                                  \
+    static ZMLX_FN T join(T a, T b) {                                   \
+      return static_cast<T>(expression);                                \
+    }                                                                   \
+    template <class T>                                                  \
+    static ZMLX_FN T warp(uint mask, T value) {                         \
+      return builtin;                                                   \
+    }                                                                   \
   };
 #if __CUDA_ARCH__ >= 800
 #define ZMLX_WARP(name, type) static_cast<T>(__reduce_##name##_sync(mask, static_cast<type>(value)))
@@ -142,7 +142,8 @@ ZMLX_FN T reduce_some(T value, uint mask) {
 template <class Op, uint Width, class T>
 ZMLX_FN T reduce(T value) {
   const uint mask = __activemask();
-  if constexpr (Width == 32 && detail::is_integer<T>() && !detail::same<T, bool>() && sizeof(T) <= Op::max_warp_bytes()) {
+  if constexpr (Width == 32 && detail::is_integer<T>() && !detail::same<T, bool>() &&
+                sizeof(T) <= Op::max_warp_bytes()) {
     return Op::warp(mask, value);
   } else {
     if (mask != all_lanes()) return reduce_some<Op, Width>(value, mask);

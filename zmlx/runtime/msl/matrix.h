@@ -20,7 +20,8 @@ struct matrix {
     }
   }
   // Columns.
-  template <class... A, enable_if_t<sizeof...(A) == C && (detail::same<detail::vector_of_t<A>, vec<T, R>>() && ...), int> = 0>
+  template <class... A,
+            enable_if_t<sizeof...(A) == C && (detail::same<detail::vector_of_t<A>, vec<T, R>>() && ...), int> = 0>
   ZMLX_FN constexpr matrix(A... of) : columns{static_cast<vec<T, R>>(of)...} {}
   // Elements, column after column.
   template <class... A, enable_if_t<sizeof...(A) == C * R && (detail::is_lane<A>() && ...), int> = 0, class = void>

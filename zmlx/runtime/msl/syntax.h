@@ -39,32 +39,32 @@ constexpr bool shifts_as_number() {
 #define ZMLX_CHECK_SHIFT(amount, mask)
 #endif
 
-#define ZMLX_SHIFT(op)                                                                    \
-  template <class T>                                                                      \
-  ZMLX_FN constexpr shifted<T> operator op(T value, shift_tag) {                          \
-    return {value};                                                                       \
-  }                                                                                       \
-  template <class T, class N>                                                             \
-  ZMLX_FN constexpr auto operator op(shifted<T> left, N amount) {                         \
-    if constexpr (shifts_as_number<T>() && shifts_as_number<N>()) {                           \
-      using P = decltype(+left.value);                                                    \
-      ZMLX_CHECK_SHIFT(amount, shift_mask<P>());                                            \
-      return static_cast<P>(left.value op(static_cast<int>(amount) & shift_mask<P>()));     \
-    } else {                                                                              \
-      return left.value op amount;                                                        \
-    }                                                                                     \
-  }                                                                                       \
-  template <class N>                                                                      \
-  ZMLX_FN constexpr shift_amount<N> operator op##=(shift_tag, N amount) {                 \
-    return {amount};                                                                      \
-  }                                                                                       \
-  template <class T, class N>                                                             \
-  ZMLX_FN constexpr auto operator op(T value, shift_amount<N> amount) {                   \
-    return value op shift_tag{} op amount.value;                                          \
-  }                                                                                       \
-  template <class T, class N, enable_if_t<shifts_as_number<T>(), int> = 0>                  \
-  ZMLX_FN constexpr T& operator op##=(T& target, shift_amount<N> amount) {                \
-    return target = static_cast<T>(target op amount);                                     \
+#define ZMLX_SHIFT(op)                                                                  \
+  template <class T>                                                                    \
+  ZMLX_FN constexpr shifted<T> operator op(T value, shift_tag) {                        \
+    return {value};                                                                     \
+  }                                                                                     \
+  template <class T, class N>                                                           \
+  ZMLX_FN constexpr auto operator op(shifted<T> left, N amount) {                       \
+    if constexpr (shifts_as_number<T>() && shifts_as_number<N>()) {                     \
+      using P = decltype(+left.value);                                                  \
+      ZMLX_CHECK_SHIFT(amount, shift_mask<P>());                                        \
+      return static_cast<P>(left.value op(static_cast<int>(amount) & shift_mask<P>())); \
+    } else {                                                                            \
+      return left.value op amount;                                                      \
+    }                                                                                   \
+  }                                                                                     \
+  template <class N>                                                                    \
+  ZMLX_FN constexpr shift_amount<N> operator op##=(shift_tag, N amount) {               \
+    return {amount};                                                                    \
+  }                                                                                     \
+  template <class T, class N>                                                           \
+  ZMLX_FN constexpr auto operator op(T value, shift_amount<N> amount) {                 \
+    return value op shift_tag{} op amount.value;                                        \
+  }                                                                                     \
+  template <class T, class N, enable_if_t<shifts_as_number<T>(), int> = 0>              \
+  ZMLX_FN constexpr T& operator op##=(T& target, shift_amount<N> amount) {              \
+    return target = static_cast<T>(target op amount);                                   \
   }
 ZMLX_SHIFT(<<)
 ZMLX_SHIFT(>>)
@@ -103,14 +103,14 @@ struct integer_place {
       return place = value;
     }
   }
-#define ZMLX_COMPOUND_PLACE(op)                             \
-  template <class S>                                        \
-  ZMLX_FN constexpr T& operator op##=(S value) const {      \
-    if constexpr (truncates<T, S>()) {                        \
-      return place = convert<T>(place op value);            \
-    } else {                                                \
-      return place op##= value;                             \
-    }                                                       \
+#define ZMLX_COMPOUND_PLACE(op)                        \
+  template <class S>                                   \
+  ZMLX_FN constexpr T& operator op##=(S value) const { \
+    if constexpr (truncates<T, S>()) {                 \
+      return place = convert<T>(place op value);       \
+    } else {                                           \
+      return place op##= value;                        \
+    }                                                  \
   }
   ZMLX_COMPOUND_PLACE(+)
   ZMLX_COMPOUND_PLACE(-)

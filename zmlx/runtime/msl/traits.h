@@ -46,7 +46,8 @@ using void_t = void;
 }  // namespace detail
 
 // What the runtime itself asks of types, it asks functions, here and in the other headers: NVRTC keeps each constant
-// that it comes upon in the program, with its name, needed or not, and MLX hashes all of a program's bytes at each launch.
+// that it comes upon in the program, with its name, needed or not, and MLX hashes all of a program's bytes at each
+// launch.
 namespace detail {
 template <class T, class U>
 struct pair_of {

@@ -182,10 +182,10 @@ ZMLX_SMALL_FLOAT_OPERATORS(bfloat)
 #undef ZMLX_SMALL_FLOAT_OPERATORS
 
 // `n += h` for an integer n computes as half, as `n = n + h` does.
-#define ZMLX_INTEGER_COMPOUND(H, op)                             \
-  template <class T, detail::if_integer<T> = 0>                  \
-  ZMLX_FN constexpr T& operator op##=(T& a, H b) {               \
-    return a = detail::convert<T>(static_cast<float>(a op b));    \
+#define ZMLX_INTEGER_COMPOUND(H, op)                           \
+  template <class T, detail::if_integer<T> = 0>                \
+  ZMLX_FN constexpr T& operator op##=(T& a, H b) {             \
+    return a = detail::convert<T>(static_cast<float>(a op b)); \
   }
 #define ZMLX_INTEGER_COMPOUNDS(H) \
   ZMLX_INTEGER_COMPOUND(H, +)     \

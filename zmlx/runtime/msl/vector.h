@@ -152,58 +152,58 @@ constexpr size_t alignment(size_t metal) {
   what(+, self) what(-, self) what(*, self) what(/, self) what(%, self) what(&, self) what(|, self) \
       what(^, self) what(<<, self) what(>>, self)
 
-#define ZMLX_VECTOR(self, other_form, N, room, metal_alignment)                                                   \
-  template <class T>                                                                                  \
+#define ZMLX_VECTOR(self, other_form, N, room, metal_alignment)                                             \
+  template <class T>                                                                                        \
   struct alignas(metal_alignment) self<T, N> {                                                              \
-    union {                                                                                           \
-      struct {                                                                                        \
-        ZMLX_COMPONENTS_##N                                                                           \
-      };                                                                                              \
-      struct {                                                                                        \
-        ZMLX_COLOURS_##N                                                                              \
-      };                                                                                              \
-      T zmlx_data[room];                                                                              \
-    };                                                                                                \
-    using zmlx_element = T;                                                                           \
-    static constexpr int zmlx_lanes() { return N; }                                                   \
-    self() = default;                                                                                 \
-    template <class S, detail::if_lane<S> = 0>                                                        \
-    ZMLX_FN constexpr self(S value) : ZMLX_INITIALISE_##N(ZMLX_SPLAT) {}                              \
-    template <class A, class B, class... Rest,                                                        \
-              enable_if_t<detail::width<A>() * detail::width<B>() != 0 &&                                 \
+    union {                                                                                                 \
+      struct {                                                                                              \
+        ZMLX_COMPONENTS_##N                                                                                 \
+      };                                                                                                    \
+      struct {                                                                                              \
+        ZMLX_COLOURS_##N                                                                                    \
+      };                                                                                                    \
+      T zmlx_data[room];                                                                                    \
+    };                                                                                                      \
+    using zmlx_element = T;                                                                                 \
+    static constexpr int zmlx_lanes() { return N; }                                                         \
+    self() = default;                                                                                       \
+    template <class S, detail::if_lane<S> = 0>                                                              \
+    ZMLX_FN constexpr self(S value) : ZMLX_INITIALISE_##N(ZMLX_SPLAT) {}                                    \
+    template <class A, class B, class... Rest,                                                              \
+              enable_if_t<detail::width<A>() * detail::width<B>() != 0 &&                                   \
                               detail::width<A>() + (detail::width<B>() + ... + detail::width<Rest>()) == N, \
-                          int> = 0>                                                                   \
-    ZMLX_FN constexpr self(A first, B second, Rest... rest) : ZMLX_INITIALISE_##N(ZMLX_JOIN) {}       \
-    ZMLX_FN constexpr self(other_form<T, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}             \
-    template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>                                        \
-    ZMLX_FN explicit constexpr self(vec<U, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}           \
-    template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>                                        \
-    ZMLX_FN explicit constexpr self(packed_vec<U, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}    \
-    ZMLX_FN constexpr T& operator[](size_t i) { return zmlx_data[i]; }                                \
-    ZMLX_FN constexpr const T& operator[](size_t i) const { return zmlx_data[i]; }                    \
-    template <int... I>                                                                               \
-    ZMLX_FN constexpr const vec<T, sizeof...(I)> swizzle(swz<I...>) const {                           \
-      static_assert(((I < N) && ...), "the vector has no component of that name");                    \
-      return vec<T, sizeof...(I)>(detail::lane<I>(*this)...);                                         \
-    }                                                                                                 \
-    template <int... I>                                                                               \
-    ZMLX_FN constexpr detail::swizzle_proxy<self, I...> swizzle_ref(swz<I...>) {                      \
-      static_assert(((I < N) && ...), "the vector has no component of that name");                    \
-      return {*this};                                                                                 \
-    }                                                                                                 \
-    ZMLX_EACH_COMPOUND(ZMLX_COMPOUND, self)                                                           \
-    ZMLX_FN constexpr self& operator++() { return *this += 1; }                                       \
-    ZMLX_FN constexpr self& operator--() { return *this -= 1; }                                       \
-    ZMLX_FN constexpr self operator++(int) {                                                          \
-      const self old = *this;                                                                         \
-      *this += 1;                                                                                     \
-      return old;                                                                                     \
-    }                                                                                                 \
-    ZMLX_FN constexpr self operator--(int) {                                                          \
-      const self old = *this;                                                                         \
-      *this -= 1;                                                                                     \
-      return old;                                                                                     \
-    }                                                                                                 \
+                          int> = 0>                                                                         \
+    ZMLX_FN constexpr self(A first, B second, Rest... rest) : ZMLX_INITIALISE_##N(ZMLX_JOIN) {}             \
+    ZMLX_FN constexpr self(other_form<T, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}                   \
+    template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>                                         \
+    ZMLX_FN explicit constexpr self(vec<U, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}                 \
+    template <class U, enable_if_t<!detail::same<T, U>(), int> = 0>                                         \
+    ZMLX_FN explicit constexpr self(packed_vec<U, N> other) : ZMLX_INITIALISE_##N(ZMLX_CONVERT) {}          \
+    ZMLX_FN constexpr T& operator[](size_t i) { return zmlx_data[i]; }                                      \
+    ZMLX_FN constexpr const T& operator[](size_t i) const { return zmlx_data[i]; }                          \
+    template <int... I>                                                                                     \
+    ZMLX_FN constexpr const vec<T, sizeof...(I)> swizzle(swz<I...>) const {                                 \
+      static_assert(((I < N) && ...), "the vector has no component of that name");                          \
+      return vec<T, sizeof...(I)>(detail::lane<I>(*this)...);                                               \
+    }                                                                                                       \
+    template <int... I>                                                                                     \
+    ZMLX_FN constexpr detail::swizzle_proxy<self, I...> swizzle_ref(swz<I...>) {                            \
+      static_assert(((I < N) && ...), "the vector has no component of that name");                          \
+      return {*this};                                                                                       \
+    }                                                                                                       \
+    ZMLX_EACH_COMPOUND(ZMLX_COMPOUND, self)                                                                 \
+    ZMLX_FN constexpr self& operator++() { return *this += 1; }                                             \
+    ZMLX_FN constexpr self& operator--() { return *this -= 1; }                                             \
+    ZMLX_FN constexpr self operator++(int) {                                                                \
+      const self old = *this;                                                                               \
+      *this += 1;                                                                                           \
+      return old;                                                                                           \
+    }                                                                                                       \
+    ZMLX_FN constexpr self operator--(int) {                                                                \
+      const self old = *this;                                                                               \
+      *this -= 1;                                                                                           \
+      return old;                                                                                           \
+    }                                                                                                       \
   };
 
 ZMLX_VECTOR(vec, packed_vec, 2, 2, detail::alignment(2 * sizeof(T)))
@@ -282,12 +282,12 @@ constexpr int shift_mask() {
 
 }  // namespace detail
 
-#define ZMLX_BINARY(op, result)                                                                           \
-  template <class A, class B, class V = detail::meeting_t<A, B>>                                          \
-  ZMLX_FN constexpr result operator op(A a, B b) {                                                        \
-    using T = typename V::zmlx_element;                                                                   \
+#define ZMLX_BINARY(op, result)                                                                                   \
+  template <class A, class B, class V = detail::meeting_t<A, B>>                                                  \
+  ZMLX_FN constexpr result operator op(A a, B b) {                                                                \
+    using T = typename V::zmlx_element;                                                                           \
     return detail::each<result>([](auto x, auto y) { return detail::convert<T>(x) op detail::convert<T>(y); }, a, \
-                                b);                                                                       \
+                                b);                                                                               \
   }
 ZMLX_BINARY(+, V)
 ZMLX_BINARY(-, V)
@@ -307,13 +307,13 @@ ZMLX_BINARY(&&, detail::bool_vector<V>)
 ZMLX_BINARY(||, detail::bool_vector<V>)
 #undef ZMLX_BINARY
 
-#define ZMLX_SHIFT(op)                                                                                       \
-  template <class A, class B, class V = detail::meeting_t<A, B>>                                             \
-  ZMLX_FN constexpr V operator op(A a, B b) {                                                                \
-    using T = typename V::zmlx_element;                                                                      \
-    return detail::each<V>(                                                                                  \
+#define ZMLX_SHIFT(op)                                                                                         \
+  template <class A, class B, class V = detail::meeting_t<A, B>>                                               \
+  ZMLX_FN constexpr V operator op(A a, B b) {                                                                  \
+    using T = typename V::zmlx_element;                                                                        \
+    return detail::each<V>(                                                                                    \
         [](auto x, auto y) { return static_cast<T>(x) op(static_cast<int>(y) & detail::shift_mask<T>()); }, a, \
-        b);                                                                                                  \
+        b);                                                                                                    \
   }
 ZMLX_SHIFT(<<)
 ZMLX_SHIFT(>>)

@@ -28,11 +28,11 @@ struct alignas(alignment(N * sizeof(T))) wide {
 
 }  // namespace detail
 
-#define ZMLX_WIDE(N)                             \
-  template <class T>                             \
-  struct vec<T, N> : detail::wide<T, N> {        \
-    using detail::wide<T, N>::wide;              \
-    vec() = default;                             \
+#define ZMLX_WIDE(N)                                                       \
+  template <class T>                                                       \
+  struct vec<T, N> : detail::wide<T, N> {                                  \
+    using detail::wide<T, N>::wide;                                        \
+    vec() = default;                                                       \
     ZMLX_FN constexpr vec(detail::wide<T, N> v) : detail::wide<T, N>(v) {} \
   };
 ZMLX_WIDE(8)
@@ -41,20 +41,20 @@ ZMLX_WIDE(32)
 ZMLX_WIDE(64)
 #undef ZMLX_WIDE
 
-#define ZMLX_BINARY(op, R)                                                                        \
-  template <class T, int N, enable_if_t<(N > 4), int> = 0>                                        \
-  ZMLX_FN constexpr vec<R, N> operator op(vec<T, N> a, vec<T, N> b) {                             \
-    vec<R, N> c(static_cast<R>(0));                                                               \
-    for (int i = 0; i < N; ++i) c[i] = static_cast<R>(a[i] op b[i]);                              \
-    return c;                                                                                     \
-  }                                                                                               \
-  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>(), int> = 0>         \
-  ZMLX_FN constexpr vec<R, N> operator op(vec<T, N> a, S b) {                                     \
-    return a op vec<T, N>(b);                                                                     \
-  }                                                                                               \
-  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>(), int> = 0>         \
-  ZMLX_FN constexpr vec<R, N> operator op(S a, vec<T, N> b) {                                     \
-    return vec<T, N>(a) op b;                                                                     \
+#define ZMLX_BINARY(op, R)                                                                  \
+  template <class T, int N, enable_if_t<(N > 4), int> = 0>                                  \
+  ZMLX_FN constexpr vec<R, N> operator op(vec<T, N> a, vec<T, N> b) {                       \
+    vec<R, N> c(static_cast<R>(0));                                                         \
+    for (int i = 0; i < N; ++i) c[i] = static_cast<R>(a[i] op b[i]);                        \
+    return c;                                                                               \
+  }                                                                                         \
+  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>(), int> = 0> \
+  ZMLX_FN constexpr vec<R, N> operator op(vec<T, N> a, S b) {                               \
+    return a op vec<T, N>(b);                                                               \
+  }                                                                                         \
+  template <class T, int N, class S, enable_if_t<(N > 4) && detail::is_lane<S>(), int> = 0> \
+  ZMLX_FN constexpr vec<R, N> operator op(S a, vec<T, N> b) {                               \
+    return vec<T, N>(a) op b;                                                               \
   }
 #define ZMLX_ARITHMETIC(op)                                             \
   ZMLX_BINARY(op, T)                                                    \
