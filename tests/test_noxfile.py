@@ -161,7 +161,11 @@ def test_golden_cmp_shares_the_options_that_both_of_its_tools_know(
     _, compare, tests = session.commands
     assert compare[1:5] == ["-m", "zmlx", "golden", "compare"]
     assert compare[5:] == ["--backend", "cpu", "--report-dir", "build/report", "--golden-dir", "elsewhere"]
-    assert tests[3:] == ["--backend=cpu", "-m", "golden", "--golden-dir", "elsewhere", "-v"]
+    files = noxfile.GOLDEN_TESTS
+    assert tests[3:] == ["--backend=cpu", "-m", "golden", *files, "--golden-dir", "elsewhere", "-v"]
+    marked = re.compile(r"^(@|pytestmark = )pytest\.mark\.golden", re.MULTILINE)
+    found = [path for path in (ROOT / "tests").rglob("test_*.py") if marked.search(path.read_text("utf-8"))]
+    assert [path.relative_to(ROOT).as_posix() for path in found] == [*files]
 
 
 def test_bench_writes_its_table_and_passes_what_follows_on(

@@ -102,8 +102,8 @@ class Matrix:
         arguments = without(posargs, "--require-backend")
         python(session, "-m", "zmlx", "golden", "record", "--backend", backend, *arguments)
 
-    def golden_cmp(self, session: nox.Session, *, tests: bool = False) -> None:
-        """Compare live values with recorded ones and write the report; with `tests`, those marked golden run too."""
+    def golden_cmp(self, session: nox.Session, *, tests: Sequence[str] = ()) -> None:
+        """Compare live values with recorded ones and write the report; then run what is marked golden in `tests`."""
         backend, posargs = self.choose(session)
         with usage_errors(session):
             golden_dir, posargs = host.take_option(posargs, "--golden-dir")
@@ -116,7 +116,7 @@ class Matrix:
         finally:
             add_step_summary(self.root / REPORT_DIR)
         if tests:
-            self.pytest(session, backend, posargs, "-m", "golden", *place, parallel=False)
+            self.pytest(session, backend, posargs, "-m", "golden", *tests, *place, parallel=False)
 
     def bench(self, session: nox.Session, directory: str = BENCH_DIR, peers: Sequence[str] = ()) -> None:
         """Time the kernels and write the tables; ``-- --peers`` installs `peers`, where there are any to time."""
