@@ -285,10 +285,10 @@ def test_a_kernel_that_does_not_end_is_stopped(collect):
         "float v = 0;\nwhile (v >= 0)\n  v += x[i];\nout[i] = v;"
     )
     began = time.monotonic()
-    check = collect(Case("endless", "", source, ()), time_limit=0.5, schedules=())
+    check = collect(Case("endless", "", source, ()), time_limit=1, schedules=())
     assert time.monotonic() - began < 30
     (finding,) = check.findings
-    assert (finding.kind, finding.message) == ("stopped", "did not end within 0.5 s under the checker")
+    assert (finding.kind, finding.message) == ("stopped", "did not end within 1 s under the checker")
     text = str(finding)
     assert "thread 3 (lane 3 of simdgroup 0" in text
     assert "was running" in text
@@ -350,7 +350,7 @@ def test_an_endless_kernel_is_stopped_after_another_one_was_checked(collect):
     endless = Case("endless_before", "", "float v = 0;\nwhile (v >= 0)\n  v += x[0];\nout[0] = v;", ())
     other = Case("other", "", "out[thread_position_in_grid.x] = x[0];", ())
     for case, kinds in ((endless, ["stopped"]), (other, []), (endless, ["stopped"])):
-        check = collect(case, time_limit=0.2, schedules=())
+        check = collect(case, time_limit=0.5, schedules=())
         assert [finding.kind for finding in check.findings] == kinds
 
 

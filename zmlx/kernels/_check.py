@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -271,29 +271,15 @@ def check_arrays(function: str, names: Sequence[str], arrays: Sequence[Any]) -> 
     TypeError
         One is not an MLX array, or of another dtype, or they are of several.
     """
-    check_array(function, arrays[0], names[0])
-    dtype = arrays[0].dtype  # which MLX makes anew each time
-    if all(isinstance(array, mx.array) and array.dtype == dtype for array in arrays[1:]):
-        return
     for name, array in zip(names, arrays, strict=True):
         check_array(function, array, name)
-    check_one_dtype(function, dict(zip(names, arrays, strict=True)))
-
-
-def check_one_dtype(function: str, arrays: Mapping[str, mx.array]) -> None:
-    """Arrays, by their names, of one dtype.
-
-    Raises
-    ------
-    TypeError
-        They are of several.
-    """
-    (first, x), *others = arrays.items()
-    for name, array in others:
-        if array.dtype != x.dtype:
+    first = arrays[0]
+    dtype = first.dtype  # which MLX makes anew each time
+    for name, array in zip(names[1:], arrays[1:], strict=True):
+        if array.dtype != dtype:
             raise TypeError(
-                f"[{function}] Expected `{name}` to be {dtype_name(x)} as `{first}` is, got {dtype_name(array)}. "
-                f"Convert one of them first: {name}.astype(mx.{dtype_name(x)})."
+                f"[{function}] Expected `{name}` to be {dtype_name(first)} as `{names[0]}` is, "
+                f"got {dtype_name(array)}. Convert one of them first: {name}.astype(mx.{dtype_name(first)})."
             )
 
 

@@ -54,6 +54,7 @@ def from_formula(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> mx.array:
+            # As most calls are; binding takes longer than all the checks.
             if not kwargs and len(args) == len(inputs):
                 given: Mapping[str, Any] = dict(zip(inputs, args, strict=True))
             else:

@@ -16,7 +16,7 @@ namespace zmlx {
 using metal::uint;
 using metal::uint3;
 
-ZMLX_FN constexpr uint simd_width() { return 32; }
+using metal::zmlx_detail::simd_width;
 ZMLX_FN constexpr uint quad_width() { return 4; }
 
 struct Extent {

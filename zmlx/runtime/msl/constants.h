@@ -23,6 +23,7 @@
 #define ULONG_MAX 18446744073709551615ul
 #endif
 
+// By their bits: numeric_limits<float> would bring constants of its own into every program (traits.h).
 #ifndef INFINITY
 #define INFINITY (::metal::as_type<float>(0x7f800000u))
 #endif

@@ -39,16 +39,15 @@ struct conditional<false, T, F> {
 template <bool B, class T, class F>
 using conditional_t = typename conditional<B, T, F>::type;
 
-// Metal has none, and headers bring their own.
 namespace detail {
+
+// Metal has none, and headers bring their own.
 template <class...>
 using void_t = void;
-}  // namespace detail
 
 // What the runtime itself asks of types, it asks functions, here and in the other headers: NVRTC keeps each constant
 // that it comes upon in the program, with its name, needed or not, and MLX hashes all of a program's bytes at each
 // launch.
-namespace detail {
 template <class T, class U>
 struct pair_of {
   static constexpr bool equal() { return false; }
@@ -61,6 +60,7 @@ template <class T, class U>
 constexpr bool same() {
   return pair_of<T, U>::equal();
 }
+
 }  // namespace detail
 
 template <class T, class U>
@@ -187,7 +187,7 @@ constexpr bool is_floating() {
 }
 template <class T>
 constexpr bool is_number() {
-  return kind_of<T>::integer() || kind_of<T>::floating();
+  return is_integer<T>() || is_floating<T>();
 }
 template <class T>
 constexpr bool is_small_float() {
@@ -210,7 +210,7 @@ constexpr bool has_sign() {
 }
 
 template <class T>
-using if_integer = enable_if_t<kind_of<T>::integer() || __is_enum(T), int>;
+using if_integer = enable_if_t<is_integer<T>() || __is_enum(T), int>;
 
 }  // namespace detail
 

@@ -274,7 +274,8 @@ struct float_limits {
   static constexpr int radix = 2;
 };
 
-// Those of a type that has limits of its own: templates, which cost nothing where nobody asks.
+// Those of numeric_limits. The types that have limits of their own are partial specialisations, with a parameter that
+// says nothing: a whole one would be in every program, asked for or not.
 template <class T, class Same = T>
 struct limits_of : integer_limits<T> {
   static_assert(is_integer<T>(), "numeric_limits: not an arithmetic type of Metal");
