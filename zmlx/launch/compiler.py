@@ -55,6 +55,10 @@ _FLAGS = (
 )
 
 
+#: How registers are allotted, at every level: all loops of a function as one region. GCC 12 takes two thirds of the time
+#: over a kernel that it takes with a region for each loop, and the code is as fast.
+_REGISTERS = {"clang": (), "gcc": ("-fira-region=one",)}
+
 #: How kernels are optimised, by the compiler. For GCC all that its manual says -O3 does beyond -O2: as fast code, which
 #: GCC 12 takes two thirds of the time to make that it takes for -O3.
 _OPTIMISATION = {
@@ -232,7 +236,7 @@ def _check_target(text: str, compiler: Compiler) -> None:
 
 
 def _code_flags(kind: str) -> tuple[str, ...]:
-    return (*_FLAGS, *_machine_flags(kind))
+    return (*_FLAGS, *_REGISTERS[kind], *_machine_flags(kind))
 
 
 def _machine_flags(kind: str) -> tuple[str, ...]:
