@@ -55,8 +55,8 @@ _FLAGS = (
 )
 
 
-#: How registers are allotted, at every level: all loops of a function as one region. GCC 12 takes two thirds of the time
-#: over a kernel that it takes with a region for each loop, and the code is as fast.
+#: How registers are allotted, at every level: all loops of a function as one region. GCC 12 takes two thirds of the
+#: time over a kernel that it takes with a region for each loop, and the code is as fast.
 _REGISTERS = {"clang": (), "gcc": ("-fira-region=one",)}
 
 #: How kernels are optimised, by the compiler. For GCC all that its manual says -O3 does beyond -O2: as fast code, which

@@ -43,8 +43,9 @@ from zmlx.testing.rivals import Argument
 from zmlx.testing.tolerance import Tolerance, as_float64, compare
 
 #: How far a rival's results may be from the oracle's, root mean square over root mean square. MLX may round more
-#: often than the kernels do, down to sums in bfloat16: this is enough to tell that it computes the same thing.
-SAME_FORMULA = 0.1
+#: often than the kernels do, down to sums in bfloat16: this is enough to tell that it computes the same thing. The most
+#: that was seen is 0.14, on CUDA: the gradient of logsumexp under mx.compile, with sums of 4096 numbers.
+SAME_FORMULA = 0.25
 
 #: Rows of a cotangent that gradients are checked by where rows do not stand for themselves.
 FEW_ROWS = 64
