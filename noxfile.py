@@ -90,10 +90,8 @@ def cpu(session: nox.Session) -> None:
 
 @nox.session
 def tools(session: nox.Session) -> None:
-    """Test what is the same on all back ends: texts, commands, plugin, golden files, judge, report, project files."""
-    backend, posargs = MATRIX.choose(session)
-    MATRIX.set_up(session, backend)
-    MATRIX.pytest(session, backend, posargs, "-m", "tools")
+    """Test what is the same on all back ends: texts, checker, commands, plugin, golden files, judge, reports, files."""
+    MATRIX.suite(session, "cpu", "tools")
 
 
 @nox.session

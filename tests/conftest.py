@@ -26,17 +26,14 @@ from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 CACHE_DIR = str(cache_dir())
 
 TESTS = Path(__file__).parent
-#: Where tests are of what a back end does: of kernels, and of what translates, launches and checks them. All others are
-#: of tools, which no back end changes.
-OF_KERNELS = ("check", "clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
-#: What there is of tools nevertheless: a command, where compiled kernels are kept, and which compiler makes them.
-OF_COMMANDS = ("check/test_command.py", "launch/test_cache.py", "launch/test_compiler.py")
+#: Where tests are of what a back end does: of kernels, and of what translates and launches them. All others are of
+#: tools, which no back end changes: the checker runs kernels on the CPU, whatever there is.
+OF_KERNELS = ("clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
+#: What there is of tools nevertheless: where compiled kernels are kept, and which compiler makes them.
+OF_COMMANDS = ("launch/test_cache.py", "launch/test_compiler.py")
 #: What there launches nothing, but reads, translates, judges, compiles or compares text, is the same on all back ends,
 #: and of tools too. Where a file has both, a test of text that takes time is marked by itself.
 OF_TEXTS = (
-    "check/test_legality.py",
-    "check/test_legality_corpora.py",
-    "check/test_lint.py",
     "kernels/formula/test_parse.py",
     "kernels/test_texts.py",
     "launch/test_cuda_compile.py",
