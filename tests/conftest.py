@@ -26,11 +26,20 @@ from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 CACHE_DIR = str(cache_dir())
 
 TESTS = Path(__file__).parent
-#: Where tests are of what a back end does: of kernels, and of what translates and launches them. All others are of
-#: tools, which no back end changes: the checker runs kernels on the CPU, whatever there is.
-OF_KERNELS = ("clients", "kernels", "launch", "metal", "runtime", "test_ops.py", "translate")
+#: Where tests are of what a back end does: of its device, of kernels, and of what translates and launches them. All
+#: others are of tools, which no back end changes: the checker runs kernels on the CPU, whatever there is.
+OF_KERNELS = (
+    "clients",
+    "kernels",
+    "launch",
+    "metal",
+    "runtime",
+    "test_device_profile.py",
+    "test_ops.py",
+    "translate",
+)
 #: What there is of tools nevertheless: where compiled kernels are kept, and which compiler makes them.
-OF_COMMANDS = ("launch/test_cache.py", "launch/test_compiler.py")
+OF_TOOLS = ("launch/test_cache.py", "launch/test_compiler.py")
 #: What there launches nothing, but reads, translates, judges, compiles or compares text, is the same on all back ends,
 #: and of tools too. Where a file has both, a test of text that takes time is marked by itself.
 OF_TEXTS = (
@@ -143,7 +152,7 @@ def _what_is_tested_in(path):
         return None
     place = path.relative_to(TESTS)
     within = {folder.as_posix() for folder in (place, *place.parents)}
-    if within.isdisjoint(OF_KERNELS) or not within.isdisjoint(OF_COMMANDS):
+    if within.isdisjoint(OF_KERNELS) or not within.isdisjoint(OF_TOOLS):
         return "tools"
     return "kernels" if within.isdisjoint(OF_TEXTS) else "texts"
 

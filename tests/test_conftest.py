@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -68,12 +69,20 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
 
 
 def test_the_table_names_what_is_there(conftest: ModuleType) -> None:
-    for name in (*conftest.OF_KERNELS, *conftest.OF_COMMANDS, *conftest.OF_TEXTS):
+    for name in (*conftest.OF_KERNELS, *conftest.OF_TOOLS, *conftest.OF_TEXTS):
         assert (TESTS / name).exists(), f"{name} is in a table of tests/conftest.py, and is gone"
-    for table in (conftest.OF_COMMANDS, conftest.OF_TEXTS):
+    for table in (conftest.OF_TOOLS, conftest.OF_TEXTS):
         for name in table:
             assert Path(name).parts[0] in conftest.OF_KERNELS, f"{name} is of tools without a table"
         assert list(table) == sorted(table)
+
+
+def test_what_a_gpu_alone_can_run_is_not_of_tools(conftest: ModuleType) -> None:
+    """`tools` works on the CPU, and would skip it everywhere."""
+    marked = re.compile(r"^(@|pytestmark = )pytest\.mark\.(gpu|metal|cuda)\b", re.M)
+    files = [path for path in TESTS.rglob("test_*.py") if marked.search(path.read_text(encoding="utf-8"))]
+    assert files
+    assert [path.name for path in files if conftest._what_is_tested_in(path) != "kernels"] == []
 
 
 def test_what_is_of_texts_launches_nothing(suite: pytest.Pytester) -> None:
