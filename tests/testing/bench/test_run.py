@@ -147,6 +147,17 @@ def test_what_computes_something_else_is_not_timed(op, message, backend, mx_devi
         measure_kernel(op, "float32", backend, tiny(backend))
 
 
+def test_a_rival_in_16_bits_may_round_more_often(backend, mx_device):
+    def measure(factor):
+        return measure_kernel(make(formula=lambda mx, x: factor * x), "bfloat16", backend, tiny(backend))
+
+    assert measure(2.3).failure == ""
+    with pytest.raises(
+        WrongResultError, match=r"by 0\.3 of the root mean square; at most 0\.25 was expected"
+    ):
+        measure(2.6)
+
+
 @pytest.mark.parametrize("case", ENGINE, ids=lambda case: case.name)
 def test_every_benchmark_of_the_engine_runs(case, backend, mx_device):
     lines = list(case.measure(backend, tiny(backend)))
