@@ -46,8 +46,8 @@ CLIENTS = "mlx_lm mlx_audio mlx_vlm"
 # What is skipped without NVRTC, and runs without a GPU.
 NVRTC_TESTS = tuple(f"tests/launch/test_{name}.py" for name in ("cuda_compile", "cuda_launch", "nvrtc"))
 
-# A session of a back end runs what depends on it. tests/conftest.py says which tests are of tools: those that launch
-# no kernel, but read, translate and compare text, are.
+# A session of a back end runs what depends on it. tests/conftest.py says which tests are of tools: those that read,
+# translate and compare text, and those of the checker, which runs kernels on the CPU everywhere.
 OF_KERNELS = "not tools"
 
 # What is marked golden. All others would be collected to be left out, which takes longer.

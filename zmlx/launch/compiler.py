@@ -236,10 +236,10 @@ def _check_target(text: str, compiler: Compiler) -> None:
 
 
 def _code_flags(kind: str) -> tuple[str, ...]:
-    return (*_FLAGS, *_REGISTERS[kind], *_machine_flags(kind))
+    return (*_FLAGS, *_REGISTERS[kind], *_machine_flags())
 
 
-def _machine_flags(kind: str) -> tuple[str, ...]:
+def _machine_flags() -> tuple[str, ...]:
     machine = platform.machine().lower()
     if machine in ("x86_64", "amd64"):
         # Descriptors keep thread-local access cheap and out of the small static block.
