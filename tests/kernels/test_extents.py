@@ -9,6 +9,7 @@ import pytest
 
 from zmlx.testing.bench.arguments import arguments_of, drawn_sample
 from zmlx.testing.generated.case import Case, kernels_of, results
+from zmlx.testing.large import ways_of
 from zmlx.testing.launches import recorded_launches
 from zmlx.testing.op_db import op_db
 from zmlx.testing.opinfo import OpInfo, case_rng
@@ -29,7 +30,8 @@ def _has_rows(op: OpInfo) -> bool:
     )
 
 
-TIMED = tuple(filter(_has_rows, KERNELS))
+#: Those whose samples the generated test_large does not make so long.
+TIMED = tuple(op for op in KERNELS if _has_rows(op) and "columns" not in ways_of(op))
 
 
 @pytest.mark.parametrize("op", TIMED, ids=str)

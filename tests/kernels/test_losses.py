@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.usefixtures("mx_device")
 
 
-def _layer(rows=512, width=64, classes=8192):
+def _layer(rows=512, width=16, classes=8192):
     import mlx.core as mx
 
     keys = mx.random.split(mx.random.key(0), 3)

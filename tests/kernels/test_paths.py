@@ -6,7 +6,6 @@ all of them; a path that none has taken fails by its name.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from typing import Any
 
@@ -71,28 +70,29 @@ def _override(*arguments: Any, dtypes: tuple[str, ...] = ("float32",), **more: A
 
 #: Rows that threads share: more of them only take longer, and arrays of less than 8 values are of another type, with
 #: which each kernel would be translated anew. Other tests have them.
-SHARED = {"rows": (1, 40), "columns": (8, 4200)}
-# g++ takes all rows for aligned: as many values as threads hold are whole chunks in both halves of a gated row.
-PACKED = {**SHARED, "packed": True, "row_only": True, "multiple": 64}
+ROWS = (1, 40)
+#: Their length: any, and, in every second round, longer than what threads hold in some settings, which is seldom drawn.
+COLUMNS = ((8, 4200), (2000, 4200))
 
 
-def _settings() -> tuple[Setting, ...]:
+def _settings(columns: tuple[int, int]) -> tuple[Setting, ...]:
     """The CPU's own launch, then those of a GPU: dtypes and widths that other tests have compiled."""
+    shared: dict[str, Any] = {"rows": ROWS, "columns": columns}
+    # g++ takes all rows for aligned: as many values as threads hold are whole chunks in both halves of a gated row.
+    packed: dict[str, Any] = {**shared, "packed": True, "row_only": True, "multiple": 64}
     return (
         Setting("cpu", dtypes=("float32",)),
         Setting("cpu, many rows", dtypes=("float32",), rows=(16400, 20000), columns=(2, 12)),
-        _override(8, **SHARED),
-        _override(64, **SHARED),
-        _override(64, **SHARED, multiple=512),
-        *(_override(8, 2, **PACKED, dtypes=(dtype,)) for dtype in DEFAULT_DTYPES),
+        _override(8, **shared),
+        _override(64, **shared),
+        _override(64, **shared, multiple=512),
+        *(_override(8, 2, **packed, dtypes=(dtype,)) for dtype in DEFAULT_DTYPES),
         _override(8, groups=2, rows=(257, 600), columns=(8, 20)),
-        _override(64, groups=2, **SHARED),
+        _override(64, groups=2, **shared),
     )
 
 
-def _reach(
-    op: OpInfo, profile: str, request: pytest.FixtureRequest, settings: tuple[Setting, ...]
-) -> Counter[str]:
+def _reach(op: OpInfo, profile: str, request: pytest.FixtureRequest) -> Counter[str]:
     """Check rounds of examples until all paths are taken, at most `ROUNDS`; the paths are counted and shown."""
     reached: Counter[str] = Counter()
 
@@ -102,13 +102,15 @@ def _reach(
             reached.update(paths_of(record, x.shape))
 
     ledger = request.config.stash[KEY].ledger
-    share = profiles.examples(profile) // len(settings)
-    examples = EXAMPLES if profile == profiles.DEFAULT else share
-    for seed, setting in itertools.product(range(ROUNDS), settings):
-        if not unreached(KINDS[op.name], reached) and seed > 0:
-            break
-        counts = run_properties(op, "cpu", profile, request.path, (setting,), seen, examples, seed)
-        ledger.record_examples(f"{op.name} (launch paths)", profile, counts)
+    for seed in range(ROUNDS):
+        settings = _settings(COLUMNS[seed % len(COLUMNS)])
+        share = profiles.examples(profile) // len(settings)
+        examples = EXAMPLES if profile == profiles.DEFAULT else share
+        for setting in settings:
+            if not unreached(KINDS[op.name], reached) and seed > 0:
+                break
+            counts = run_properties(op, "cpu", profile, request.path, (setting,), seen, examples, seed)
+            ledger.record_examples(f"{op.name} (launch paths)", profile, counts)
     ledger.record_paths(reached)
     return reached
 
@@ -124,7 +126,7 @@ def profile(backend: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize("op", [op for op in KERNELS if KINDS.get(op.name) != ()], ids=str)
 def test_every_path_is_reached_and_right(op: OpInfo, profile: str, request: pytest.FixtureRequest) -> None:
-    reached = _reach(op, profile, request, _settings())
+    reached = _reach(op, profile, request)
     assert unreached(KINDS[op.name], reached) == [], f"{op.name}: paths that no example took"
     assert {path.partition(":")[0] for path in reached} == set(KINDS[op.name])
 

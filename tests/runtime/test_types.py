@@ -567,7 +567,7 @@ def test_geometry(types, rng):
     np.testing.assert_allclose(out, desired, rtol=2e-6, atol=1e-6)
 
 
-def integer_samples(kind: str, rng: np.random.Generator, count: int = 20_000) -> np.ndarray:
+def integer_samples(kind: str, rng: np.random.Generator, count: int = 4_000) -> np.ndarray:
     """Values of all magnitudes, with the limits of the type and their neighbours."""
     info = np.iinfo({"char": np.int8, "uchar": np.uint8}.get(kind, DTYPE[kind]))
     values = rng.integers(info.min, info.max, count, dtype=info.dtype, endpoint=True)

@@ -126,27 +126,26 @@ def round_one(value: float, dtype: str) -> float:
     return math.copysign(rounded if abs(rounded) <= fmt.max else math.inf, value)
 
 
-def _exponents(values: Float64Array, fmt: FloatFormat) -> NDArray[np.int32]:
-    """Exponent of the last place of every value (of the smallest numbers for 0, inf and NaN)."""
-    import numpy as np
-
-    # The exponents as float64 holds them: that of 0 and of subnormals is less than any other, that of inf and NaN more.
-    exponent = ((values.view(np.int64) >> 52) & 0x7FF).astype(np.int32) - 1023
-    exponent = np.where(exponent == 1024, fmt.min_exponent, exponent)
-    return np.clip(exponent, fmt.min_exponent, fmt.max_exponent) - (fmt.precision - 1)
-
-
 def ulp(values: Any, dtype: str) -> Float64Array:
     """Size of one unit in the last place of `dtype` at each value, in float64.
 
     It is the spacing of the representable numbers in the binade that holds the value, never less than
-    the spacing of the subnormals and never more than that of the largest binade.
+    the spacing of the subnormals and never more than that of the largest binade; of inf and NaN, that of the subnormals.
     """
     import numpy as np
 
     fmt = float_format(dtype)
-    return np.asarray(np.ldexp(1.0, _exponents(np.asarray(values, dtype=np.float64), fmt)))
+    exact = np.asarray(values, dtype=np.float64)
+    # What the exponent's bits alone are: the power of two below, 0 of float64's subnormals, inf of inf and NaN.
+    power = np.asarray(exact.view(np.int64) & _EXPONENT_BITS).view(np.float64)
+    if not np.isfinite(np.max(power, initial=0.0)):
+        power = np.where(np.isinf(power), 0.0, power)
+    least, most = fmt.smallest_normal, math.ldexp(1.0, fmt.max_exponent)
+    return np.asarray(np.minimum(np.maximum(power, least), most) * fmt.eps)
 
+
+#: Of float64.
+_EXPONENT_BITS = 0x7FF << 52
 
 #: What NumPy has too, and converts float64 to in one rounding, to nearest even.
 _OF_NUMPY = ("float32", "float16")
@@ -182,10 +181,10 @@ def round_to(values: Any, dtype: str) -> Float64Array:
         bits = bits + ((1 << (cut - 1)) - 1) + ((bits >> cut) & 1)
         rounded = (bits & -(1 << cut)).view(np.float64)
     else:
-        place = _exponents(exact, fmt)
+        place = ulp(exact, dtype)
         # The quotient is exact (a power of two), so rint makes the only rounding, to nearest even.
         with np.errstate(invalid="ignore"):
-            rounded = np.ldexp(np.rint(np.ldexp(exact, -place)), place)
+            rounded = np.rint(exact / place) * place
     return np.asarray(np.where(np.abs(rounded) > fmt.max, np.copysign(np.inf, rounded), rounded))
 
 

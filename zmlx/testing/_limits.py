@@ -15,8 +15,21 @@ __all__ = [
     "coarser_dtype",
     "default_tolerance",
     "judged_by",
+    "root_mean_square",
     "widened_for",
 ]
+
+
+def root_mean_square(values: Float64Array) -> float:
+    """Of what is finite; 0 where nothing is."""
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.sum(np.square(values)))
+        if not math.isfinite(total):
+            values = values[np.isfinite(values)]
+            total = float(np.sum(np.square(values)))
+    return math.sqrt(total / values.size) if values.size else 0.0
 
 
 @dataclass(frozen=True)
@@ -69,13 +82,7 @@ class Tolerance:
 
     def ulp_floor(self, desired: Float64Array) -> float:
         """The magnitude at which, at least, ULPs are taken when comparing with `desired`."""
-        import numpy as np
-
-        finite = desired[np.isfinite(desired)]
-        if not self.rms_floor or not finite.size:
-            return self.atol
-        with np.errstate(over="ignore"):
-            return max(self.atol, self.rms_floor * float(np.sqrt(np.mean(np.square(finite)))))
+        return max(self.atol, self.rms_floor * root_mean_square(desired)) if self.rms_floor else self.atol
 
     def __str__(self) -> str:
         text = f"rtol {self.rtol:g}, atol {self.atol:g}"

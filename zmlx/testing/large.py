@@ -22,6 +22,9 @@ MANY = 1 << 16
 #: Elements that an array of such a variation has, at most.
 MOST = 5 * MANY
 
+#: The same where the other extents stay as they are: with smaller ones as much is seen, in less time.
+MOST_AS_THEY_ARE = 4 * MANY
+
 #: The same where an argument holds integers. They may be places along an extent, which must then stay as it is.
 MOST_WITH_INTEGERS = 16 * MANY
 
@@ -85,9 +88,10 @@ def _unlimited(high: int) -> bool:
     return high >= DEFAULT_EXTENTS[1]
 
 
-def _beside(old: int, low: int) -> int:
+def _beside(old: int, low: int, way: Way) -> int:
     """A small extent for what stands beside a long one; an even one stays even, and an odd one odd."""
-    least = max(low, 3)  # two show less: a row of two that is normalised has no gradient
+    # Two rows tell where one begins; a row of two shows less: normalised, it has no gradient.
+    least = max(low, 2 if way == "columns" else 3)
     return min(old, least + (least + old) % 2)
 
 
@@ -96,13 +100,13 @@ def _elongated(sample: SampleInput, bounds: Bounds, way: Way) -> Iterator[dict[i
     that belong to it, as many times as long."""
     limits = bounds.of(sample)
     own = {old: old for old in limits}
-    small = {old: _beside(old, low) for old, (low, _) in limits.items()}
+    small = {old: _beside(old, low, way) for old, (low, _) in limits.items()}
     holds_integers = any(a.dtype.kind in "iu" for a in arrays_of(sample))
     for old in _long_extents(sample, bounds, way):
         times = MANY // old + 1
         related = {n: n * times for n in limits if n % old == 0 or old % n == 0}
         longer = {old: old * times}
-        if largest(sample, own | longer) <= (MOST_WITH_INTEGERS if holds_integers else MOST):
+        if largest(sample, own | longer) <= (MOST_WITH_INTEGERS if holds_integers else MOST_AS_THEY_ARE):
             yield own | longer
         for extents in (small | longer, small | related):
             if largest(sample, extents) <= MOST:

@@ -8,7 +8,7 @@ in the last place, taken at the oracle's value), and ``|actual - desired| <= ato
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from zmlx.testing._formats import (
     is_float,
     round_to,
     ulp,
+    ulp_at,
 )
 from zmlx.testing._limits import (
     COMPONENTS,
@@ -31,6 +32,7 @@ from zmlx.testing._limits import (
     coarser_dtype,
     default_tolerance,
     judged_by,
+    root_mean_square,
     widened_for,
 )
 from zmlx.testing._values import as_float64, dtype_name, is_complex, is_number
@@ -54,6 +56,7 @@ __all__ = [
     "is_complex",
     "is_float",
     "judged_by",
+    "root_mean_square",
     "round_to",
     "ulp",
     "ulp_distance",
@@ -69,6 +72,8 @@ class _Distances:
     ----------
     absolute : numpy.ndarray of float64
         Differences: 0 where both are the same non-number, infinite where only one is.
+    size : numpy.ndarray of float64
+        The truth without its sign.
     spacing : numpy.ndarray of float64, or None
         One ULP at each truth; None for integers, whose distance is the difference.
     dtype : str
@@ -76,6 +81,7 @@ class _Distances:
     """
 
     absolute: Float64Array
+    size: Float64Array
     spacing: Float64Array | None
     dtype: str
 
@@ -84,7 +90,7 @@ class _Distances:
         if self.spacing is None:
             return self.absolute
         with np.errstate(over="ignore"):
-            return np.asarray(self.absolute / np.maximum(self.spacing, ulp(floor, self.dtype)))
+            return np.asarray(self.absolute / np.maximum(self.spacing, ulp_at(floor, self.dtype)))
 
 
 def _distances(actual: Any, desired: Any, dtype: str) -> _Distances:
@@ -95,13 +101,17 @@ def _distances(actual: Any, desired: Any, dtype: str) -> _Distances:
     however large that is.
     """
     if not is_float(dtype):
-        return _Distances(_integer_distance(actual, desired), None, dtype)
-    past = np.abs(desired) >= float_format(dtype).rounds_to_infinity
-    truth = np.where(past, np.copysign(np.inf, desired), desired) if past.any() else desired
+        return _Distances(_integer_distance(actual, desired), np.abs(as_float64(desired)), None, dtype)
+    limit, size = float_format(dtype).rounds_to_infinity, np.abs(desired)
     with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(actual - desired)
+        # False too where one is NaN: what has a place among numbers needs none of the cases below.
+        if np.max(size, initial=0.0) < limit and np.max(difference, initial=0.0) < np.inf:
+            return _Distances(difference, size, ulp(size, dtype), dtype)
+        truth = np.where(size >= limit, np.copysign(np.inf, desired), desired)
         difference = np.abs(actual - truth)
     difference = np.where((actual == truth) | (np.isnan(actual) & np.isnan(truth)), 0.0, difference)
-    return _Distances(np.where(np.isnan(difference), np.inf, difference), ulp(truth, dtype), dtype)
+    return _Distances(np.where(np.isnan(difference), np.inf, difference), size, ulp(truth, dtype), dtype)
 
 
 def ulp_distance(actual: Any, desired: Any, dtype: str, *, floor: float = 0.0) -> Float64Array:
@@ -201,20 +211,24 @@ def error_stats(actual: Any, oracle: Any, dtype: str, *, floor: float | None = N
     return _stats(_distances(actual, oracle, dtype), a, d, floor)
 
 
+def _mean_distance(distance: Float64Array) -> float:
+    """The root mean square, infinite where a distance is."""
+    with np.errstate(over="ignore"):
+        return math.sqrt(float(np.mean(np.square(distance))))
+
+
 def _stats(distances: _Distances, a: Float64Array, d: Float64Array, floor: float) -> ErrorStats:
     """`error_stats` of what is measured already."""
     if a.size == 0:
         return ErrorStats(0.0, 0.0, 0.0, None, math.nan, math.nan, 0)
     dtype, distance = distances.dtype, distances.in_ulps(floor)
     worst = int(np.argmax(distance))
-    with np.errstate(over="ignore"):
-        rms = float(np.sqrt(np.mean(np.square(distance))))
-    typical = (float(distance.flat[worst]), rms)
-    at_rms = replace(default_tolerance(dtype), rms_floor=1.0).ulp_floor(d)
-    if is_float(dtype) and at_rms > floor:
+    typical = (float(distance.flat[worst]), _mean_distance(distance))
+    rms = typical[1]
+    at_rms = max(default_tolerance(dtype).atol, root_mean_square(d)) if is_float(dtype) else 0.0
+    if at_rms > floor:
         far = distances.in_ulps(at_rms)
-        with np.errstate(over="ignore"):
-            typical = (float(np.max(far)), float(np.sqrt(np.mean(np.square(far)))))
+        typical = (float(np.max(far)), _mean_distance(far))
     return ErrorStats(
         max_ulp=float(distance.flat[worst]),
         rms=rms,
@@ -320,7 +334,8 @@ def compare(
         return Agreement(True, stats)
 
     difference = distances.absolute
-    finite = np.where(np.isfinite(wanted), np.abs(wanted), 0.0)
+    size = distances.size
+    finite = size if np.max(size) < np.inf else np.where(np.isfinite(size), size, 0.0)
     allowed = tolerance.atol + tolerance.rtol * finite
     outside: NDArray[np.bool_] = difference > allowed
     if tolerance.max_ulp is not None:
