@@ -130,7 +130,7 @@ def ulp(values: Any, dtype: str) -> Float64Array:
     """Size of one unit in the last place of `dtype` at each value, in float64.
 
     It is the spacing of the representable numbers in the binade that holds the value, never less than
-    the spacing of the subnormals and never more than that of the largest binade; of inf and NaN, that of the subnormals.
+    the spacing of the subnormals and never more than that of the largest binade; of inf and NaN, that of subnormals.
     """
     import numpy as np
 
