@@ -281,6 +281,7 @@ def test_a_kernel_of_mlx_computes(case: Case) -> None:
     np.testing.assert_allclose(out, expected, rtol=case.tolerance, atol=case.tolerance * 8)
 
 
+@pytest.mark.tools
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.kernel)
 def test_a_kernel_of_mlx_is_without_a_finding(case: Case) -> None:
     with zmlx.checked() as check:
@@ -312,6 +313,7 @@ def test_the_text_for_metal_is_what_metal_takes(case: Case) -> None:
     assert not findings, findings
 
 
+@pytest.mark.tools
 def test_what_a_kernel_of_mlx_reads_unwritten_is_found() -> None:
     """A scan reads the sums of 32 simdgroups, however many there are."""
     with zmlx.checked(raise_on_finding=False) as check:

@@ -45,8 +45,8 @@ def launch(made, grid=4):
 @pytest.mark.parametrize("grid", [4, 40_000], ids=["one group", "all workers"])
 @pytest.mark.parametrize("name", ENDLESS)
 def test_the_time_limit_stops_a_launch(name, grid, monkeypatch):
-    monkeypatch.setenv(TIME_LIMIT_VARIABLE, "0.1")
-    message = r"Kernel 'endless' did not end within 0\.1 s, the time limit that \$ZMLX_TIME_LIMIT sets\."
+    monkeypatch.setenv(TIME_LIMIT_VARIABLE, "0.05")
+    message = r"Kernel 'endless' did not end within 0\.05 s, the time limit that \$ZMLX_TIME_LIMIT sets\."
     for _ in range(2):
         began = time.monotonic()
         with pytest.raises(KernelRuntimeError, match=message):
@@ -109,7 +109,7 @@ def interrupted(
     *sources,
     grid=4,
     setup="signal.signal(signal.SIGINT, signal.default_int_handler)",
-    pauses=(0.1,),
+    pauses=(0.05,),
     handler="signal.default_int_handler",
 ):
     """What a process prints in which SIGINT comes so long after the launch of each kernel."""

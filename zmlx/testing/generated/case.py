@@ -160,6 +160,13 @@ def typed_by_size(ops: Iterable[OpInfo]) -> list[Any]:
     ]
 
 
+def in_one_dtype(ops: Iterable[OpInfo]) -> list[Any]:
+    """Parameters ``op, dtype``, the first that is claimed, for what MLX does with calls, of whatever dtype they are."""
+    return [
+        pytest.param(op, dtype, id=f"{op.name}-{dtype}") for op in ops for dtype in claimed_dtypes(op)[:1]
+    ]
+
+
 def kernels_of(ops: Iterable[OpInfo]) -> Ops:
     """Those whose launches are counted."""
     return tuple(op for op in ops if op.kernel)

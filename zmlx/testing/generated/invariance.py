@@ -13,6 +13,7 @@ from zmlx.testing.generated.case import (
     Ops,
     all_cases,
     differentiable_of,
+    in_one_dtype,
     kernels_of,
     results,
     same_bits,
@@ -118,7 +119,7 @@ def tests(ops: Ops) -> Iterator[Callable[..., None]]:
     differentiable = differentiable_of(ops)
     if differentiable:
 
-        @pytest.mark.parametrize(("op", "dtype"), typed_by_size(differentiable))
+        @pytest.mark.parametrize(("op", "dtype"), in_one_dtype(differentiable))
         def test_joint_evaluation(op: OpInfo, dtype: str) -> None:
             """Evaluating results and gradients of several calls together gives what evaluating them alone gives."""
             check_joint_evaluation(op, dtype)

@@ -15,9 +15,9 @@ from zmlx.testing.generated.case import (
     all_cases,
     claimed_dtypes,
     first_case,
+    in_one_dtype,
     kernels_of,
     same_bits,
-    typed_by_size,
 )
 from zmlx.testing.opinfo import OpInfo, as_tuple
 
@@ -118,7 +118,7 @@ def tests(ops: Ops) -> Iterator[Callable[..., None]]:
     if mapped:
 
         @pytest.mark.parametrize("axis", [0, 1])
-        @pytest.mark.parametrize(("op", "dtype"), typed_by_size(mapped))
+        @pytest.mark.parametrize(("op", "dtype"), in_one_dtype(mapped))
         def test_vmap(op: OpInfo, dtype: str, axis: int, backend: str) -> None:
             """Mapping over x gives what a loop gives, gradients included."""
             check_vmap(op, dtype, axis, backend)
