@@ -170,8 +170,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 def test_everything_is_generated_for_a_table_of_ones_own(project: Callable[..., pytest.RunResult]) -> None:
     found = project("table()")
-    # What depends on where values lie has float32 and bfloat16, as large as float16: four layouts, repeats. What MLX does
-    # with calls has one dtype.
+    # What depends on where values lie has float32 and bfloat16, as large as float16: four layouts, repeats. Joint
+    # evaluation has one dtype.
     found.assert_outcomes(passed=9 + 9 + 8 + 2 + 1 + 1 + 1 + 1 + 2 + 1)
     assert "::test_layouts[mine.square-bfloat16-sliced]" in found.stdout.str()
     assert "::test_layouts[mine.square-float16-" not in found.stdout.str()

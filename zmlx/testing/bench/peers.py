@@ -137,6 +137,9 @@ class PeerRun:
         Of gradients only the backward pass is timed. Launches are not captured beforehand: PyTorch puts them in a queue
         while the GPU works on the first ones, and on the `lead` bytes that it is given to move immediately before. What
         the lead takes alone is timed each time, and taken off, as `zmlx.testing.bench.measurement.mlx_stopwatch` does.
+
+        As there, each call has results of its own until all are done, and each set of tensors its own cotangent: memory
+        that the call before has just written, or read, is faster.
         """
         torch = self._torch
         source = torch.zeros(LEAD_BYTES // 4, device=self._device) if lead else None
@@ -146,16 +149,17 @@ class PeerRun:
                 torch.neg(source)
 
         if self._positions:
-            ring = itertools.cycle([self._forward() for _ in range(copies)])
+            given = [(*self._forward(), [c.clone() for c in self._cotangents]) for _ in range(copies)]
+            ring = itertools.cycle(given)
 
-            def once() -> None:
-                self._backward(*next(ring), self._cotangents)
+            def once() -> Any:
+                return self._backward(*next(ring))
 
         else:
             sets = itertools.cycle([[t.clone() for t in self._tensors] for _ in range(copies)])
 
-            def once() -> None:
-                self._call(*next(sets))
+            def once() -> Any:
+                return self._call(*next(sets))
 
         def timed() -> float:
             self._wait()
@@ -168,10 +172,11 @@ class PeerRun:
             begin = time.perf_counter()
             lead_in()
             with torch.set_grad_enabled(bool(self._positions)):
-                for _ in range(batch):
-                    once()
+                results = [once() for _ in range(batch)]
             self._wait()
-            return (time.perf_counter() - begin - alone) / batch
+            taken = time.perf_counter() - begin - alone
+            del results
+            return taken / batch
 
         return timed
 
