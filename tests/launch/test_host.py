@@ -337,6 +337,7 @@ def empty_cache(tmp_path):
     return tmp_path
 
 
+@pytest.mark.tools
 def test_a_broken_cache_entry_is_rebuilt(empty_cache, fill_cache):
     """A second process finds a library that was cut short, and builds it anew."""
     fill_cache(empty_cache)

@@ -132,6 +132,16 @@ def _cast(op: OpInfo, dtype: str, samples: Iterable[SampleInput]) -> list[Case]:
     return [Case(op, dtype, sample.cast(dtype)) for sample in samples]
 
 
+def of_each_shape(cases: Iterable[Case]) -> list[Case]:
+    """One case of each shape and set of keyword arguments, for what depends on where values lie and not on them."""
+    found: dict[str, Case] = {}
+    for case in cases:
+        sample = case.sample
+        shapes = [np.shape(a) if isinstance(a, np.ndarray) else a for a in sample.args]
+        found.setdefault(f"{shapes} {sorted(sample.kwargs.items())} {sample.layouts()}", case)
+    return list(found.values())
+
+
 def first_case(op: OpInfo, dtype: str | None = None) -> Case:
     """The first sample, in the first dtype that the operation claims unless one is given."""
     return all_cases(op, dtype if dtype is not None else claimed_dtypes(op)[0])[0]

@@ -15,6 +15,7 @@ from zmlx.testing.generated.case import (
     differentiable_of,
     in_one_dtype,
     kernels_of,
+    of_each_shape,
     results,
     same_bits,
     typed_by_size,
@@ -32,7 +33,7 @@ def check_layout(op: OpInfo, dtype: str, layout: Any) -> None:
     """Fail unless values and gradients in `layout` are those of row-contiguous arrays, and a sample can show it."""
     __tracebackhide__ = True
     tried = 0
-    for case in all_cases(op, dtype):
+    for case in of_each_shape(all_cases(op, dtype)):
         if layout not in case.sample.layouts() or max(map(np.size, case.sample.args)) > _MOST_VALUES:
             continue
         if layout == "broadcast":  # where other values stand; in all other layouts the same
@@ -66,7 +67,7 @@ def _in_rows(case: Case) -> list[Any]:
 def check_repeats(op: OpInfo, dtype: str) -> None:
     """Fail unless two runs agree to the bit."""
     __tracebackhide__ = True
-    for case in all_cases(op, dtype):
+    for case in of_each_shape(all_cases(op, dtype)):
         same_bits(results(case), results(case), f"{case}, two runs")
 
 
@@ -77,7 +78,7 @@ def check_joint_evaluation(op: OpInfo, dtype: str) -> None:
 
     def lazy() -> list[Any]:
         made = []
-        for case in all_cases(op, dtype):
+        for case in of_each_shape(all_cases(op, dtype)):
             arguments = case.arguments()
             made += [*as_tuple(case.call(*arguments)), *case.gradients(arguments)]
         return made
