@@ -335,7 +335,8 @@ def compare(
 
     difference = distances.absolute
     size = distances.size
-    finite = size if np.max(size) < np.inf else np.where(np.isfinite(size), size, 0.0)
+    numbers = np.isfinite(size)
+    finite = size if numbers.all() else np.where(numbers, size, 0.0)
     allowed = tolerance.atol + tolerance.rtol * finite
     outside: NDArray[np.bool_] = difference > allowed
     if tolerance.max_ulp is not None:
