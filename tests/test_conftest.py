@@ -44,6 +44,11 @@ def test_is_text():
     assert calls[0].signature.metal_text()
 
 @pytest.mark.tools
+def test_is_checked():
+    with zmlx.checked():
+        launch()
+
+@pytest.mark.tools
 def test_fails_by_itself():
     raise ZeroDivisionError
 """
@@ -98,10 +103,13 @@ def test_what_is_of_texts_launches_nothing(suite: pytest.Pytester) -> None:
         "FAILED launch/test_in_launch.py::test_fails_by_itself - ZeroDivisionError",
         "FAILED metal/test_in_metal.py::test_fails_by_itself - ZeroDivisionError",
         "FAILED testing/test_in_testing.py::test_fails_by_itself - ZeroDivisionError",
+        "PASSED launch/test_in_launch.py::test_is_checked",
         "PASSED launch/test_in_launch.py::test_is_text",
         "PASSED launch/test_in_launch.py::test_launches",
+        "PASSED metal/test_in_metal.py::test_is_checked",
         "PASSED metal/test_in_metal.py::test_is_text",
         "PASSED testing/test_in_testing.py::test_is_marked",
+        "PASSED testing/test_in_testing.py::test_is_checked",
         "PASSED testing/test_in_testing.py::test_is_text",
         "PASSED testing/test_in_testing.py::test_launches",
     }
@@ -116,7 +124,7 @@ def test_a_back_ends_session_leaves_them_out(suite: pytest.Pytester) -> None:
         "PASSED launch/test_in_launch.py::test_launches"
     ]
     # The other two files are not even imported.
-    result.assert_outcomes(passed=1, deselected=3)
+    result.assert_outcomes(passed=1, deselected=4)
 
 
 @pytest.mark.parametrize(

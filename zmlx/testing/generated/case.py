@@ -138,7 +138,7 @@ def of_each_shape(cases: Iterable[Case]) -> list[Case]:
     for case in cases:
         sample = case.sample
         shapes = [np.shape(a) if isinstance(a, np.ndarray) else a for a in sample.args]
-        found.setdefault(f"{shapes} {sorted(sample.kwargs.items())} {sample.layouts()}", case)
+        found.setdefault(f"{shapes} {sorted(sample.kwargs.items())} {sample.layout}", case)
     return list(found.values())
 
 

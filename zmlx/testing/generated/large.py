@@ -14,7 +14,7 @@ from zmlx.testing.generated.case import Ops
 from zmlx.testing.generated.example import Refused, Unfit, check_example
 from zmlx.testing.large import MANY, Way, large_samples, ways_of
 from zmlx.testing.opinfo import OpInfo, SampleInput
-from zmlx.testing.tolerance import Tolerance, as_float64
+from zmlx.testing.tolerance import Tolerance, as_float64, root_mean_square
 from zmlx.testing.variations import REFUSALS
 
 #: A plain sum of 65,536 terms may be off by the root of their number, 256, times as much as another result. Places and
@@ -64,7 +64,8 @@ def _counting(op: OpInfo, sample: SampleInput, dtype: str) -> OpInfo:
 
     def loosened(tolerance: Tolerance, truths: Iterable[Any]) -> Tolerance:
         rtol = max(tolerance.rtol, min(LOOSER * tolerance.rtol, LOOSEST))
-        atol = rtol * min(filter(None, map(_root_mean_square, truths)), default=0.0)
+        sizes = (root_mean_square(as_float64(truth)) for truth in truths)
+        atol = rtol * min(filter(None, sizes), default=0.0)
         return Tolerance(rtol, atol, reason="places and counts")
 
     with np.errstate(all="ignore"):
@@ -78,12 +79,6 @@ def _counting(op: OpInfo, sample: SampleInput, dtype: str) -> OpInfo:
         tolerances={dtype: loosened(op.tolerance(dtype), truths)},
         grad_tolerances={dtype: loosened(op.tolerance(dtype, grad=True), gradients)},
     )
-
-
-def _root_mean_square(truth: Any) -> float:
-    values = as_float64(truth)
-    finite = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
 
 
 def tests(ops: Ops) -> Iterator[Callable[..., None]]:
