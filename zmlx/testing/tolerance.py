@@ -72,8 +72,6 @@ class _Distances:
     ----------
     absolute : numpy.ndarray of float64
         Differences: 0 where both are the same non-number, infinite where only one is.
-    size : numpy.ndarray of float64
-        The truth without its sign.
     spacing : numpy.ndarray of float64, or None
         One ULP at each truth; None for integers, whose distance is the difference.
     dtype : str
@@ -81,7 +79,6 @@ class _Distances:
     """
 
     absolute: Float64Array
-    size: Float64Array
     spacing: Float64Array | None
     dtype: str
 
@@ -101,17 +98,17 @@ def _distances(actual: Any, desired: Any, dtype: str) -> _Distances:
     however large that is.
     """
     if not is_float(dtype):
-        return _Distances(_integer_distance(actual, desired), np.abs(as_float64(desired)), None, dtype)
+        return _Distances(_integer_distance(actual, desired), None, dtype)
     limit, size = float_format(dtype).rounds_to_infinity, np.abs(desired)
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.abs(actual - desired)
         # False too where one is NaN: what has a place among numbers needs none of the cases below.
         if np.max(size, initial=0.0) < limit and np.max(difference, initial=0.0) < np.inf:
-            return _Distances(difference, size, ulp(size, dtype), dtype)
+            return _Distances(difference, ulp(size, dtype), dtype)
         truth = np.where(size >= limit, np.copysign(np.inf, desired), desired)
         difference = np.abs(actual - truth)
     difference = np.where((actual == truth) | (np.isnan(actual) & np.isnan(truth)), 0.0, difference)
-    return _Distances(np.where(np.isnan(difference), np.inf, difference), size, ulp(truth, dtype), dtype)
+    return _Distances(np.where(np.isnan(difference), np.inf, difference), ulp(truth, dtype), dtype)
 
 
 def ulp_distance(actual: Any, desired: Any, dtype: str, *, floor: float = 0.0) -> Float64Array:
@@ -223,8 +220,8 @@ def _stats(distances: _Distances, a: Float64Array, d: Float64Array, floor: float
         return ErrorStats(0.0, 0.0, 0.0, None, math.nan, math.nan, 0)
     dtype, distance = distances.dtype, distances.in_ulps(floor)
     worst = int(np.argmax(distance))
-    typical = (float(distance.flat[worst]), _mean_distance(distance))
-    rms = typical[1]
+    rms = _mean_distance(distance)
+    typical = (float(distance.flat[worst]), rms)
     at_rms = max(default_tolerance(dtype).atol, root_mean_square(d)) if is_float(dtype) else 0.0
     if at_rms > floor:
         far = distances.in_ulps(at_rms)
@@ -334,9 +331,7 @@ def compare(
         return Agreement(True, stats)
 
     difference = distances.absolute
-    size = distances.size
-    numbers = np.isfinite(size)
-    finite = size if numbers.all() else np.where(numbers, size, 0.0)
+    finite = np.where(np.isfinite(wanted), np.abs(wanted), 0.0)
     allowed = tolerance.atol + tolerance.rtol * finite
     outside: NDArray[np.bool_] = difference > allowed
     if tolerance.max_ulp is not None:

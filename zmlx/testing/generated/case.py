@@ -132,14 +132,27 @@ def _cast(op: OpInfo, dtype: str, samples: Iterable[SampleInput]) -> list[Case]:
     return [Case(op, dtype, sample.cast(dtype)) for sample in samples]
 
 
-def of_each_shape(cases: Iterable[Case]) -> list[Case]:
-    """One case of each shape and set of keyword arguments, for what depends on where values lie and not on them."""
+def first_of_each(cases: Iterable[Case], key: Callable[[Case], str]) -> list[Case]:
+    """The first case of each key, in their order."""
     found: dict[str, Case] = {}
     for case in cases:
-        sample = case.sample
-        shapes = [np.shape(a) if isinstance(a, np.ndarray) else a for a in sample.args]
-        found.setdefault(f"{shapes} {sorted(sample.kwargs.items())} {sample.layout}", case)
+        found.setdefault(key(case), case)
     return list(found.values())
+
+
+def keywords_of(case: Case) -> str:
+    """A case's keyword arguments, as a key."""
+    return repr(sorted(case.sample.kwargs.items()))
+
+
+def of_each_shape(cases: Iterable[Case]) -> list[Case]:
+    """One case of each shape and set of keyword arguments, for what depends on where values lie and not on them."""
+
+    def key(case: Case) -> str:
+        shapes = [a.shape if isinstance(a, np.ndarray) else a for a in case.sample.args]
+        return f"{shapes} {keywords_of(case)} {case.sample.layout}"
+
+    return first_of_each(cases, key)
 
 
 def first_case(op: OpInfo, dtype: str | None = None) -> Case:
@@ -162,7 +175,7 @@ def typed_by_size(ops: Iterable[OpInfo]) -> list[Any]:
     """Parameters ``op, dtype``, for what depends on where values lie and not on what they are: without float16, where
     bfloat16, which is as large, is claimed too."""
     return [
-        pytest.param(op, dtype, id=f"{op.name}-{dtype}")
+        _typed(op, dtype)
         for op in ops
         for claimed in (claimed_dtypes(op),)
         for dtype in claimed
@@ -172,9 +185,11 @@ def typed_by_size(ops: Iterable[OpInfo]) -> list[Any]:
 
 def in_one_dtype(ops: Iterable[OpInfo]) -> list[Any]:
     """Parameters ``op, dtype``, the first that is claimed, for what MLX does with calls, of whatever dtype they are."""
-    return [
-        pytest.param(op, dtype, id=f"{op.name}-{dtype}") for op in ops for dtype in claimed_dtypes(op)[:1]
-    ]
+    return [_typed(op, dtype) for op in ops for dtype in claimed_dtypes(op)[:1]]
+
+
+def _typed(op: OpInfo, dtype: str) -> Any:
+    return pytest.param(op, dtype, id=f"{op.name}-{dtype}")
 
 
 def kernels_of(ops: Iterable[OpInfo]) -> Ops:

@@ -15,8 +15,10 @@ from zmlx.testing.generated.case import (
     all_cases,
     claimed_dtypes,
     first_case,
+    first_of_each,
     in_one_dtype,
     kernels_of,
+    keywords_of,
     same_bits,
 )
 from zmlx.testing.opinfo import OpInfo, as_tuple
@@ -74,11 +76,8 @@ def check_compile(op: OpInfo, backend: str, record: Record) -> None:
 
 def _one_for_each_kwargs(op: OpInfo) -> list[Case]:
     """The first case with values of every set of keyword arguments: a reference could leave one of them out."""
-    cases: dict[str, Case] = {}
-    for case in all_cases(op, claimed_dtypes(op)[0]):
-        if case.has_values:
-            cases.setdefault(repr(sorted(case.sample.kwargs.items())), case)
-    return list(cases.values())
+    cases = all_cases(op, claimed_dtypes(op)[0])
+    return first_of_each((case for case in cases if case.has_values), keywords_of)
 
 
 def _check_compiled(case: Case, backend: str, record: Record) -> None:
