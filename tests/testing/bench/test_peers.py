@@ -240,24 +240,16 @@ def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
     assert run.stopwatch(1, 2)() == 3.0
     assert told == ["wait", "clock", "call", "call", "wait", "clock"]
 
-    # With a lead that is twice as many bytes as one operation moves. Alone it takes 2, before the calls 8 - 2.
+    # With a lead that is twice as many bytes as one operation moves: what four calls take longer than two.
     told.clear()
-    clock = iter([1.0, 3.0, 4.0, 12.0])
+    clock = iter([1.0, 9.0, 10.0, 24.0])
     torch.zeros = lambda count, device: f"{count} on {device}"
     torch.neg = told.append
     monkeypatch.setattr(peers, "LEAD_BYTES", 400)
     assert run.stopwatch(1, 2, lead=1600)() == 3.0
     moves = ["100 on cuda", "100 on cuda"]
+    few, many = ["call"] * 2, ["call"] * 4
     assert told == [
-        "wait",
-        "clock",
-        *moves,
-        "wait",
-        "clock",
-        "clock",
-        *moves,
-        "call",
-        "call",
-        "wait",
-        "clock",
+        *["wait", "clock", *moves, *few, "wait", "clock"],
+        *["wait", "clock", *moves, *many, "wait", "clock"],
     ]

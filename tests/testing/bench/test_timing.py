@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from zmlx.testing.bench import timing
-from zmlx.testing.bench.timing import Timing, race
+from zmlx.testing.bench.timing import Timing, marginal, race
 
 pytestmark = pytest.mark.cpu
 
@@ -28,6 +28,17 @@ def test_the_ratio_is_that_of_times_from_one_round():
     ours, rival = Timing((1.0, 10.0, 1.0, 10.0)), Timing((3.0, 30.0, 3.0, 30.0))
     assert rival.times_slower_than(ours) == 3.0
     assert ours.times_slower_than(rival) == pytest.approx(1 / 3)
+
+
+def test_a_call_takes_what_a_timing_of_more_takes_longer():
+    asked = []
+
+    def run(count):
+        asked.append(count)
+        return 1000.0 + 3.0 * count  # what every timing takes, and what each call does
+
+    assert marginal(run, 4)() == 3.0
+    assert asked == [4, 8]
 
 
 def test_all_take_turns_and_each_round_begins_with_another():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from zmlx import _compat
-from zmlx.testing.bench.timing import Stopwatch, Timing
+from zmlx.testing.bench.timing import Stopwatch, Timing, marginal
 
 
 @dataclass(frozen=True)
@@ -174,9 +174,9 @@ def mlx_stopwatch(call: Callable[[], Any], batch: int = 1, lazy: bool = False, l
     lazy : bool
         Without the time that the calls themselves take; see `Plan`.
     lead : int
-        Bytes, at least, that MLX is given to move immediately before. A GPU begins with the first launches only when
-        MLX has put a good number of them into its graph, and would wait for that time in each timing, as it does not in
-        a program that goes on. What the lead takes alone is timed each time, and taken off. Needs `lazy`.
+        Bytes, at least, that MLX is given to move immediately before, and then a call's time is `marginal`. A GPU
+        begins with the first launches only when MLX has put a good number of them into its graph, and would wait for
+        that time in each timing, as it does not in a program that goes on. Needs `lazy`.
 
     Raises
     ------
@@ -194,25 +194,19 @@ def mlx_stopwatch(call: Callable[[], Any], batch: int = 1, lazy: bool = False, l
             moved = mx.negative(moved)
         return moved
 
-    def once() -> float:
+    def run(count: int) -> float:
         mx.synchronize()
-        alone = 0.0
-        if lead:
-            begin = time.perf_counter()
-            mx.eval(led())
-            mx.synchronize()
-            alone = time.perf_counter() - begin
         begin = time.perf_counter()
-        outputs = [call() for _ in range(batch)]
+        outputs = [call() for _ in range(count)]
         if lazy:
             begin = time.perf_counter()
         if lead:
             mx.async_eval(led())
         mx.eval(outputs)
         mx.synchronize()
-        return (time.perf_counter() - begin - alone) / batch
+        return time.perf_counter() - begin
 
-    return once
+    return marginal(run, batch) if lead else lambda: run(batch) / batch
 
 
 def launched_path(call: Callable[[], Any], backend: str, name: str) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from zmlx import _compat
 from zmlx.testing.bench.measurement import LEAD_BYTES
-from zmlx.testing.bench.timing import Stopwatch
+from zmlx.testing.bench.timing import Stopwatch, marginal
 from zmlx.testing.opinfo import as_tuple
 from zmlx.testing.rivals import Peer
 
@@ -135,8 +135,8 @@ class PeerRun:
         """The seconds of one call, of `batch` that are waited for together, on `copies` sets of tensors in turn.
 
         Of gradients only the backward pass is timed. Launches are not captured beforehand: PyTorch puts them in a queue
-        while the GPU works on the first ones, and on the `lead` bytes that it is given to move immediately before. What
-        the lead takes alone is timed each time, and taken off, as `zmlx.testing.bench.measurement.mlx_stopwatch` does.
+        while the GPU works on the first ones, and on the `lead` bytes that it is given to move immediately before. With
+        a lead a call's time is `zmlx.testing.bench.timing.marginal`, as that of MLX's calls is.
 
         As there, each call has results of its own until all are done, and each set of tensors its own cotangent: memory
         that the call before has just written, or read, is faster.
@@ -161,24 +161,18 @@ class PeerRun:
             def once() -> Any:
                 return self._call(*next(sets))
 
-        def timed() -> float:
+        def run(count: int) -> float:
             self._wait()
-            alone = 0.0
-            if lead:
-                begin = time.perf_counter()
-                lead_in()
-                self._wait()
-                alone = time.perf_counter() - begin
             begin = time.perf_counter()
             lead_in()
             with torch.set_grad_enabled(bool(self._positions)):
-                results = [once() for _ in range(batch)]
+                results = [once() for _ in range(count)]
             self._wait()
-            taken = time.perf_counter() - begin - alone
+            taken = time.perf_counter() - begin
             del results
-            return taken / batch
+            return taken
 
-        return timed
+        return marginal(run, batch) if lead else lambda: run(batch) / batch
 
     def _wait(self) -> None:
         if self._device == "cuda":
