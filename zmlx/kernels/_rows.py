@@ -49,9 +49,10 @@ BLOCK_ROWS = 8
 MAX_PARTIALS = 256
 #: The same for rows that registers hold: so many threads in all have enough under way to fill the memory's pipes (on an
 #: H100), in not too many runs, because each leaves a line of sums.
-RUN_THREADS = 2**17
+RUN_THREADS = 2**16
 MAX_RUNS = 2048
-#: The same for threads that have a chunk of each row: runs of short rows are many.
+#: The same for threads that have a chunk of each row, and so less under way: runs of short rows are many.
+COLUMN_RUN_THREADS = 2**17
 MAX_COLUMN_RUNS = 8192
 #: Values of a row that a thread of such a gradient holds, at most; and the number of chunks that is best.
 RUN_VALUES = 40
@@ -345,7 +346,7 @@ def partials(rows: int, length: int, itemsize: int) -> int:
 
 def column_runs(rows: int, length: int, itemsize: int) -> int:
     """The same for kernels whose threads have a chunk of each row of a run."""
-    return _runs(rows, max(1, min(RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
+    return _runs(rows, max(1, min(COLUMN_RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
 
 
 def _runs(rows: int, most: int) -> int:

@@ -242,14 +242,14 @@ def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
 
     # With a lead that is twice as many bytes as one operation moves: what four calls take longer than two.
     told.clear()
-    clock = iter([1.0, 9.0, 10.0, 24.0])
+    clock = iter([0.0, 0.5, 1.0, 9.0, 10.0, 24.0])
     torch.zeros = lambda count, device: f"{count} on {device}"
     torch.neg = told.append
     monkeypatch.setattr(peers, "LEAD_BYTES", 400)
     assert run.stopwatch(1, 2, lead=1600)() == 3.0
     moves = ["100 on cuda", "100 on cuda"]
-    few, many = ["call"] * 2, ["call"] * 4
     assert told == [
-        *["wait", "clock", *moves, *few, "wait", "clock"],
-        *["wait", "clock", *moves, *many, "wait", "clock"],
+        *["wait", "clock", *moves, "call", "wait", "clock"],
+        *["wait", "clock", *moves, *["call"] * 2, "wait", "clock"],
+        *["wait", "clock", *moves, *["call"] * 4, "wait", "clock"],
     ]
