@@ -85,13 +85,17 @@ def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
     return Case(op, dtype, drawn_sample(op.rivals, 5, columns, rng, f"packed_{columns}").cast(dtype))
 
 
-#: (columns, dtype): rows that threads hold whole, and in part. Chunks of 16-bit values are two times as long.
-PACKED = ((64, "float32"), (328, "bfloat16"), (328, "float16"))
+def _packed() -> list[Any]:
+    """(op, columns, dtype): rows that threads hold whole, and in part. Chunks of 16-bit values are two times as long.
+    Two of float16 are in one word as two of bfloat16 are: of each family of kernels one is tried."""
+    families = {op.name.partition(".")[0]: op for op in reversed(IN_CHUNKS)}
+    triples = [(op, *shape) for op in IN_CHUNKS for shape in ((64, "float32"), (328, "bfloat16"))]
+    triples += [(op, 328, "float16") for op in families.values()]
+    return [pytest.param(*triple, id="-".join(map(str, triple))) for triple in triples]
 
 
 @pytest.mark.cpu
-@pytest.mark.parametrize(("columns", "dtype"), PACKED)
-@pytest.mark.parametrize("op", IN_CHUNKS, ids=str)
+@pytest.mark.parametrize(("op", "columns", "dtype"), _packed())
 def test_packed_chunks(
     op: OpInfo, columns: int, dtype: str, mx_device: Any, record_error: Callable[..., None]
 ) -> None:

@@ -3,7 +3,7 @@
 =========  ======================  ==========================  ===================================
 back end   threads to a row        values a thread moves       accesses
 =========  ======================  ==========================  ===================================
-cpu        1: no thread waits      16 or 64, for registers     left to the compiler's vectoriser
+cpu        1: no thread waits      16 to 64, for registers     left to the compiler's vectoriser
 cuda       4 to 512, by length     16 bytes                    one of 16 bytes, where aligned
 metal      4 to 512, by length     16 bytes                    left to the Metal compiler
 =========  ======================  ==========================  ===================================
@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -103,27 +103,35 @@ class Target:
     packed
         Whether a chunk moves in one access, where it is aligned.
     chunks
-        Numbers of values in a chunk, from which the row's length chooses; empty: as many as fill 16 bytes.
+        Numbers of values in a chunk, by the bytes of a value, from which the row's length chooses; empty: as many as
+        fill 16 bytes.
+    flat
+        The same of an elementwise kernel's array that is one row, whatever its length; 0: as of other rows.
     span
         Chunks that a thread of an elementwise kernel works on, one after the other.
     """
 
     cooperates: bool
     packed: bool
-    chunks: tuple[int, ...] = ()
+    chunks: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    flat: int = 0
     span: int = 1
 
     def chunk(self, length: int, itemsize: int) -> int:
         """The largest chunk that a row of ``length`` values of ``itemsize`` bytes fills, or the smallest one."""
-        fitting = [n for n in self.chunks if n <= length] or list(self.chunks[:1])
-        return fitting[-1] if fitting else PACK_BYTES // itemsize
+        if not self.chunks:
+            return PACK_BYTES // itemsize
+        known = self.chunks[min(max(itemsize, min(self.chunks)), max(self.chunks))]
+        return max((n for n in known if n <= length), default=known[0])
 
 
 # On the CPU a chunk is a few vector registers. With 16 values g++ 12 unrolls the loops over a chunk before it
-# vectorises them, and gives up on float16 and bfloat16; with 64 it vectorises all of them (measured: softmax
-# of bfloat16 three times as fast). Short rows would only compute on more filling.
+# vectorises them, and gives up on float16 and bfloat16; with 32 or 64 it vectorises all of them (measured, softmax of
+# bfloat16 against 16 values: of rows of 24 to 48 in half of the time, of long ones in a third). More would only compute
+# on more filling in short rows, and fewer sizes are fewer kernels to compile. Float32 has two: rows of less than 64
+# take up to twice as long with 64, long ones' gradients a sixth longer with 16.
 TARGETS = {
-    "cpu": Target(cooperates=False, packed=False, chunks=(16, 64), span=16),
+    "cpu": Target(cooperates=False, packed=False, chunks={2: (32,), 4: (16, 64)}, flat=64, span=16),
     "cuda": Target(cooperates=True, packed=True),
     "metal": Target(cooperates=True, packed=False),
 }
@@ -346,7 +354,9 @@ def partials(rows: int, length: int, itemsize: int) -> int:
 
 def column_runs(rows: int, length: int, itemsize: int) -> int:
     """The same for kernels whose threads have a chunk of each row of a run."""
-    return _runs(rows, max(1, min(COLUMN_RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS)))
+    return _runs(
+        rows, max(1, min(COLUMN_RUN_THREADS // ceil(length, PACK_BYTES // itemsize), MAX_COLUMN_RUNS))
+    )
 
 
 def _runs(rows: int, most: int) -> int:
@@ -371,7 +381,7 @@ def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -
     ``host_chunk``: the values of a chunk where threads do not share rows, whatever the length.
     """
     target, forced = current_target(host_chunk)
-    chunk = target.chunk(length, itemsize)
+    chunk = target.flat if target.flat and rows == 1 and not host_chunk else target.chunk(length, itemsize)
     threads = ceil(length, chunk * target.span)
     across = min(forced.width if forced else SPAN_THREADS, power_of_two(threads))
     down = min(SPAN_THREADS // across or 1, power_of_two(rows))
@@ -397,7 +407,7 @@ def current_target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
     """The entry for this launch's back end, and what `override` asks for."""
     target, forced = TARGETS[current_backend()], _forced.get()
     if host_chunk and target.chunks:
-        target = replace(target, chunks=(host_chunk,))
+        target = replace(target, chunks=dict.fromkeys(target.chunks, (host_chunk,)))
     if forced is not None:
         target = Target(cooperates=True, packed=target.packed or forced.packed)
     return target, forced

@@ -17,7 +17,7 @@ import numpy as np
 
 from zmlx import _compat
 from zmlx.testing.bench.measurement import LEAD_BYTES
-from zmlx.testing.bench.timing import Stopwatch, marginal
+from zmlx.testing.bench.timing import Stopwatch
 from zmlx.testing.opinfo import as_tuple
 from zmlx.testing.rivals import Peer
 
@@ -135,14 +135,16 @@ class PeerRun:
         """The seconds of one call, of `batch` that are waited for together, on `copies` sets of tensors in turn.
 
         Of gradients only the backward pass is timed. Launches are not captured beforehand: PyTorch puts them in a queue
-        while the GPU works on the first ones, and on the `lead` bytes that it is given to move immediately before. With
-        a lead a call's time is `zmlx.testing.bench.timing.marginal`, as that of MLX's calls is.
+        while the GPU works on the `lead` bytes that it is given to move immediately before. With a lead the GPU's own
+        clock is read, before the first call and after the last: what the host takes to begin and to notice the end is
+        not in it, as it is not in `zmlx.testing.bench.timing.marginal`, by which MLX's calls are timed.
 
         As there, each call has results of its own until all are done, and each set of tensors its own cotangent: memory
         that the call before has just written, or read, is faster.
         """
         torch = self._torch
-        source = torch.zeros(LEAD_BYTES // 4, device=self._device) if lead else None
+        on_a_gpu = self._device == "cuda"
+        source = torch.zeros(LEAD_BYTES // 4, device=self._device) if lead and on_a_gpu else None
 
         def lead_in() -> None:
             for _ in range(math.ceil(lead / (2 * LEAD_BYTES))):
@@ -161,18 +163,32 @@ class PeerRun:
             def once() -> Any:
                 return self._call(*next(sets))
 
-        def run(count: int) -> float:
+        def calls() -> list[Any]:
+            with torch.set_grad_enabled(bool(self._positions)):
+                return [once() for _ in range(batch)]
+
+        def by_the_host() -> float:
             self._wait()
             begin = time.perf_counter()
-            lead_in()
-            with torch.set_grad_enabled(bool(self._positions)):
-                results = [once() for _ in range(count)]
+            results = calls()
             self._wait()
             taken = time.perf_counter() - begin
             del results
-            return taken
+            return taken / batch
 
-        return marginal(run, batch) if lead else lambda: run(batch) / batch
+        def by_the_gpu() -> float:
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            self._wait()
+            lead_in()
+            begin.record()
+            results = calls()
+            end.record()
+            self._wait()
+            del results
+            milliseconds: float = begin.elapsed_time(end)
+            return milliseconds / 1000 / batch
+
+        return by_the_gpu if source is not None else by_the_host
 
     def _wait(self) -> None:
         if self._device == "cuda":
