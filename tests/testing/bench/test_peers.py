@@ -1,5 +1,6 @@
 """Peers: which are loaded, what is said of the others, and that they are checked and timed like rivals."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -239,8 +240,10 @@ def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
     assert run.stopwatch(1, 2)() == 3.0
     assert told == ["wait", "clock", "call", "call", "wait", "clock"]
 
-    # With a lead that is twice as many bytes as one operation moves the GPU reads its own clock, in milliseconds.
+    # With a lead that is twice as many bytes as one operation moves the GPU reads its own clock, in milliseconds. Of a
+    # lead that is over too soon it gets twice as much, and of one that always is sixteen times as much.
     told.clear()
+    over = iter([True, False])
 
     class Event:
         def __init__(self, enable_timing):
@@ -248,6 +251,10 @@ def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
 
         def record(self):
             told.append("event")
+
+        def query(self):
+            told.append("query")
+            return next(over)
 
         def elapsed_time(self, end):
             assert end is not self
@@ -258,5 +265,9 @@ def test_the_gpu_is_waited_for_before_the_clock_is_read(monkeypatch):
     torch.neg = told.append
     monkeypatch.setattr(peers, "LEAD_BYTES", 400)
     assert run.stopwatch(1, 2, lead=1600)() == 3.0
-    moves = ["100 on cuda", "100 on cuda"]
-    assert told == ["wait", *moves, "event", "call", "call", "event", "wait"]
+    timed = ["event", "call", "call", "query", "event", "wait"]
+    assert told == ["wait", *["100 on cuda"] * 2, *timed, "wait", *["100 on cuda"] * 4, *timed]
+    told.clear()
+    over = itertools.repeat(True)
+    assert run.stopwatch(1, 2, lead=1600)() == 3.0
+    assert [told.count(each) for each in ("100 on cuda", "query")] == [2 + 4 + 8 + 16 + 32, 5]

@@ -27,6 +27,9 @@ PEERS = "peers"
 #: Where they are timed: Triton's kernels run nowhere else.
 BACKEND = "cuda"
 
+#: How many times as long a lead becomes, at most, as it is asked for.
+LONGEST_LEAD = 16
+
 INSTALL = "`pip install --group peers`, or nox -s bench -- --peers"
 
 
@@ -137,7 +140,9 @@ class PeerRun:
         Of gradients only the backward pass is timed. Launches are not captured beforehand: PyTorch puts them in a queue
         while the GPU works on the `lead` bytes that it is given to move immediately before. With a lead the GPU's own
         clock is read, before the first call and after the last: what the host takes to begin and to notice the end is
-        not in it, as it is not in `zmlx.testing.bench.timing.marginal`, by which MLX's calls are timed.
+        not in it, as it is not in `zmlx.testing.bench.timing.marginal`, by which MLX's calls are timed. A lead that was
+        over before the last call was in the queue is doubled, and the calls are made again: the GPU may have waited for
+        one of them.
 
         As there, each call has results of its own until all are done, and each set of tensors its own cotangent: memory
         that the call before has just written, or read, is faster.
@@ -145,10 +150,6 @@ class PeerRun:
         torch = self._torch
         on_a_gpu = self._device == "cuda"
         source = torch.zeros(LEAD_BYTES // 4, device=self._device) if lead and on_a_gpu else None
-
-        def lead_in() -> None:
-            for _ in range(math.ceil(lead / (2 * LEAD_BYTES))):
-                torch.neg(source)
 
         if self._positions:
             given = [(*self._forward(), [c.clone() for c in self._cotangents]) for _ in range(copies)]
@@ -176,15 +177,25 @@ class PeerRun:
             del results
             return taken / batch
 
+        moves = math.ceil(lead / (2 * LEAD_BYTES))
+        most = moves * LONGEST_LEAD
+
         def by_the_gpu() -> float:
+            nonlocal moves
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            self._wait()
-            lead_in()
-            begin.record()
-            results = calls()
-            end.record()
-            self._wait()
-            del results
+            while True:
+                self._wait()
+                for _ in range(moves):
+                    torch.neg(source)
+                begin.record()
+                results = calls()
+                waited = begin.query()
+                end.record()
+                self._wait()
+                del results
+                if not waited or moves >= most:
+                    break
+                moves *= 2
             milliseconds: float = begin.elapsed_time(end)
             return milliseconds / 1000 / batch
 
