@@ -106,7 +106,23 @@ def _backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
 
 _sum = differentiable(_forward, _backward, _reference)
 
-_MEAN = row_kernel("y = mean(x)", name="mean_lastdim")
+_MEAN = row_kernel("y = mean(x)", name="mean_lastdim", differentiable=())
+
+
+def _mean_forward(x: mx.array) -> mx.array:
+    return _MEAN.launched(x)[0]
+
+
+def _mean_backward(cotangent: mx.array, x: mx.array) -> tuple[mx.array]:
+    share = (cotangent.astype(mx.float32) / x.shape[-1]).astype(x.dtype)
+    return (mx.broadcast_to(share[..., None], x.shape),)
+
+
+def _mean_reference(x: mx.array) -> mx.array:
+    return mx.mean(x.astype(mx.float32), axis=-1).astype(x.dtype)
+
+
+_mean = differentiable(_mean_forward, _mean_backward, _mean_reference)
 
 
 def mean_lastdim(x: mx.array) -> mx.array:
@@ -131,9 +147,10 @@ def mean_lastdim(x: mx.array) -> mx.array:
 
     Notes
     -----
-    The gradient is the cotangent divided by D, along the row.
+    The gradient is the cotangent divided by D, repeated along the row, and needs no kernel.
     """
-    return cast("mx.array", _MEAN(x))
+    _check.check_rows("mean_lastdim", x)
+    return cast("mx.array", _mean(x))
 
 
 _MAX = row_kernel("y = max(x)", name="max_lastdim")

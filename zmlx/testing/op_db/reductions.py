@@ -136,7 +136,6 @@ def _reduction(
         op=kernel("reductions", f"{name}_lastdim"),
         kernels=(f"zmlx_{name}_lastdim",),
         gpu_shape=as_on_a_gpu,
-        grad_kernels=(f"zmlx_{name}_lastdim_vjp",) if has_gradient else (),
         oracle=oracle,
         oracle_vjp=oracle_vjp,
         differentiable=(0,) if has_gradient else (),
@@ -150,7 +149,12 @@ def _reduction(
             own=own,
             peers=(torch_compiled(torch),),
         ),
-        **{"golden_samples": ("small", "single", "odd", "special"), "bytes_moved": _bytes_moved, **others},
+        **{
+            "grad_kernels": (f"zmlx_{name}_lastdim_vjp",) if has_gradient else (),
+            "golden_samples": ("small", "single", "odd", "special"),
+            "bytes_moved": _bytes_moved,
+            **others,
+        },
     )
 
 
@@ -206,6 +210,7 @@ OPS = (
         lambda mx, x: mx.mean(x, axis=-1),
         lambda torch, x: torch.mean(x, -1),
         tolerances=CANCELLING,
+        grad_kernels=(),
         error_inputs=rejected_arrays("mean_lastdim"),
     ),
     _reduction(
