@@ -32,7 +32,7 @@ KERNELS = kernels_of(op_db)
 #: Those that are timed against others, on rows of whole chunks.
 IN_CHUNKS = tuple(op for op in KERNELS if op.rivals is not None)
 
-#: (threads to a row, dtype): several rows a simdgroup, and a row over four of them. Over two is below.
+#: (threads to a row, dtype): several rows a simdgroup, and a row over four of them.
 GPU_SHAPES = ((8, "float32"), (128, "bfloat16"))
 
 
@@ -63,17 +63,22 @@ def _has_more_rows(case: Case, than: int) -> bool:
     return max(math.prod(np.shape(argument)[:-1]) for argument in case.sample.args) > than
 
 
-@pytest.mark.parametrize("width", [1, 64])
+@pytest.mark.parametrize(("width", "dtype"), GPU_SHAPES)
 @pytest.mark.parametrize("op", KERNELS, ids=str)
 def test_rows_beyond_the_grid(
-    op: OpInfo, width: int, mx_device: Any, record_error: Callable[..., None]
+    op: OpInfo, width: int, dtype: str, mx_device: Any, record_error: Callable[..., None]
 ) -> None:
-    """Grids have a limit, and the threads loop over the rows beyond it. Here it is two threadgroups."""
+    """Grids have a limit, and the threads loop over the rows beyond it. Here it is one threadgroup, of the shapes for
+    which `test_gpu_shapes` has compiled."""
     from zmlx.kernels import _rows
     from zmlx.launch import poisoned_outputs
 
-    for case in of_each_shape(case for case in all_cases(op, "float32") if _has_more_rows(case, 2)):
-        with _rows.override(width, groups=2), poisoned_outputs():
+    at_once = max(_rows.GROUP_THREADS // width, 1)
+    cases = of_each_shape(case for case in all_cases(op, dtype) if _has_more_rows(case, at_once))
+    if not cases:
+        pytest.skip(f"no sample of {op} has more than {at_once} rows")
+    for case in cases:
+        with _rows.override(width, groups=1), poisoned_outputs():
             made = results(case)
         case.check_all(made, record_error)
 
@@ -86,11 +91,11 @@ def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
 
 
 def _packed() -> list[Any]:
-    """(op, columns, dtype): rows that threads hold whole, and in part. Chunks of 16-bit values are two times as long.
-    Two of float16 are in one word as two of bfloat16 are: of each family of kernels one is tried."""
-    families = {op.name.partition(".")[0]: op for op in reversed(IN_CHUNKS)}
-    triples = [(op, *shape) for op in IN_CHUNKS for shape in ((64, "float32"), (328, "bfloat16"))]
-    triples += [(op, 328, "float16") for op in families.values()]
+    """(op, columns, dtype): rows that threads hold whole, and in part. Two of bfloat16 share a word. So do two of
+    float16, and one of float32 has it to itself: of each family of kernels one is tried."""
+    families = {op.name.partition(".")[0]: op for op in reversed(IN_CHUNKS)}.values()
+    triples = [(op, 328, "bfloat16") for op in IN_CHUNKS]
+    triples += [(op, *shape) for op in families for shape in ((64, "float32"), (328, "float16"))]
     return [pytest.param(*triple, id="-".join(map(str, triple))) for triple in triples]
 
 

@@ -127,6 +127,7 @@ def test_layernorm_of_neighbouring_floats(width, assert_allclose_cross_backend):
         assert_allclose_cross_backend(actual, np.asarray(truth, np.float32), rtol=1e-4, atol=1e-5 * scale)
 
 
+@pytest.mark.tools
 @pytest.mark.cpu
 @pytest.mark.parametrize("name", ["rmsnorm", "layernorm"])
 @pytest.mark.parametrize("width", [32, 64])

@@ -143,7 +143,7 @@ def test_the_cpu_holds_nothing():
             assert dict(_rows.row_launch(1000, length, 4).template)["K"] == 0
 
 
-@pytest.mark.parametrize("dtype", DEFAULT_DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("held", [0, 1, 2, 4])
 @pytest.mark.parametrize("length", [64, 67, 128, 256, 300])
 def test_what_is_held_changes_nothing(dtype, held, length):
@@ -162,7 +162,7 @@ def test_what_is_held_changes_nothing(dtype, held, length):
         lambda: mx.vjp(softmax.softmax_lastdim, [x], [values.astype(x.dtype)])[1][0],
         lambda: reductions.sum_lastdim(x),
     )
-    rounding = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}[dtype]
+    rounding = {"float32": 1e-6, "bfloat16": 8e-3}[dtype]
     for call in calls:
         with _rows.override(8, held):
             given = call().astype(mx.float32)
