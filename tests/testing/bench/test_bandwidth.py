@@ -71,6 +71,16 @@ def test_the_driver_is_left_as_it_was(monkeypatch):
     assert driver.called[-2:] == ["cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
 
 
+def test_the_drivers_copies_are_timed_as_what_has_a_lead(monkeypatch):
+    driver = FakeDriver()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    with driver_copy(64, 4, 3, lead=1) as once:
+        once()
+    assert (
+        driver.called.count("cuMemcpyDtoDAsync_v2") == 1 + 3 + 6
+    )  # one to begin with, three, and twice as many
+
+
 def test_a_failing_driver_says_what_failed_and_what_it_took_is_given_back(monkeypatch):
     driver = FakeDriver(broken="cuMemAlloc_v2")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
