@@ -64,9 +64,7 @@ def test_the_driver_is_left_as_it_was(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
     with driver_copy(64, 4, 3) as once:
         once()
-    assert (
-        driver.called.count("cuMemcpyDtoDAsync_v2") == 1 + 3 + 6
-    )  # one to begin with, three, and twice as many
+    assert driver.called.count("cuMemcpyDtoDAsync_v2") == 3
     assert driver.called.count("cuMemAlloc_v2") == driver.called.count("cuMemFree_v2") == 5
     assert driver.called[-2:] == ["cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
 
@@ -76,9 +74,8 @@ def test_the_drivers_copies_are_timed_as_what_has_a_lead(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
     with driver_copy(64, 4, 3, lead=1) as once:
         once()
-    assert (
-        driver.called.count("cuMemcpyDtoDAsync_v2") == 1 + 3 + 6
-    )  # one to begin with, three, and twice as many
+    copies = driver.called.count("cuMemcpyDtoDAsync_v2")
+    assert copies == 1 + 3 + 6  # one to begin with, three, and twice as many
 
 
 def test_a_failing_driver_says_what_failed_and_what_it_took_is_given_back(monkeypatch):
