@@ -156,10 +156,11 @@ def test_every_entry_names_its_kernels() -> None:
         name for name in sorted(launched) if not any(fnmatchcase(name, pattern) for pattern in named)
     ] == []
     assert [p for p in sorted(named) if not any(fnmatchcase(name, p) for name in launched)] == []
-    # The gradient of a sum is the cotangent, as it is or repeated, and needs no kernel.
+    # The gradient of a sum is the cotangent, as it is or repeated, and that of a mean a part; they need no kernel.
     assert [op.name for op in KERNELS if op.differentiable and not op.grad_kernels] == [
         "fused.add",
         "fused.add_bias",
+        "reductions.mean_lastdim",
         "reductions.sum_lastdim",
     ]
 
