@@ -160,8 +160,8 @@ def test_every_entry_names_its_kernels() -> None:
     assert [op.name for op in KERNELS if op.differentiable and not op.grad_kernels] == [
         "fused.add",
         "fused.add_bias",
-        "reductions.mean_lastdim",
         "reductions.sum_lastdim",
+        "reductions.mean_lastdim",
     ]
 
 
