@@ -381,7 +381,7 @@ def span_launch(rows: int, length: int, itemsize: int, *, host_chunk: int = 0) -
     ``host_chunk``: the values of a chunk where threads do not share rows, whatever the length.
     """
     target, forced = current_target(host_chunk)
-    chunk = target.flat if target.flat and rows == 1 and not host_chunk else target.chunk(length, itemsize)
+    chunk = target.flat if target.flat and rows == 1 else target.chunk(length, itemsize)
     threads = ceil(length, chunk * target.span)
     across = min(forced.width if forced else SPAN_THREADS, power_of_two(threads))
     down = min(SPAN_THREADS // across or 1, power_of_two(rows))
@@ -407,7 +407,7 @@ def current_target(host_chunk: int = 0) -> tuple[Target, _Forced | None]:
     """The entry for this launch's back end, and what `override` asks for."""
     target, forced = TARGETS[current_backend()], _forced.get()
     if host_chunk and target.chunks:
-        target = replace(target, chunks=dict.fromkeys(target.chunks, (host_chunk,)))
+        target = replace(target, chunks=dict.fromkeys(target.chunks, (host_chunk,)), flat=host_chunk)
     if forced is not None:
         target = Target(cooperates=True, packed=target.packed or forced.packed)
     return target, forced
