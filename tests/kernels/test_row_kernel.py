@@ -62,6 +62,45 @@ def test_a_peak_passes_over_nan_and_is_a_constant_to_gradients(traced):
     assert gradient.tolist()[0] == [3.0, 0.0, 3.0, 0.0]
 
 
+@pytest.mark.parametrize("traced", [False, True], ids=["called", "compiled"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_one_element_of_a_row(dtype, traced):
+    import mlx.core as mx
+
+    pick = zmlx.row_kernel(
+        "y = at(x, place) * at(w, 1) + mean(x); z = x * at(x, 2)",
+        weights=("w",),
+        per_row=("place",),
+        results=("y", "z"),
+        name="pick",
+    )
+    x = mx.arange(20, dtype=mx.float32).reshape(5, 4).astype(getattr(mx, dtype))
+    w = mx.array([1.0, 3.0, 1.0, 1.0])
+    place = mx.array([0, 3, -1, 4, 1])
+    call = mx.compile(pick) if traced else pick
+    y, z = call(x, w, place)
+    assert y.tolist()[:2] == [0.0 * 3 + 1.5, 7.0 * 3 + 5.5]
+    assert [math.isnan(value) for value in y.tolist()] == [False, False, True, True, False]
+    assert z.tolist() == (x * x[:, 2:3]).tolist()
+    ones, zeros = mx.ones(y.shape, y.dtype), mx.zeros(z.shape, z.dtype)
+    _, (by_x, by_w) = mx.vjp(lambda x, w: call(x, w, place), [x, w], [ones, zeros])
+    assert by_x.tolist()[:2] == [[3.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 3.25]]
+    assert by_x.tolist()[2] == [0.25] * 4  # no element has that place
+    assert math.isnan(by_w.tolist()[1])
+
+
+def test_an_element_has_a_whole_number_for_its_place():
+    import mlx.core as mx
+
+    pick = zmlx.row_kernel("y = at(x, place)", per_row=("place",), name="pick")
+    x = mx.array([[1.0, 2.0, 3.0]] * 6)
+    found = pick(x, mx.array([0.0, 1.5, 2.0, -0.0, math.inf, math.nan])).tolist()
+    assert found[0] == found[3] == 1.0
+    assert found[2] == 3.0
+    assert [math.isnan(value) for value in found] == [False, True, False, False, True, True]
+    assert math.isnan(pick(mx.zeros((1, 0)), mx.zeros((1,))).item())
+
+
 #: Of x, y and t; the weight has x's last extent.
 SHAPES = {
     "equal": ((3, 4, 5), (3, 4, 5), (3, 4)),
@@ -333,6 +372,27 @@ DECLARATIONS = {
             "[row_kernel] Expected `name` to be letters, digits and underscores, which kernels' names are made of, "
             "got 'a b'."
         ),
+    ),
+    "at_of_an_expression": (
+        lambda make: make("y = at(x + 1, t)", per_row=("t",)),
+        ValueError,
+        (
+            "[row_kernel] Expected at() to have the name of an input or a weight first in 'at(x + 1, t)'. "
+            "The formula: 'y = at(x + 1, t)'."
+        ),
+    ),
+    "at_many_places": (
+        lambda make: make("y = at(x, column)"),
+        ValueError,
+        (
+            "[row_kernel] Expected at() to have one place for the whole row in 'at(x, column)'. "
+            "The formula: 'y = at(x, column)'."
+        ),
+    ),
+    "at_nowhere": (
+        lambda make: make("y = at(x)"),
+        ValueError,
+        "[row_kernel] Expected at() to have 2 argument(s), got 1 in 'at(x)'. The formula: 'y = at(x)'.",
     ),
     "unused_scalar": (
         lambda make: make("x", scalars={"a": 1.0}),

@@ -10,7 +10,7 @@ from zmlx.kernels._row_kernel import row_kernel
 # terms.
 _CROSS_ENTROPY = """
     top = peak(logits)
-    picked = sum(logits - top if column == label else 0.0)
+    picked = at(logits, label) - top
     e = exp(logits - top)
     total = sum(e)
     log_total = log(total)

@@ -43,8 +43,9 @@ def row_kernel(
         ``a if c else b``, and functions. ``sum``, ``mean``, ``max`` and ``min`` of one argument reduce the row, and so
         does ``peak``: the maximum without NaN and a constant to gradients, to which exponentials are taken relative.
         ``column`` is the element's place in the row, ``length`` the number of elements, ``inf`` and ``nan`` are
-        numbers. ``detach(a)`` is a constant to gradients. ``uniform(seed)`` is a random number from 0 to 1, the same on
-        every back end, that depends on the seed, the row and the column alone.
+        numbers. ``at(x, place)`` is the element of an input's row (or of a weight) that has this place, one for the
+        row; NaN where none has. ``detach(a)`` is a constant to gradients. ``uniform(seed)`` is a random number from 0
+        to 1, the same on every back end, that depends on the seed, the row and the column alone.
     inputs
         Names of arrays of shape (..., D). The first gives the shape; others may be smaller where they broadcast to
         it, and may be of bool (1 where true).

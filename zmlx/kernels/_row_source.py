@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from zmlx.kernels._formula.functions import CHUNK_FUNCTIONS, FUNCTIONS
 from zmlx.kernels._formula.metal import literal
-from zmlx.kernels._formula.nodes import REDUCTIONS, Extent, Node, is_constant, ordered
+from zmlx.kernels._formula.nodes import PICKED, REDUCTIONS, Extent, Node, is_constant, ordered
 from zmlx.kernels._row_arguments import Arguments
 from zmlx.kernels._row_msl import BEGIN, EACH_ROW, RUN_OF_ROWS
 from zmlx.kernels._row_program import Schedule, reduced, schedule, shared, varying
@@ -113,6 +113,10 @@ class _Writer:
             return row
         return f"arg_{name}_shape[0] == rows ? {row} : {row} % arg_{name}_shape[0]"
 
+    def _line(self, name: str) -> str:
+        """Where the row's values of an array are, or a weight's."""
+        return f"{'in' if name in self.arguments.arrays else 'arg'}_{name}"
+
     def held(self) -> str:
         return "".join(f"    ZMLX_HOLD_ROW(T_{name}, held_{name}, in_{name})\n" for name in self.read)
 
@@ -202,6 +206,8 @@ class _Writer:
             self.names[node] = literal(float(node.value))
             return
         arguments = [self.names[argument] for argument in node.arguments]
+        if node.function == PICKED:
+            arguments[0] = self._line(str(node.arguments[0].value))
         if node.extent == Extent.ELEMENT and node.function == "divide" and self._is_shared(node.arguments[1]):
             text = f"({arguments[0]} * {self.reciprocals[node.arguments[1]]})"
         else:

@@ -100,7 +100,11 @@ def _message(text, **more):
         ("where(x, 1, 2)", "Expected a condition such as `x > 0`, got a number in 'x'."),
         (
             "sum(x)",
-            "sum() of one argument reduces a row, which zmlx.row_kernel does and zmlx.elementwise not",
+            "sum() of one argument is of a row, which zmlx.row_kernel has and zmlx.elementwise not",
+        ),
+        (
+            "at(x, 1)",
+            "at() of two arguments is of a row, which zmlx.row_kernel has and zmlx.elementwise not in 'at(x, 1)'.",
         ),
         ("True * x", "Expected a number in 'True'."),
         (

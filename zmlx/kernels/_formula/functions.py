@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from zmlx.kernels._formula.nodes import Extent, Node, apply, constant, is_constant, variable
+from zmlx.kernels._formula.nodes import PICKED, Extent, Node, apply, constant, is_constant, variable
 
 #: The gradient of each argument from (arguments, the function's value, the value's gradient); None: there is none.
 Rule = Callable[[tuple[Node, ...], Node, Node], tuple[Node | None, ...]]
@@ -144,6 +144,11 @@ def uniform(seed: Node) -> Node:
     return apply("uniform", seed, variable("row", Extent.ROW), column_index())
 
 
+def picked(x: Node, place: Node) -> Node:
+    """The element of a row whose `column_index` is ``place``; NaN where there is none."""
+    return apply(PICKED, x, place, column_index())
+
+
 def column_index() -> Node:
     """Which of its row's elements it is."""
     return variable("column", Extent.ELEMENT)
@@ -175,6 +180,12 @@ def _extremum(a: tuple[Node, ...], y: Node, dy: Node) -> tuple[Node, ...]:
 def _peak(mx: Any, a: Any) -> Any:
     numbers = mx.where(a == a, a, -math.inf)
     return mx.stop_gradient(mx.max(numbers, axis=-1, keepdims=True))
+
+
+def _picked_of(mx: Any, x: Any, place: Any, column: Any) -> Any:
+    here = column == place
+    found = mx.sum(mx.where(here, x, 0.0), axis=-1, keepdims=True)
+    return mx.where(mx.any(here, axis=-1, keepdims=True), found, math.nan)
 
 
 def _uniform_of(seed: Any, row: Any, column: Any) -> Any:
@@ -336,11 +347,23 @@ FUNCTIONS: dict[str, Function] = {
     "row_max": Function("", lambda mx, a: mx.max(a, axis=-1, keepdims=True), _extremum),
     "row_min": Function("", lambda mx, a: mx.min(a, axis=-1, keepdims=True), _extremum),
     "row_peak": Function("", lambda mx, a: _peak(mx, a), _none(1)),
+    PICKED: Function(
+        "({1} >= 0.0f && {1} < extent && floor({1}) == {1} ? static_cast<float>({0}[uint({1})]) : NAN)",
+        _picked_of,
+        lambda a, y, dy: (where(apply("equal", a[2], a[1]), dy, ZERO), None, None),
+        3,
+    ),
     "uniform": Function("", lambda mx, seed, row, column: _uniform_of(seed, row, column), _none(3), 3),
 }
 
 #: What an empty row is reduced to.
-OF_NOTHING = {"row_sum": 0.0, "row_max": -math.inf, "row_min": math.inf, "row_peak": -math.inf}
+OF_NOTHING = {
+    "row_sum": 0.0,
+    "row_max": -math.inf,
+    "row_min": math.inf,
+    "row_peak": -math.inf,
+    PICKED: math.nan,
+}
 
 #: Functions that the kernel of a row has for a whole chunk at a time -> what it calls.
 CHUNK_FUNCTIONS = {"uniform": "zmlx_uniforms"}
@@ -363,13 +386,14 @@ MACRO_DOCS = {
     "clip": "``clip(x, low, high)``: x, or the limit that it is beyond",
 }
 
-#: The same over a row, in `zmlx.row_kernel`: names with one argument.
-ROW_MACROS: dict[str, Callable[[Node], Node]] = {
+#: The same over a row, in `zmlx.row_kernel`. Some are functions of an element with another number of arguments.
+ROW_MACROS: dict[str, Callable[..., Node]] = {
     "sum": row_sum,
     "mean": lambda x: divide(row_sum(x), variable_length()),
     "max": lambda x: apply("row_max", x),
     "min": lambda x: apply("row_min", x),
     "peak": lambda x: apply("row_peak", x),
+    "at": picked,
     "uniform": uniform,
 }
 

@@ -18,6 +18,9 @@ from enum import IntEnum
 #: The functions that reduce a row; their argument varies from element to element.
 REDUCTIONS = ("row_sum", "row_max", "row_min", "row_peak")
 
+#: One element of a row: (a variable, a place, `column`). It is read by itself, without a pass over the row.
+PICKED = "row_at"
+
 
 class Extent(IntEnum):
     """How a node varies; what is made of several varies as the one that varies most."""
@@ -76,7 +79,7 @@ def variable(name: str, extent: Extent = Extent.ELEMENT) -> Node:
 def apply(function: str, *arguments: Node) -> Node:
     """``function`` of these, as it is: `zmlx.kernels._formula.functions` has what simplifies."""
     extent = max(argument.extent for argument in arguments)
-    if function in REDUCTIONS:
+    if function in REDUCTIONS or function == PICKED:
         extent = Extent.ROW
     return _make(function, arguments, "", extent)
 

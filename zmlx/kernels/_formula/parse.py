@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zmlx.kernels._formula import functions
@@ -228,16 +228,8 @@ class _Reader:
 
     def call(self, name: str, arguments: list[ast.expr], expression: ast.AST) -> Node:
         count = len(arguments)
-        if name in ROW_MACROS and count == 1:
-            if not self.rows:
-                raise self.fault(
-                    f"{name}() of one argument reduces a row, which zmlx.row_kernel does and zmlx.elementwise not",
-                    expression,
-                )
-            body = self.real(arguments[0])
-            if body.extent < Extent.ELEMENT and name in ("max", "min"):
-                return body
-            return ROW_MACROS[name](body)
+        if name in ROW_MACROS and (name not in FUNCTIONS or count == _parameters(ROW_MACROS[name])):
+            return self.of_row(name, list(map(self.real, arguments)), expression)
         if name in MACROS:
             return self.macro(name, arguments, expression)
         known = FUNCTIONS.get(name)
@@ -245,22 +237,42 @@ class _Reader:
             raise self.fault(
                 f"Expected one of the functions {', '.join(known_functions(self.rows))}", expression
             )
-        if known.parameters != count:
-            raise self.fault(
-                f"Expected {name}() to have {known.parameters} argument(s), got {count}", expression
-            )
+        self.expect(name, known.parameters, count, expression)
         if name == "where":
             condition, *others = arguments
             return functions.where(self.truth(condition), *map(self.real, others))
         return apply(name, *map(self.real, arguments))
 
-    def macro(self, name: str, arguments: list[ast.expr], expression: ast.AST) -> Node:
-        expected = MACROS[name].__code__.co_argcount
-        if expected != len(arguments):
+    def of_row(self, name: str, arguments: list[Node], expression: ast.AST) -> Node:
+        made = ROW_MACROS[name]
+        if not self.rows:
+            one = "one argument" if _parameters(made) == 1 else "two arguments"
             raise self.fault(
-                f"Expected {name}() to have {expected} argument(s), got {len(arguments)}", expression
+                f"{name}() of {one} is of a row, which zmlx.row_kernel has and zmlx.elementwise not",
+                expression,
             )
+        self.expect(name, _parameters(made), len(arguments), expression)
+        first = arguments[0]
+        if first.extent < Extent.ELEMENT and name in ("max", "min"):
+            return first
+        if name == "at":
+            if first.function != "variable" or first.extent < Extent.ELEMENT or first.value == "column":
+                raise self.fault("Expected at() to have the name of an input or a weight first", expression)
+            if arguments[1].extent == Extent.ELEMENT:
+                raise self.fault("Expected at() to have one place for the whole row", expression)
+        return made(*arguments)
+
+    def macro(self, name: str, arguments: list[ast.expr], expression: ast.AST) -> Node:
+        self.expect(name, _parameters(MACROS[name]), len(arguments), expression)
         return MACROS[name](*map(self.real, arguments))
+
+    def expect(self, name: str, parameters: int, count: int, expression: ast.AST) -> None:
+        if parameters != count:
+            raise self.fault(f"Expected {name}() to have {parameters} argument(s), got {count}", expression)
+
+
+def _parameters(macro: Callable[..., Node]) -> int:
+    return macro.__code__.co_argcount
 
 
 def known_functions(rows: bool) -> list[str]:
