@@ -32,12 +32,30 @@ KERNELS = kernels_of(op_db)
 #: Those that are timed against others, on rows of whole chunks.
 IN_CHUNKS = tuple(op for op in KERNELS if op.rivals is not None)
 
+#: Families whose kernels are all made of `zmlx.elementwise` or `zmlx.row_kernel`. Where threads and values lie is then
+#: the block's, whatever the formula, so that not every formula is tried in all ways.
+OF_BLOCKS = ("activations", "dropouts", "fused", "losses")
+
+
+def _is_of_a_block(op: OpInfo) -> bool:
+    return op.name.partition(".")[0] in OF_BLOCKS
+
+
 #: (threads to a row, dtype): several rows a simdgroup, and a row over four of them.
 GPU_SHAPES = ((8, "float32"), (128, "bfloat16"))
 
 
-@pytest.mark.parametrize(("width", "dtype"), GPU_SHAPES)
-@pytest.mark.parametrize("op", KERNELS, ids=str)
+def _on_gpu_shapes() -> list[Any]:
+    """(op, threads to a row, dtype): formulas of blocks take turns in one of the shapes."""
+    return [
+        pytest.param(op, *shape, id=f"{op}-{'-'.join(map(str, shape))}")
+        for number, op in enumerate(KERNELS)
+        for place, shape in enumerate(GPU_SHAPES)
+        if not _is_of_a_block(op) or number % len(GPU_SHAPES) == place
+    ]
+
+
+@pytest.mark.parametrize(("op", "width", "dtype"), _on_gpu_shapes())
 def test_gpu_shapes(
     op: OpInfo, width: int, dtype: str, backend: str, mx_device: Any, record_error: Callable[..., None]
 ) -> None:
@@ -63,8 +81,7 @@ def _has_more_rows(case: Case, than: int) -> bool:
     return max(math.prod(np.shape(argument)[:-1]) for argument in case.sample.args) > than
 
 
-@pytest.mark.parametrize(("width", "dtype"), GPU_SHAPES)
-@pytest.mark.parametrize("op", KERNELS, ids=str)
+@pytest.mark.parametrize(("op", "width", "dtype"), _on_gpu_shapes())
 def test_rows_beyond_the_grid(
     op: OpInfo, width: int, dtype: str, mx_device: Any, record_error: Callable[..., None]
 ) -> None:
@@ -93,8 +110,8 @@ def _whole_chunks(op: OpInfo, dtype: str, columns: int) -> Case:
 def _packed() -> list[Any]:
     """(op, columns, dtype): rows that threads hold whole, and in part. Two of bfloat16 share a word. So do two of
     float16, and one of float32 has it to itself: of each family of kernels one is tried."""
-    families = {op.name.partition(".")[0]: op for op in reversed(IN_CHUNKS)}.values()
-    triples = [(op, 328, "bfloat16") for op in IN_CHUNKS]
+    families = tuple({op.name.partition(".")[0]: op for op in reversed(IN_CHUNKS)}.values())
+    triples = [(op, 328, "bfloat16") for op in IN_CHUNKS if not _is_of_a_block(op) or op in families]
     triples += [(op, *shape) for op in families for shape in ((64, "float32"), (328, "float16"))]
     return [pytest.param(*triple, id="-".join(map(str, triple))) for triple in triples]
 
@@ -116,6 +133,15 @@ def test_packed_chunks(
     switches = {a.value for record in launches for a in record.signature.template if a.name == "PACKED"}
     assert launches
     assert switches <= {"1"}
+
+
+@pytest.mark.tools
+@pytest.mark.cpu
+@pytest.mark.parametrize("op", filter(_is_of_a_block, KERNELS), ids=str)
+def test_a_formula_is_made_of_one_block(op: OpInfo) -> None:
+    from zmlx.scaffold.catalogue import OWN, built_of
+
+    assert built_of(op) != OWN, "it has a source of its own: take its family out of OF_BLOCKS"
 
 
 @pytest.mark.tools
