@@ -137,7 +137,7 @@ def test_packed_chunks(
 
 @pytest.mark.tools
 @pytest.mark.cpu
-@pytest.mark.parametrize("op", filter(_is_of_a_block, KERNELS), ids=str)
+@pytest.mark.parametrize("op", [op for op in KERNELS if _is_of_a_block(op)], ids=str)
 def test_a_formula_is_made_of_one_block(op: OpInfo) -> None:
     from zmlx.scaffold.catalogue import OWN, built_of
 

@@ -31,8 +31,9 @@ inline __attribute__((always_inline)) uintptr_t stack_top(uintptr_t on_stack) {
 using Context = void*;
 
 // The switch is inlined, and jumps instead of returning, so that calls and returns stay paired as the processor's
-// return predictor expects: with fibers that wait at the same place it then guesses right. Callee-saved registers
-// are declared overwritten; only those that cannot be (frame and base pointers) are saved by hand.
+// return predictor expects: with fibers that wait at the same place it then guesses right. All registers in which a
+// compiler may keep a value, callee-saved ones too, are declared overwritten (k0 as well, which is no mask but holds
+// integers); only those that cannot be (frame and base pointers) are saved by hand.
 #if defined(__x86_64__)
 inline __attribute__((always_inline)) void switch_context(Context& save, Context load) {
   Context* at = &save;
@@ -57,7 +58,10 @@ inline __attribute__((always_inline)) void switch_context(Context& save, Context
         "xmm15"
 #if defined(__AVX512F__)
         , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27",
-        "xmm28", "xmm29", "xmm30", "xmm31", "k1", "k2", "k3", "k4", "k5", "k6", "k7"
+        "xmm28", "xmm29", "xmm30", "xmm31", "k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7"
+#endif
+#if defined(__APX_F__)
+        , "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27", "r28", "r29", "r30", "r31"
 #endif
   );
 }
@@ -90,7 +94,11 @@ inline __attribute__((always_inline)) void switch_context(Context& save, Context
       : "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", "x20",
         "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x30", "memory", "cc", "v0", "v1", "v2", "v3", "v4",
         "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20",
-        "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31");
+        "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31"
+#if defined(__ARM_FEATURE_SVE)
+        , "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12", "p13", "p14", "p15"
+#endif
+  );
 }
 
 inline Context make_context(char* top, void (*entry)()) {
