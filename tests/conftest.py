@@ -20,7 +20,7 @@ from hypothesis.internal.conjecture import providers
 
 # Here, though fixtures alone use it: pytester drops the modules that an inner session was the first to import, and the
 # launcher, loaded a second time, would keep its programs beside those that kernels run.
-from zmlx.launch import host
+from zmlx.launch import compiler, host
 from zmlx.launch.cache import CACHE_VARIABLE, cache_dir
 
 CACHE_DIR = str(cache_dir())
@@ -208,10 +208,13 @@ def as_fibers(monkeypatch):
 
 @pytest.fixture(params=["regions", "fibers"])
 def meeting_path(request):
-    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name."""
-    if request.param == "fibers":
-        request.getfixturevalue("as_fibers")
-    return request.param
+    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name.
+    Fibers have no loops for the compiler to make the best of."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "fibers":
+            request.getfixturevalue("as_fibers")
+            stack.enter_context(compiler.hastily())
+        yield request.param
 
 
 @pytest.fixture

@@ -95,6 +95,9 @@ inline __attribute__((always_inline)) void switch_context(Context& save, Context
         "x21", "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x30", "memory", "cc", "v0", "v1", "v2", "v3", "v4",
         "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20",
         "v21", "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31"
+#if defined(__linux__) && !defined(__ANDROID__)
+        , "x18"  // reserved elsewhere
+#endif
 #if defined(__ARM_FEATURE_SVE)
         , "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12", "p13", "p14", "p15"
 #endif
