@@ -198,23 +198,22 @@ def fill_cache():
 
 @pytest.fixture
 def as_fibers(monkeypatch):
-    """Kernels whose threads meet run as fibers on the CPU, whatever their form."""
+    """Kernels whose threads meet run as fibers on the CPU, whatever their form. They have no loops of which the
+    compiler could make the best."""
     monkeypatch.setenv(host.FIBERS_VARIABLE, "1")
     host.forget_programs()
-    yield
+    with compiler.hastily():
+        yield
     monkeypatch.undo()
     host.forget_programs()
 
 
 @pytest.fixture(params=["regions", "fibers"])
 def meeting_path(request):
-    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name.
-    Fibers have no loops for the compiler to make the best of."""
-    with contextlib.ExitStack() as stack:
-        if request.param == "fibers":
-            request.getfixturevalue("as_fibers")
-            stack.enter_context(compiler.hastily())
-        yield request.param
+    """The host's two ways to run kernels whose threads meet, one after the other; the value is the path's name."""
+    if request.param == "fibers":
+        request.getfixturevalue("as_fibers")
+    return request.param
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import ctypes
 import re
 import subprocess
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,14 @@ def refusal(body: str) -> str:
     """What the compiler says of a function body, or an empty string if it compiles."""
     run = _compile(f'{PRELUDE}void probe() {{\n#line 1 "probe"\n{body}\n}}{EPILOGUE}', "-fsyntax-only")
     return run.stderr if run.returncode else ""
+
+
+@cache
+def macros() -> frozenset[str]:
+    """What the compiler defines by itself, which says what the machine has."""
+    run = _compile("", "-dM", "-E")
+    assert run.returncode == 0, run.stderr
+    return frozenset(line.split()[1] for line in run.stdout.splitlines())
 
 
 def vectorised(loops: list[Loop]) -> set[str]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import subprocess
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from cxx import EXPORT, compile_library
-
-from zmlx.launch.compiler import find_compiler
+from cxx import EXPORT, compile_library, macros
 
 pytestmark = pytest.mark.cpu
 
@@ -65,7 +62,7 @@ EXPORT void kept(long n, long* out) {
 def test_a_fiber_keeps_its_registers(name: str) -> None:
     """All registers of a class have a value when the fiber is left, and so have they when it is switched back to."""
     registers = CLASSES[name]
-    if registers.macro not in _macros():
+    if registers.macro not in macros():
         pytest.skip(f"the compiler makes no code for {name} here")
     fill = "".join(
         f'  {registers.type} v{i}; asm volatile("{registers.there}" : "={registers.constraint}"(v{i}) '
@@ -83,10 +80,3 @@ def test_a_fiber_keeps_its_registers(name: str) -> None:
     library.kept(ctypes.c_long(rounds), ctypes.c_void_p(out.ctypes.data))
     expected = [sum(100 * i + k for k in range(registers.count)) for i in range(rounds)]
     assert out.tolist() == expected
-
-
-def _macros() -> set[str]:
-    compiler = find_compiler()
-    command = [*compiler.command, *compiler.flags, "-dM", "-E", "-x", "c++", "-"]
-    run = subprocess.run(command, input="", capture_output=True, text=True, check=True)
-    return {line.split()[1] for line in run.stdout.splitlines()}

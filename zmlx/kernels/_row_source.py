@@ -242,11 +242,9 @@ class _Writer:
         return "".join(reads), "".join(lines)
 
     def _read(self, name: str) -> str:
-        if name in self.arguments.arrays:
-            return f"      ZMLX_HELD(T_{name}, chunk_{name}, held_{name}, in_{name})\n"
-        if self.sums:
-            return f"      ZMLX_HELD(T_{name}, chunk_{name}, held_{name}, arg_{name})\n"
-        return f"      ZMLX_READ(T_{name}, chunk_{name}, arg_{name})\n"
+        if name in self.arguments.arrays or self.sums:
+            return f"      ZMLX_HELD(T_{name}, chunk_{name}, held_{name}, {self._line(name)})\n"
+        return f"      ZMLX_READ(T_{name}, chunk_{name}, {self._line(name)})\n"
 
     def _reductions(self, reductions: Sequence[Node], stored: set[Node]) -> str:
         """A pass over the row, and the meeting of its threads."""

@@ -61,7 +61,7 @@ def test_rows_as_fibers(kernel: Kernel, backend: str, as_fibers: None) -> None:
         kernel.launch()
     if not translate(calls[0].signature.kernel, "host").uses_sync:
         return
-    with hastily(), watch() as launches:
+    with watch() as launches:
         arrays = [to_numpy(array) for array in kernel.launch()]
     assert {launch.path for launch in launches} <= {"fibers", "loop"}
     for row, array in zip(kernel.rows, arrays, strict=True):
