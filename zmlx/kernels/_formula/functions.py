@@ -177,6 +177,11 @@ def _extremum(a: tuple[Node, ...], y: Node, dy: Node) -> tuple[Node, ...]:
     return (where(here, divide(dy, count), ZERO),)
 
 
+def not_a_number(mx: Any) -> Any:
+    """NaN as an array. mx.compile of MLX 0.30 writes the constant as `nan`, which is a function in C++."""
+    return mx.array(math.inf) - mx.array(math.inf)
+
+
 def _peak(mx: Any, a: Any) -> Any:
     numbers = mx.where(a == a, a, -math.inf)
     return mx.stop_gradient(mx.max(numbers, axis=-1, keepdims=True))
@@ -185,7 +190,7 @@ def _peak(mx: Any, a: Any) -> Any:
 def _picked_of(mx: Any, x: Any, place: Any, column: Any) -> Any:
     here = column == place
     found = mx.sum(mx.where(here, x, 0.0), axis=-1, keepdims=True)
-    return mx.where(mx.any(here, axis=-1, keepdims=True), found, math.nan)
+    return mx.where(mx.any(here, axis=-1, keepdims=True), found, not_a_number(mx))
 
 
 def _uniform_of(seed: Any, row: Any, column: Any) -> Any:

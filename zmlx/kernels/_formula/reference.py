@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mlx.core as mx
 
-from zmlx.kernels._formula.functions import FUNCTIONS
+from zmlx.kernels._formula.functions import FUNCTIONS, not_a_number
 from zmlx.kernels._formula.nodes import Node, ordered
 
 
@@ -20,8 +19,7 @@ def evaluate(roots: Iterable[Node], given: Mapping[Node, Any]) -> list[Any]:
         if node in values:
             continue
         if node.function == "constant":
-            # mx.compile of MLX 0.30 writes NaN as `nan`, which is a function in C++.
-            values[node] = mx.array(math.inf) - mx.array(math.inf) if node.value != node.value else node.value
+            values[node] = not_a_number(mx) if node.value != node.value else node.value
         elif all(argument in values for argument in node.arguments) and node.arguments:
             arguments = (_array(values[a]) for a in node.arguments)
             values[node] = FUNCTIONS[node.function].mlx(mx, *arguments)
