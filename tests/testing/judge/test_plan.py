@@ -95,6 +95,22 @@ def test_what_the_operation_itself_gets_wrong_is_not_asked(op: OpInfo) -> None:
     assert any(name.startswith("hidden shape 1, float16") for name in skipped)
 
 
+def test_values_that_the_operation_gets_wrong_now_and_then_are_drawn_anew(op: OpInfo) -> None:
+    calls: list[bool] = []
+
+    def jumping(x: mx.array) -> mx.array:
+        first = x.reshape(-1)[:1].astype(mx.float32).tolist()
+        wrong = any(int(abs(value) * 1000) % 5 == 0 for value in first)  # of about a fifth of all values
+        calls.append(wrong)
+        return op.op(x) + 1 if wrong else op.op(x)
+
+    skipped: list[str] = []
+    hidden = [c for c in draw(replace(op, op=jumping), 4, "a", skipped) if c.is_hidden]
+    assert len(hidden) == 4 * len(op.dtypes_on("cpu"))
+    assert not [name for name in skipped if name.startswith("hidden")]
+    assert 10 < sum(calls) < len(calls) - 10
+
+
 def test_ranks_that_the_samples_lack_are_asked(op: OpInfo) -> None:
     def ranks(op: OpInfo) -> list[int]:
         return [c.questions[0].sample.args[0].ndim for c in drawn(op, "a") if c.name.startswith("another")]
