@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import zmlx
-from zmlx.launch import gradient, host
+from zmlx.launch import gradient, host, primitive, watch
 
 pytestmark = pytest.mark.cpu
 
@@ -15,8 +15,18 @@ COPY = "uint i = thread_position_in_grid.x; out[i] = x[i];"
 NO_GRADIENT = r"'gradient_copy' has no gradient\. Wrap the call in mx\.custom_function and give it a vjp"
 
 
+@pytest.fixture(params=["graph", "called"])
+def way(request, monkeypatch):
+    """Launches that a transformation follows are part of MLX's graph, or run when they are called."""
+    if request.param == "called":
+        monkeypatch.setattr(primitive, "unavailable", lambda: "the test says so")
+    elif primitive.unavailable():
+        pytest.skip(f"launches cannot be part of MLX's graph here: {primitive.unavailable()}")
+    return request.param
+
+
 @pytest.fixture
-def copy():
+def copy(way):
     """Launches a kernel that this process may not have launched before."""
     import mlx.core as mx
 
@@ -52,6 +62,83 @@ def guarded(monkeypatch):
 
 def test_mlx_says_whether_an_array_is_followed():
     assert gradient._mlx_answers()
+    assert gradient.distinguishes()
+
+
+@pytest.mark.parametrize("way", ["graph"], indirect=True)
+def test_what_only_the_gradient_is_asked_of_does_not_run(way):
+    """The forward pass would write outside of its output."""
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel("gradient_outside", ["x"], ["out"], "out[-1] = x[0]; out[0] = x[0];")
+
+    @mx.custom_function
+    def outside(x):
+        (out,) = kernel(
+            inputs=[x],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            stream=mx.cpu,
+        )
+        return out
+
+    @outside.vjp
+    def outside_vjp(primal, cotangent, output):
+        return 2 * cotangent
+
+    x = mx.ones((1,))
+    with watch() as launches:
+        (output,), (slope,) = mx.vjp(outside, [x], [mx.array([3.0])])
+    assert [record.path for record in launches] == [primitive.PATH]
+    assert slope.tolist() == [6.0]
+    assert mx.grad(lambda x: outside(x).sum())(x).tolist() == [2.0]
+    with pytest.raises(
+        RuntimeError, match="'gradient_outside' wrote up to 4 bytes in front of its output 'out'"
+    ):
+        mx.eval(output)
+    with pytest.raises(zmlx.launch.KernelRuntimeError):  # nothing follows this one
+        outside(x)
+
+
+def test_values_beside_gradients_are_those_of_the_kernel(copy, way):
+    import mlx.core as mx
+
+    @mx.custom_function
+    def thrice(x):
+        return 3 * copy(x)
+
+    @thrice.vjp
+    def thrice_vjp(primal, cotangent, output):
+        return 3 * cotangent
+
+    value, slope = mx.value_and_grad(lambda x: (x * thrice(x)).sum())(mx.arange(4.0))
+    assert value.item() == 3 * 14.0
+    assert slope.tolist() == [0.0, 6.0, 12.0, 18.0]
+    nested = mx.grad(lambda x: mx.grad(lambda y: (y * thrice(y)).sum())(x).sum())
+    assert nested(mx.arange(4.0)).tolist() == [6.0] * 4
+
+
+@pytest.mark.parametrize("way", ["graph"], indirect=True)
+def test_a_reference_gives_no_gradient_to_a_launch_that_is_called(way):
+    """As on a GPU: what works there and here is a custom function."""
+    import mlx.core as mx
+
+    kernel = zmlx.metal_kernel("gradient_copy", ["x"], ["out"], COPY, reference=lambda i, t: [i[0] * 1])
+
+    def call(x):
+        return kernel(
+            inputs=[x],
+            output_shapes=[x.shape],
+            output_dtypes=[x.dtype],
+            grid=(x.size, 1, 1),
+            threadgroup=(4, 1, 1),
+            stream=mx.cpu,
+        )[0]
+
+    with pytest.raises(ValueError, match=NO_GRADIENT):
+        mx.grad(lambda x: call(x).sum())(mx.ones((5,)))
 
 
 def test_nothing_is_put_around_outputs_that_no_transformation_follows(copy, guarded):
@@ -187,7 +274,7 @@ def test_the_checker_has_no_silent_tangent_either(copy):
         mx.jvp(copy, [mx.ones((5,))], [mx.ones((5,))])
 
 
-def test_the_gradient_is_an_error_in_every_thread(copy, guarded):
+def test_the_gradient_is_an_error_in_every_thread(copy, guarded, way):
     import mlx.core as mx
 
     copy(mx.ones((5,)))
@@ -207,7 +294,7 @@ def test_the_gradient_is_an_error_in_every_thread(copy, guarded):
     for thread in threads:
         thread.join(timeout=60)
     assert messages == [gradient.MSG_NO_GRADIENT.format(name="gradient_copy")] * 4
-    assert len(guarded) == 4
+    assert len(guarded) == (4 if way == "called" else 0)
 
 
 def test_the_gradient_is_an_error_where_compiling_is_switched_off(copy):
@@ -217,7 +304,10 @@ def test_the_gradient_is_an_error_where_compiling_is_switched_off(copy):
     try:
         with pytest.raises(ValueError, match=NO_GRADIENT):
             mx.grad(lambda x: copy(x).sum())(mx.ones((5,)))
-        assert copy(mx.ones((5,))).tolist() == [1.0] * 5
+        with watch() as launches:
+            assert copy(mx.ones((5,))).tolist() == [1.0] * 5
+        assert [record.path for record in launches] == ["loop"]
+        assert not gradient.distinguishes()
     finally:
         mx.enable_compile()
 

@@ -1,9 +1,10 @@
 """Gradients of what the host computed: an error, where mx.grad and mx.jvp would silently take it for a constant.
 
 The host's kernels run when they are called, so that MLX's graph knows nothing of where their outputs came from.
-Inside mx.grad and mx.jvp the outputs therefore go through an operation whose gradient, or tangent, is the error that
-it is on a GPU. To whoever asks for neither, that operation is one more to evaluate, which costs more than the whole
-launch: outputs of inputs that no transformation follows are left as they are.
+Inside mx.grad and mx.jvp a launch is an operation of the graph instead (primitive.py), or, where that cannot be, its
+outputs go through one whose gradient, or tangent, is the error that it is on a GPU. To whoever asks for neither, that
+is one more operation to evaluate, which costs more than the whole launch: outputs of inputs that no transformation
+follows are left as they are.
 """
 
 from __future__ import annotations
@@ -87,6 +88,23 @@ class _Test:
         called = thread in self._called
         self._called.discard(thread)
         return called
+
+
+def distinguishes() -> bool:
+    """Whether `tracing_test`'s answer is no for arrays that nothing follows."""
+    if not _mlx_answers():
+        return False
+    test, plain = _plain()
+    return not test.is_traced(plain)
+
+
+@cache
+def _plain() -> tuple[_Test, list[mx.array]]:
+    import mlx.core as mx
+
+    number = mx.array(1.0)
+    mx.eval(number)
+    return _Test(), [number]
 
 
 def _always(arrays: list[mx.array]) -> bool:

@@ -67,13 +67,19 @@ class Program:
 
 
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
-    """Run one call whose inputs are evaluated; returns its outputs and the way it ran."""
+    """Run one call whose inputs are evaluated, or put it into MLX's graph where a transformation such as mx.grad
+    follows one of them; returns its outputs and the way it ran."""
     group = launched_group(call.grid, call.threadgroup)
     program = load(signature, group == (1, 1, 1), call.grid[0] > _ORDINARY_GRID)
+    traced = program.is_traced(call.read)
+    # Who asks for a gradient alone may need nothing of the forward pass: then MLX does not ask for it.
+    if traced and not call.contents and gradient.distinguishes() and not primitive.unavailable():
+        kernel = signature.kernel
+        return primitive.launch(program.plan, kernel, call, group, num_threads(), None), primitive.PATH
     outputs, rooms = memory.allocate_guarded(call)
     if 0 not in call.grid:
         _run(program, signature, call, group, [*outputs, *rooms])
-    if program.is_traced(call.read):
+    if traced:
         outputs = gradient.guarded(signature.kernel.name, call.read, outputs)
     return outputs, program.path
 

@@ -224,7 +224,8 @@ class MetalKernel:
             `ArgumentTypeError`, a ValueError and a TypeError, where the type of one is wrong.
         zmlx.launch.KernelRuntimeError
             On the CPU: the kernel was stopped, by a fault of its own or ``$ZMLX_TIME_LIMIT``, or it wrote outside of an
-            output. Of a traced call: a RuntimeError with this text, where MLX evaluates it.
+            output. Of a call that a transformation traces or follows: a RuntimeError with this text, where MLX
+            evaluates it.
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """

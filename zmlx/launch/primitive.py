@@ -1,4 +1,4 @@
-"""Launches on the CPU as operations of MLX's graph, for where a transformation traces the call.
+"""Launches on the CPU as operations of MLX's graph, for where a transformation traces the call, or follows its inputs.
 
 The launch runs when MLX evaluates it, as often as it does, on the thread of its stream. mx.vmap makes one operation of
 all its launches; a gradient or a tangent is the reference's, and an error without one.
