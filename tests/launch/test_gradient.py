@@ -7,7 +7,8 @@ import threading
 import pytest
 
 import zmlx
-from zmlx.launch import gradient, host, primitive, watch
+from zmlx.launch import gradient, host, primitive, primitive_library, watch
+from zmlx.launch.call import evaluate
 
 pytestmark = pytest.mark.cpu
 
@@ -20,6 +21,7 @@ def way(request, monkeypatch):
     """Launches that a transformation follows are part of MLX's graph, or run when they are called."""
     if request.param == "called":
         monkeypatch.setattr(primitive, "unavailable", lambda: "the test says so")
+        monkeypatch.setattr(primitive_library, "loaded", None)
     elif primitive.unavailable():
         pytest.skip(f"launches cannot be part of MLX's graph here: {primitive.unavailable()}")
     return request.param
@@ -62,7 +64,6 @@ def guarded(monkeypatch):
 
 def test_mlx_says_whether_an_array_is_followed():
     assert gradient._mlx_answers()
-    assert gradient.distinguishes()
 
 
 @pytest.mark.parametrize("way", ["graph"], indirect=True)
@@ -307,11 +308,11 @@ def test_the_gradient_is_an_error_where_compiling_is_switched_off(copy):
         with watch() as launches:
             assert copy(mx.ones((5,))).tolist() == [1.0] * 5
         assert [record.path for record in launches] == ["loop"]
-        assert not gradient.distinguishes()
     finally:
         mx.enable_compile()
 
 
+@pytest.mark.parametrize("way", ["called"], indirect=True)
 def test_the_gradient_is_an_error_with_an_mlx_that_does_not_answer(copy, guarded, monkeypatch):
     import mlx.core as mx
 
@@ -335,3 +336,62 @@ def test_mlx_answers_inside_of_transformations_too(transform):
 
     getattr(mx, transform)(function)(mx.ones((5,)))
     assert answers == [True]
+
+
+def _of_the_catalogue(x, weight):
+    from zmlx.kernels import norms, transformer
+
+    for _ in range(3):
+        x = transformer.swiglu(norms.rmsnorm(x @ weight, weight[0]))
+    return (x * x).sum()
+
+
+@pytest.mark.parametrize("way", ["graph"], indirect=True)
+@pytest.mark.parametrize("most", [0, 3, 1000])
+def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, most, monkeypatch):
+    """Nor do their gradients. With too much put off they wait, and compute the same."""
+    import mlx.core as mx
+
+    mx.random.seed(0)
+    x, weight = mx.random.normal((5, 8)), mx.random.normal((8, 16)) / 3
+    gradients = mx.value_and_grad(
+        lambda x, w: _of_the_catalogue(mx.pad(x, ((0, 0), (0, 0))), w), argnums=(0, 1)
+    )
+    monkeypatch.setattr(primitive, "unavailable", lambda: "the test says so")
+    monkeypatch.setattr(primitive_library, "loaded", None)
+    wanted, (by_x, by_weight) = gradients(x, weight)
+    mx.eval(wanted, by_x, by_weight)
+    monkeypatch.undo()
+    monkeypatch.setattr(primitive, "_MOST_PUT_OFF", most)
+    assert not primitive.unavailable()
+    waited = []
+    monkeypatch.setattr("zmlx.launch.kernel.evaluate", lambda arrays: waited.append(1) or evaluate(arrays))
+    with watch() as launches:
+        value, found = gradients(x, weight)
+    assert {record.path for record in launches} == {primitive.PATH}
+    assert (len(waited) == 0) == (most == 1000)
+    assert value.item() == wanted.item()
+    assert found[0].tolist() == by_x.tolist()
+    assert found[1].tolist() == by_weight.tolist()
+
+
+@pytest.mark.parametrize("way", ["graph"], indirect=True)
+@pytest.mark.parametrize("transform", ["compile", "vmap"])
+def test_what_has_no_values_is_told_from_what_is_put_off(way, transform):
+    import mlx.core as mx
+
+    assert not primitive.unavailable()
+    answers = []
+
+    def function(x):
+        answers.append(primitive.joins([x + 1]))
+        answers.append(primitive.joins([mx.ones((3,)) + 1]))
+        mx.vjp(lambda y: answers.append(primitive.joins([y * 2])) or y, [x], [x])
+        return x
+
+    mx.vjp(lambda x: answers.append(primitive.joins([x, x + 1])) or x, [mx.ones((3,))], [mx.ones((3,))])
+    assert answers == [True]
+    answers.clear()
+    getattr(mx, transform)(function)(mx.ones((3,)))
+    assert answers == [False, True, False]
+    assert not primitive.joins([mx.ones((3,)) + 1])  # outside of all transformations

@@ -87,10 +87,37 @@ class Idle:
             setattr(self, name, lambda *_: 0)
 
 
-@pytest.mark.parametrize(("what", "kept"), [("arrays", ()), ("streams", ("zmlx_copy", "zmlx_describe"))])
-def test_a_library_that_finds_something_else(library, what, kept):
-    found = Idle("zmlx_copy", "zmlx_describe", "zmlx_is_default_stream")
-    for name in kept:
+FUNCTIONS = ("zmlx_describe", "zmlx_copy", "zmlx_is_default_stream", "zmlx_transforms", "zmlx_followed")
+
+
+@pytest.mark.parametrize(
+    ("message", "right"),
+    [
+        (r"arrays of MLX .* have another layout", 0),
+        (r"arrays of MLX .* have another layout", 1),
+        (r"streams of MLX .* have another layout", 2),
+        (r"MLX .* does not say which arrays a transformation follows", 3),
+        (r"MLX .* does not say which arrays a transformation follows", 4),
+    ],
+    ids=lambda value: FUNCTIONS[value] if isinstance(value, int) else "",
+)
+def test_a_library_that_finds_something_else(library, message, right):
+    """The first so many functions are right, and the others do nothing."""
+    found = Idle(*FUNCTIONS)
+    for name in FUNCTIONS[:right]:
         setattr(found, name, getattr(library, name))
-    with pytest.raises(primitive_library.Unavailable, match=rf"{what} of MLX .* have another layout"):
+    with pytest.raises(primitive_library.Unavailable, match=message):
         primitive_library.try_out(found)
+
+
+def test_a_library_is_tried_out_inside_of_transformations_too(library):
+    import mlx.core as mx
+
+    def function(x):
+        primitive_library.try_out(library)
+        return x
+
+    one = mx.ones((2,))
+    mx.vjp(function, [one], [one])
+    mx.compile(function)(one)
+    mx.vmap(function)(one)

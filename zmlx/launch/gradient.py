@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
+
+from zmlx.launch import primitive_library
+from zmlx.launch.host_call import python_api
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -55,16 +58,28 @@ def _guard(name: str, count: int) -> Any:
 def tracing_test() -> Callable[[list[mx.array]], bool]:
     """A function that tells whether a transformation such as mx.grad follows any of some arrays.
 
-    MLX has no name for this question, but mx.compile answers it: a compiled function that is given arrays which a
-    transformation follows is run as the Python function that it is. The answer is kept for arrays of one sequence of
-    dtypes and ranks: there is a test for each signature. It is true for all arrays where mx.compile is switched off, or
-    does not behave like this.
+    MLX's Python has no name for this question. Where the library that makes launches part of MLX's graph is loaded, it
+    asks MLX's arrays. Elsewhere mx.compile answers: a compiled function that is given arrays which a transformation
+    follows is run as the Python function that it is. That answer is kept for arrays of one sequence of dtypes and
+    ranks: there is a test for each signature. It is true for all arrays where mx.compile is switched off, or does not
+    behave like this.
     """
-    test = _Test()
-    return test.is_traced if _mlx_answers() else _always
+    return _Test().is_traced
 
 
 class _Test:
+    def is_traced(self, arrays: list[mx.array]) -> bool:
+        library = primitive_library.loaded
+        return (
+            bool(library.zmlx_followed(python_api(), arrays)) if library is not None else self._by_mlx(arrays)
+        )
+
+    @cached_property
+    def _by_mlx(self) -> Callable[[list[mx.array]], bool]:
+        return _ByCompile().is_traced if _mlx_answers() else _always
+
+
+class _ByCompile:
     def __init__(self) -> None:
         # By thread: several may launch a kernel at once. Adding and discarding are atomic.
         self._called: set[int] = set()
@@ -90,23 +105,6 @@ class _Test:
         return called
 
 
-def distinguishes() -> bool:
-    """Whether `tracing_test`'s answer is no for arrays that nothing follows."""
-    if not _mlx_answers():
-        return False
-    test, plain = _plain()
-    return not test.is_traced(plain)
-
-
-@cache
-def _plain() -> tuple[_Test, list[mx.array]]:
-    import mlx.core as mx
-
-    number = mx.array(1.0)
-    mx.eval(number)
-    return _Test(), [number]
-
-
 def _always(arrays: list[mx.array]) -> bool:
     return True
 
@@ -116,7 +114,7 @@ def _mlx_answers() -> bool:
     """Whether this MLX treats compiled functions as `tracing_test` says."""
     import mlx.core as mx
 
-    test, answers = _Test(), []
+    test, answers = _ByCompile(), []
 
     def followed(x: mx.array) -> mx.array:
         answers.append(test.is_traced([x, one]))

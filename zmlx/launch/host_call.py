@@ -142,6 +142,11 @@ def _launcher() -> Any:
     return launch
 
 
+def python_api() -> int:
+    """The address of a ``zmlx::Python``."""
+    return ctypes.addressof(_python())
+
+
 @lru_cache
 def _python() -> _Python:
     api = ctypes.pythonapi

@@ -267,15 +267,18 @@ class MetalKernel:
         threadgroup: Triple,
         template: list[tuple[str, Any]],
     ) -> list[mx.array]:
-        """A call for those who make all arguments but the arrays themselves, again and again: types, and that there is
-        one for each name, are not checked. Everything else is as in a call, on the default device."""
+        """A call for those who make all arguments but the arrays themselves, again and again, and give outputs their
+        gradients: types, and that there is one for each name, are not checked. On the CPU a launch inside of mx.grad
+        and the like is part of MLX's graph, where it can be, and does not wait for its inputs. Everything else is as in
+        a call, on the default device."""
         refuse_after_fork()
         value = float("nan") if records.poisoning() else None
         size = extents(grid, threadgroup)
-        return self.run(Call(inputs, output_shapes, output_dtypes, *size, template, value, None))
+        return self.run(Call(inputs, output_shapes, output_dtypes, *size, template, value, None), lazy=True)
 
-    def run(self, call: Call, verbose: bool = False) -> list[mx.array]:
-        """Launch the kernel with arguments that are checked already; errors are those of a call."""
+    def run(self, call: Call, verbose: bool = False, *, lazy: bool = False) -> list[mx.array]:
+        """Launch the kernel with arguments that are checked already; errors are those of a call. ``lazy``: see
+        `launch`."""
         source, stream = self.source, call.stream
         signature = self._signature(call)
         if verbose is not False:
@@ -292,13 +295,15 @@ class MetalKernel:
             else:
                 if len(signature.parameters) > MAX_BUFFERS:
                     raise ValueError(checks.too_many_buffers(signature))
-                outputs, path = self._launch(backend, signature, call)
+                outputs, path = self._launch(backend, signature, call, lazy)
         except (KernelCompileError, TranslationError) as error:
             raise with_places(error, source, self.origin) from error
         records.note_launch(signature, backend, path, call.grid, call.threadgroup)
         return outputs
 
-    def _launch(self, backend: str, signature: Signature, call: Call) -> tuple[list[mx.array], str]:
+    def _launch(
+        self, backend: str, signature: Signature, call: Call, lazy: bool
+    ) -> tuple[list[mx.array], str]:
         if backend == "metal":
             from zmlx.launch import metal
 
@@ -307,16 +312,16 @@ class MetalKernel:
         if backend == "cuda":
             outputs, path = _cuda().launch(signature, call)
             return outputs, path
+        if lazy and _primitive().joins(call.inputs) and not why_not_lazy():
+            return _host().launch_lazily(signature, call, self.reference, True), _primitive().PATH
         if not evaluate(call.inputs):
             if export.exporting():
                 from zmlx.launch import metal
 
                 return metal.launch(self._native_kernel(), call, call.stream), export.PATH
-            from zmlx.launch import primitive
-
             reason = why_not_lazy()
             if not reason:
-                return _host().launch_lazily(signature, call, self.reference), primitive.PATH
+                return _host().launch_lazily(signature, call, self.reference), _primitive().PATH
             if self.reference is None:
                 raise ValueError(MSG_TRACED.format(name=self.source.name, reason=reason))
             return outputs_of(self.reference, self.source, call), REFERENCE
@@ -364,11 +369,9 @@ class MetalKernel:
 
 def why_not_lazy() -> str:
     """Why a traced launch on the CPU would not be part of MLX's graph but its reference; empty if it would be."""
-    from zmlx.launch import primitive
-
     if hook.current() is not None:
         return MSG_CHECKED
-    reason = primitive.unavailable()
+    reason = _primitive().unavailable()
     return MSG_NO_LIBRARY.format(reason=reason) if reason else ""
 
 
@@ -408,6 +411,13 @@ def _host() -> Any:
     from zmlx.launch import host
 
     return host
+
+
+@cache
+def _primitive() -> Any:
+    from zmlx.launch import primitive
+
+    return primitive
 
 
 def _zeros(call: Call) -> list[mx.array]:

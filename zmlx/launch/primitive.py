@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from zmlx.launch import failures, gradient, primitive_library
-from zmlx.launch.host_call import BAD_TIME_LIMIT, NO_MEMORY, Plan, runtime
+from zmlx.launch.host_call import BAD_TIME_LIMIT, NO_MEMORY, Plan, python_api, runtime
 from zmlx.launch.lazy import mlx
 from zmlx.launch.reference import Reference, outputs_of
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 #: How launch records call it.
 PATH = "lazy"
+
+#: How many arrays that are not evaluated yet are looked at before a launch waits for its inputs: it looks at them all,
+#: and the next one looks at them again.
+_MOST_PUT_OFF = 1000
 
 _MESSAGES = 24  # of call.h
 _Extent = ctypes.c_uint32 * 3
@@ -59,10 +63,27 @@ def unavailable() -> str:
     return primitive_library.found()[1]
 
 
+def joins(arrays: list[mx.array]) -> bool:
+    """Whether this thread is inside of a transformation that computes, such as mx.grad, and no value is missing that
+    some arrays depend on; false before the library is loaded, and for arrays that very much is put off for."""
+    library = primitive_library.loaded
+    return (
+        library is not None
+        and bool(library.zmlx_transforms())
+        and bool(library.zmlx_has_values(python_api(), arrays, _MOST_PUT_OFF))
+    )
+
+
 def launch(
-    plan: Plan, kernel: KernelSource, call: Call, group: Triple, threads: int, reference: Reference | None
+    plan: Plan,
+    kernel: KernelSource,
+    call: Call,
+    group: Triple,
+    threads: int,
+    reference: Reference | None,
+    computes: bool = False,
 ) -> list[mx.array]:
-    """The outputs of a call, to be computed when they are evaluated.
+    """The outputs of a call, to be computed when they are evaluated. ``computes``: the inputs have values, or get them.
 
     Raises
     ------
@@ -74,7 +95,7 @@ def launch(
     mx = mlx()
     outputs = [mx.array(0) for _ in call.output_shapes]
     kind, stream = _stream(call.stream)
-    _check(library, library.zmlx_call_lazily(made.handle, call.inputs, outputs, kind, stream))
+    _check(library, library.zmlx_call_lazily(made.handle, call.inputs, outputs, kind, stream, computes))
     return outputs
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from zmlx.errors import CompilerNotFoundError, KernelCompileError, KernelRuntimeError
 from zmlx.launch import compiler
 from zmlx.launch.cache import cached, digest
+from zmlx.launch.host_call import python_api
 from zmlx.launch.lazy import mlx
 from zmlx.launch.loading import loadable
 from zmlx.runtime import RUNTIME
@@ -38,9 +39,14 @@ class Unavailable(RuntimeError):
     """Why launches cannot be part of a graph here."""
 
 
+#: The library, once `found` has found it.
+loaded: ctypes.PyDLL | None = None
+
+
 @cache
 def found() -> tuple[ctypes.PyDLL | None, str]:
     """The library, or None and the reason why there is none."""
+    global loaded
     if os.environ.get(EAGER_VARIABLE):
         return None, f"{EAGER_VARIABLE} is set"
     try:
@@ -48,7 +54,8 @@ def found() -> tuple[ctypes.PyDLL | None, str]:
         try_out(library)
     except (Unavailable, KernelRuntimeError, KernelCompileError, CompilerNotFoundError) as error:
         return None, str(error)
-    return _declared(library), ""
+    loaded = _declared(library)
+    return loaded, ""
 
 
 def _built() -> Path:
@@ -127,6 +134,7 @@ def try_out(library: ctypes.PyDLL) -> None:
     library.zmlx_copy.argtypes = (ctypes.py_object, ctypes.py_object)
     library.zmlx_copy.restype = None
     library.zmlx_is_default_stream.argtypes = (ctypes.py_object,)
+    library.zmlx_followed.argtypes = (ctypes.c_void_p, ctypes.py_object)
     stream = mx.default_stream(mx.cpu)
     arrays = [mx.array(1.5), mx.array([[1, 2, 3], [4, 5, 6]]), mx.array([0.5] * 5).astype(mx.float16)]
     mx.eval(arrays)
@@ -147,6 +155,24 @@ def try_out(library: ctypes.PyDLL) -> None:
             raise Unavailable(f"arrays of MLX {mx.__version__} have another layout than its headers")
     if not library.zmlx_is_default_stream(stream):
         raise Unavailable(f"streams of MLX {mx.__version__} have another layout than its headers")
+    outside = library.zmlx_transforms()  # true where a transformation is what asks for the library
+    answers: list[tuple[int, ...]] = []
+
+    def note(x: Any) -> Any:
+        product = 1 * x
+        answers.append(
+            (
+                library.zmlx_transforms(),
+                *(library.zmlx_followed(python_api(), [a, arrays[1]]) for a in (x, product)),
+            )
+        )
+        return product
+
+    note(arrays[0])
+    mx.vjp(note, arrays[:1], arrays[:1])
+    note(arrays[0])
+    if answers != [(outside, 0, 0), (1, 1, 1), (outside, 0, 0)]:
+        raise Unavailable(f"MLX {mx.__version__} does not say which arrays a transformation follows")
 
 
 def _declared(library: ctypes.PyDLL) -> ctypes.PyDLL:
@@ -155,8 +181,9 @@ def _declared(library: ctypes.PyDLL) -> ctypes.PyDLL:
         "zmlx_failure": ((), ctypes.c_char_p),
         "zmlx_call_new": ((pointer, thing, pointer), ctypes.c_int),
         "zmlx_call_free": ((pointer,), None),
-        "zmlx_call_lazily": ((pointer, thing, thing, number, thing), ctypes.c_int),
+        "zmlx_call_lazily": ((pointer, thing, thing, number, thing, number), ctypes.c_int),
         "zmlx_unwritten": ((thing, thing, pointer, number), ctypes.c_int),
+        "zmlx_has_values": ((pointer, thing, number), ctypes.c_int),
         "zmlx_derivation_count": ((pointer, number), number),
         "zmlx_derivation_number": ((pointer, number, number), ctypes.c_int32),
         "zmlx_derivation_get": ((pointer, number, number, thing), None),

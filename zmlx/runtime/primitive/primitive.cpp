@@ -18,6 +18,7 @@
 #include <exception>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -53,8 +54,17 @@ void settle() {
 class KernelLaunch final : public mx::Primitive {
  public:
   // `shapes` are the inputs' without the axes that vmap has put in front of them all, whose extents `batch` has.
-  KernelLaunch(mx::Stream stream, std::shared_ptr<const Call> call, std::vector<mx::Shape> shapes, mx::Shape batch)
-      : Primitive(stream), call_(std::move(call)), shapes_(std::move(shapes)), batch_(std::move(batch)) {}
+  // `computes`: its inputs are known to get values.
+  KernelLaunch(
+      mx::Stream stream, std::shared_ptr<const Call> call, std::vector<mx::Shape> shapes, mx::Shape batch,
+      bool computes = false)
+      : Primitive(stream),
+        computes(computes),
+        call_(std::move(call)),
+        shapes_(std::move(shapes)),
+        batch_(std::move(batch)) {}
+
+  const bool computes;
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
     settle();
@@ -119,9 +129,9 @@ class KernelLaunch final : public mx::Primitive {
 
   static std::vector<mx::array> made(
       const std::shared_ptr<const Call>& call, mx::Stream stream, const std::vector<mx::array>& inputs,
-      const std::vector<mx::Shape>& shapes, const mx::Shape& batch) {
-    return mx::array::make_arrays(
-        batched(*call, batch), call->dtypes, std::make_shared<KernelLaunch>(stream, call, shapes, batch), inputs);
+      const std::vector<mx::Shape>& shapes, const mx::Shape& batch, bool computes = false) {
+    auto launch = std::make_shared<KernelLaunch>(stream, call, shapes, batch, computes);
+    return mx::array::make_arrays(batched(*call, batch), call->dtypes, std::move(launch), inputs);
   }
 
  private:
@@ -175,9 +185,11 @@ ZMLX_EXPORT int zmlx_call_new(const zmlx::CallArguments* arguments, zmlx::Object
 
 ZMLX_EXPORT void zmlx_call_free(void* call) { delete static_cast<std::shared_ptr<const zmlx::Call>*>(call); }
 
-// Puts the lazy outputs of a call on the list `inputs` into the arrays on the list `outputs`.
+// Puts the lazy outputs of a call on the list `inputs` into the arrays on the list `outputs`. `computes`: the inputs have
+// values, or get them.
 ZMLX_EXPORT int zmlx_call_lazily(
-    const void* call, zmlx::Object* inputs, zmlx::Object* outputs, uint32_t stream_kind, zmlx::Object* stream) {
+    const void* call, zmlx::Object* inputs, zmlx::Object* outputs, uint32_t stream_kind, zmlx::Object* stream,
+    uint32_t computes) {
   return zmlx::guarded([&] {
     const auto& what = *static_cast<const std::shared_ptr<const zmlx::Call>*>(call);
     const zmlx::Python& python = *what->plan.python;
@@ -188,7 +200,8 @@ ZMLX_EXPORT int zmlx_call_lazily(
       given.push_back(zmlx::array_of(python.list_item(inputs, i)));
       shapes.push_back(given.back().shape());
     }
-    const auto made = zmlx::KernelLaunch::made(what, zmlx::resolved(stream_kind, stream), given, shapes, {});
+    const auto made =
+        zmlx::KernelLaunch::made(what, zmlx::resolved(stream_kind, stream), given, shapes, {}, computes != 0);
     for (size_t i = 0; i < made.size(); ++i)
       zmlx::array_of(python.list_item(outputs, static_cast<ptrdiff_t>(i))).overwrite_descriptor(made[i]);
   });
@@ -213,6 +226,42 @@ ZMLX_EXPORT int zmlx_unwritten(zmlx::Object* output, zmlx::Object* room, const i
     zmlx::array_of(output).overwrite_descriptor(made);
     zmlx::array_of(room).overwrite_descriptor(all);
   });
+}
+
+// Whether a transformation, such as mx.grad, follows one of the arrays on a list.
+ZMLX_EXPORT int zmlx_followed(const zmlx::Python* python, zmlx::Object* arrays) {
+  for (ptrdiff_t i = 0, count = python->list_size(arrays); i < count; ++i)
+    if (zmlx::array_of(python->list_item(arrays, i)).is_tracer()) return 1;
+  return 0;
+}
+
+// Whether all arrays on a list have values, or get them from arrays that have: those of a function that mx.compile,
+// mx.vmap or an export traces lead to some that never do. Looks at no more than so many arrays, and says no then.
+ZMLX_EXPORT int zmlx_has_values(const zmlx::Python* python, zmlx::Object* arrays, uint32_t most) {
+  std::vector<const mx::array*> open;
+  for (ptrdiff_t i = 0, count = python->list_size(arrays); i < count; ++i)
+    open.push_back(&zmlx::array_of(python->list_item(arrays, i)));
+  std::unordered_set<std::uintptr_t> seen;
+  while (!open.empty()) {
+    const mx::array& array = *open.back();
+    open.pop_back();
+    if (array.status() != mx::array::Status::unscheduled || !seen.insert(array.id()).second) continue;
+    if (!array.has_primitive() || seen.size() > most) return 0;
+    const auto* launch = dynamic_cast<const zmlx::KernelLaunch*>(&array.primitive());
+    if (launch && launch->computes) continue;
+    for (const mx::array& input : array.inputs()) open.push_back(&input);
+  }
+  return 1;
+}
+
+// Whether this thread is inside of a transformation. MLX exports no answer, but gives one for an array that is marked.
+ZMLX_EXPORT int zmlx_transforms() {
+  static const mx::array marked = [] {
+    mx::array made(0);
+    made.set_tracer(true);
+    return made;
+  }();
+  return marked.is_tracer();
 }
 
 ZMLX_EXPORT uint32_t zmlx_derivation_count(const zmlx::Derivation* derivation, uint32_t what) {
