@@ -146,6 +146,36 @@ def test_second_derivatives_of_a_router(renormalize: bool) -> None:
     assert mx.allclose(second, difference, atol=1e-3)
 
 
+def test_a_mixture_is_trained_with_its_router() -> None:
+    """The places of slots are integers: nothing that comes from them has a gradient."""
+    import mlx.core as mx
+
+    from zmlx.kernels.moe import combine, dispatch, expert_order, router_topk
+
+    rng = np.random.default_rng(7)
+    tokens = mx.array(rng.normal(size=(11, 6)).astype(np.float32))
+    router = mx.array(rng.normal(size=(6, 4)).astype(np.float32))
+
+    def mixture(tokens: mx.array, router: mx.array) -> mx.array:
+        weights, indices = router_topk(tokens @ router, 2)
+        order, positions, _ = expert_order(indices, 4)
+        return mx.sum(combine(mx.tanh(dispatch(tokens, order, positions)), weights, order, positions) ** 2)
+
+    def wanted(tokens: mx.array, router: mx.array) -> mx.array:
+        probabilities = mx.softmax(tokens @ router, axis=-1)
+        chosen = mx.stop_gradient(mx.argsort(-probabilities, axis=-1)[:, :2])
+        weights = mx.take_along_axis(probabilities, chosen, axis=-1)
+        weights = weights / mx.sum(weights, axis=-1, keepdims=True)
+        return mx.sum(mx.sum(mx.tanh(tokens)[:, None] * weights[..., None], axis=1) ** 2)
+
+    for found, desired in zip(
+        mx.grad(mixture, argnums=(0, 1))(tokens, router),
+        mx.grad(wanted, argnums=(0, 1))(tokens, router),
+        strict=True,
+    ):
+        assert mx.allclose(found, desired, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.cpu
 def test_forward_mode_follows_the_choice() -> None:
     import mlx.core as mx

@@ -7,6 +7,7 @@ import contextlib
 import io
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -379,6 +380,26 @@ def test_streams_and_threads(mx):
     same(mx.compile(lambda x: double(x, stream=other))(mx.ones(3)), mx.full((3,), 2.0))
     of_thread = mx.new_thread_local_stream(mx.cpu)
     same(mx.compile(lambda x: double(x, stream=of_thread))(mx.ones(3)), mx.full((3,), 2.0))
+
+
+def test_an_error_is_that_of_its_stream(mx):
+    """Whoever uses another stream does not get it, and who asks for this one does."""
+    failing, other = mx.new_stream(mx.cpu), mx.new_stream(mx.cpu)
+    x, made = mx.ones(5), kernel("out[i] = 5 / (int(x[i]) - 1);")
+    mx.eval(x)
+    pending = 0
+    for _ in range(12):  # MLX counts what fails, and waits from ten on
+        try:
+            mx.async_eval(mx.compile(lambda x: run(made, x, stream=failing))(x))
+        except RuntimeError:
+            continue  # it failed before all was handed over
+        time.sleep(0.02)
+        same(mx.compile(lambda x: double(x, stream=other))(x), mx.full((5,), 2.0))
+        with pytest.raises(RuntimeError, match="Kernel 'lazy' divided an integer by zero"):
+            mx.synchronize(failing)
+        pending += 1
+    assert pending
+    same(mx.compile(lambda x: double(x, stream=failing))(x), mx.full((5,), 2.0))
 
 
 def test_graphs_outlive_the_kernel(mx):

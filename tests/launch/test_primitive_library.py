@@ -87,7 +87,7 @@ class Idle:
             setattr(self, name, lambda *_: 0)
 
 
-FUNCTIONS = ("zmlx_describe", "zmlx_copy", "zmlx_is_default_stream", "zmlx_transforms", "zmlx_followed")
+FUNCTIONS = ("zmlx_describe", "zmlx_copy", "zmlx_is_default_stream", "zmlx_followed")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,6 @@ FUNCTIONS = ("zmlx_describe", "zmlx_copy", "zmlx_is_default_stream", "zmlx_trans
         (r"arrays of MLX .* have another layout", 1),
         (r"streams of MLX .* have another layout", 2),
         (r"MLX .* does not say which arrays a transformation follows", 3),
-        (r"MLX .* does not say which arrays a transformation follows", 4),
     ],
     ids=lambda value: FUNCTIONS[value] if isinstance(value, int) else "",
 )

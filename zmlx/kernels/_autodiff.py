@@ -114,8 +114,8 @@ def by_reference(
 
 
 def mapped_rows(forward: Callable[[mx.array], mx.array]) -> Callable[[mx.array], mx.array]:
-    """A function of rows without a gradient, such as one of integers, that mx.vmap takes in one launch."""
-    function = mx.custom_function(forward)
+    """A function of rows of integers, whose gradient is zero, that mx.vmap takes in one launch."""
+    function = mx.custom_function(_stopped(forward))
     function.vmap(_vmap(function, row_arguments=1))
     return where_followed(function, forward)
 

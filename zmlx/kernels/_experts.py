@@ -91,7 +91,8 @@ def expert_order(experts: int) -> Callable[[mx.array], Order]:
         slots = indices.size
         block = max(BLOCK, -(-slots // MAX_GROUPS_Y))
         counts_kernel, place_kernel = _kernels(experts, slots, block)
-        blocks, flat = -(-slots // block), indices.reshape(slots)
+        # Who trains a router has followed it to here, and these are integers.
+        blocks, flat = -(-slots // block), mx.stop_gradient(indices).reshape(slots)
         together = min(TOGETHER, 1 << experts.bit_length())
         launch = Launch((), (experts + 1, blocks, 1), (together, 1, 1))
         outputs = [((experts + 1, blocks), mx.uint32)]

@@ -72,11 +72,10 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     group = launched_group(call.grid, call.threadgroup)
     program = load(signature, group == (1, 1, 1), call.grid[0] > _ORDINARY_GRID)
     traced = program.is_traced(call.read)
-    # Who asks for a gradient alone may need nothing of the forward pass: then MLX does not ask for it. With the library
-    # the answer is exact.
-    if traced and not call.contents and not primitive.unavailable() and program.is_traced(call.read):
+    # Who asks for a gradient alone may need nothing of the forward pass: then MLX does not ask for it.
+    if traced and not (call.contents or primitive.unavailable()) and primitive.joins(call.inputs):
         kernel = signature.kernel
-        return primitive.launch(program.plan, kernel, call, group, num_threads(), None, True), primitive.PATH
+        return primitive.launch(program.plan, kernel, call, group, num_threads(), None), primitive.PATH
     outputs, rooms = memory.allocate_guarded(call)
     if 0 not in call.grid:
         _run(program, signature, call, group, [*outputs, *rooms])
@@ -85,13 +84,11 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     return outputs, program.path
 
 
-def launch_lazily(
-    signature: Signature, call: Call, reference: Reference | None, computes: bool = False
-) -> list[mx.array]:
+def launch_lazily(signature: Signature, call: Call, reference: Reference | None) -> list[mx.array]:
     """One call as a part of MLX's graph, whose inputs may be traced; see primitive.py."""
     group = launched_group(call.grid, call.threadgroup)
     program = load(signature, group == (1, 1, 1), call.grid[0] > _ORDINARY_GRID)
-    return primitive.launch(program.plan, signature.kernel, call, group, num_threads(), reference, computes)
+    return primitive.launch(program.plan, signature.kernel, call, group, num_threads(), reference)
 
 
 def load(signature: Signature, single: bool, large: bool = False) -> Program:

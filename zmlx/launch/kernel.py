@@ -312,8 +312,8 @@ class MetalKernel:
         if backend == "cuda":
             outputs, path = _cuda().launch(signature, call)
             return outputs, path
-        if lazy and _primitive().joins(call.inputs) and not why_not_lazy():
-            return _host().launch_lazily(signature, call, self.reference, True), _primitive().PATH
+        if lazy and hook.current() is None and _primitive().joins(call.inputs):
+            return _host().launch_lazily(signature, call, self.reference), _primitive().PATH
         if not evaluate(call.inputs):
             if export.exporting():
                 from zmlx.launch import metal

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 #: How launch records call it.
 PATH = "lazy"
 
-#: How many arrays that are not evaluated yet are looked at before a launch waits for its inputs: it looks at them all,
-#: and the next one looks at them again.
-_MOST_PUT_OFF = 1000
-
 _MESSAGES = 24  # of call.h
 _Extent = ctypes.c_uint32 * 3
 _Derive = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
@@ -64,26 +60,16 @@ def unavailable() -> str:
 
 
 def joins(arrays: list[mx.array]) -> bool:
-    """Whether this thread is inside of a transformation that computes, such as mx.grad, and no value is missing that
-    some arrays depend on; false before the library is loaded, and for arrays that very much is put off for."""
+    """Whether a launch with these inputs belongs into MLX's graph, since a transformation follows one of them; false
+    before the library is loaded."""
     library = primitive_library.loaded
-    return (
-        library is not None
-        and bool(library.zmlx_transforms())
-        and bool(library.zmlx_has_values(python_api(), arrays, _MOST_PUT_OFF))
-    )
+    return library is not None and bool(library.zmlx_followed(python_api(), arrays))
 
 
 def launch(
-    plan: Plan,
-    kernel: KernelSource,
-    call: Call,
-    group: Triple,
-    threads: int,
-    reference: Reference | None,
-    computes: bool = False,
+    plan: Plan, kernel: KernelSource, call: Call, group: Triple, threads: int, reference: Reference | None
 ) -> list[mx.array]:
-    """The outputs of a call, to be computed when they are evaluated. ``computes``: the inputs have values, or get them.
+    """The outputs of a call, to be computed when they are evaluated.
 
     Raises
     ------
@@ -95,7 +81,7 @@ def launch(
     mx = mlx()
     outputs = [mx.array(0) for _ in call.output_shapes]
     kind, stream = _stream(call.stream)
-    _check(library, library.zmlx_call_lazily(made.handle, call.inputs, outputs, kind, stream, computes))
+    _check(library, library.zmlx_call_lazily(made.handle, call.inputs, outputs, kind, stream))
     return outputs
 
 

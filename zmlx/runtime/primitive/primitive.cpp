@@ -18,7 +18,6 @@
 #include <exception>
 #include <memory>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -28,47 +27,35 @@ namespace {
 // Before MLX looked after errors of its streams, an exception on one of their threads ended the process.
 static_assert(sizeof(&mx::scheduler::Scheduler::check_error) > 0);
 
-// MLX (0.32) raises the error of a stream as soon as the main thread gives the stream more to do, and then counts a task
-// that it never runs. Once it counts ten, evaluations wait for one of them to end, for ever. So what is left of the count
-// when nothing runs any more is taken back.
-void settle() {
-  if (!failed().exchange(false)) return;
-  std::vector<mx::Stream> streams;
+// MLX (0.32) raises the error of a stream as soon as the stream is given more to do, and then counts a task that it never
+// runs. Once it counts ten, evaluations wait for one of them to end, for ever. So what is left of the count when nothing
+// runs any more is taken back, by whoever uses the stream that failed: nobody else is to get its error.
+void settle(const mx::Stream& own) {
+  if (!failures().has(own.index)) return;
+  mx::synchronize(own);
+  std::vector<mx::Stream> others;
   for (const mx::Stream& stream : mx::get_streams()) {
     // A stream of a GPU can be asked for where there is none.
     if (!mx::is_available(stream.device)) continue;
     // Waiting for a GPU could be waiting for work that this evaluation has not handed over yet.
-    if (stream.device != mx::Device::cpu) return;
-    streams.push_back(stream);
+    if (stream.device != mx::Device::cpu) return failures().remove(own.index);
+    if (!failures().has(stream.index)) others.push_back(stream);
   }
-  try {
-    for (const mx::Stream& stream : streams) mx::synchronize(stream);
-  } catch (...) {
-    failed() = true;
-    throw;
-  }
+  for (const mx::Stream& stream : others) mx::synchronize(stream);
   for (int left = mx::scheduler::n_active_tasks(); left > 0; --left)
-    mx::scheduler::notify_task_completion(mx::default_stream(mx::Device::cpu));
+    mx::scheduler::notify_task_completion(own);
+  failures().remove(own.index);
 }
 
 class KernelLaunch final : public mx::Primitive {
  public:
   // `shapes` are the inputs' without the axes that vmap has put in front of them all, whose extents `batch` has.
-  // `computes`: its inputs are known to get values.
-  KernelLaunch(
-      mx::Stream stream, std::shared_ptr<const Call> call, std::vector<mx::Shape> shapes, mx::Shape batch,
-      bool computes = false)
-      : Primitive(stream),
-        computes(computes),
-        call_(std::move(call)),
-        shapes_(std::move(shapes)),
-        batch_(std::move(batch)) {}
-
-  const bool computes;
+  KernelLaunch(mx::Stream stream, std::shared_ptr<const Call> call, std::vector<mx::Shape> shapes, mx::Shape batch)
+      : Primitive(stream), call_(std::move(call)), shapes_(std::move(shapes)), batch_(std::move(batch)) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    settle();
-    auto work = std::make_shared<Work>(call_, batch_);
+    settle(stream());
+    auto work = std::make_shared<Work>(call_, batch_, stream().index);
     for (const mx::array& input : inputs) work->add_input(input);
     for (mx::array& output : outputs) work->add_output(output);
     mx::cpu::get_command_encoder(stream()).dispatch([work]() { work->run(); });
@@ -129,9 +116,9 @@ class KernelLaunch final : public mx::Primitive {
 
   static std::vector<mx::array> made(
       const std::shared_ptr<const Call>& call, mx::Stream stream, const std::vector<mx::array>& inputs,
-      const std::vector<mx::Shape>& shapes, const mx::Shape& batch, bool computes = false) {
-    auto launch = std::make_shared<KernelLaunch>(stream, call, shapes, batch, computes);
-    return mx::array::make_arrays(batched(*call, batch), call->dtypes, std::move(launch), inputs);
+      const std::vector<mx::Shape>& shapes, const mx::Shape& batch) {
+    return mx::array::make_arrays(
+        batched(*call, batch), call->dtypes, std::make_shared<KernelLaunch>(stream, call, shapes, batch), inputs);
   }
 
  private:
@@ -185,11 +172,9 @@ ZMLX_EXPORT int zmlx_call_new(const zmlx::CallArguments* arguments, zmlx::Object
 
 ZMLX_EXPORT void zmlx_call_free(void* call) { delete static_cast<std::shared_ptr<const zmlx::Call>*>(call); }
 
-// Puts the lazy outputs of a call on the list `inputs` into the arrays on the list `outputs`. `computes`: the inputs have
-// values, or get them.
+// Puts the lazy outputs of a call on the list `inputs` into the arrays on the list `outputs`.
 ZMLX_EXPORT int zmlx_call_lazily(
-    const void* call, zmlx::Object* inputs, zmlx::Object* outputs, uint32_t stream_kind, zmlx::Object* stream,
-    uint32_t computes) {
+    const void* call, zmlx::Object* inputs, zmlx::Object* outputs, uint32_t stream_kind, zmlx::Object* stream) {
   return zmlx::guarded([&] {
     const auto& what = *static_cast<const std::shared_ptr<const zmlx::Call>*>(call);
     const zmlx::Python& python = *what->plan.python;
@@ -200,8 +185,7 @@ ZMLX_EXPORT int zmlx_call_lazily(
       given.push_back(zmlx::array_of(python.list_item(inputs, i)));
       shapes.push_back(given.back().shape());
     }
-    const auto made =
-        zmlx::KernelLaunch::made(what, zmlx::resolved(stream_kind, stream), given, shapes, {}, computes != 0);
+    const auto made = zmlx::KernelLaunch::made(what, zmlx::resolved(stream_kind, stream), given, shapes, {});
     for (size_t i = 0; i < made.size(); ++i)
       zmlx::array_of(python.list_item(outputs, static_cast<ptrdiff_t>(i))).overwrite_descriptor(made[i]);
   });
@@ -233,35 +217,6 @@ ZMLX_EXPORT int zmlx_followed(const zmlx::Python* python, zmlx::Object* arrays) 
   for (ptrdiff_t i = 0, count = python->list_size(arrays); i < count; ++i)
     if (zmlx::array_of(python->list_item(arrays, i)).is_tracer()) return 1;
   return 0;
-}
-
-// Whether all arrays on a list have values, or get them from arrays that have: those of a function that mx.compile,
-// mx.vmap or an export traces lead to some that never do. Looks at no more than so many arrays, and says no then.
-ZMLX_EXPORT int zmlx_has_values(const zmlx::Python* python, zmlx::Object* arrays, uint32_t most) {
-  std::vector<const mx::array*> open;
-  for (ptrdiff_t i = 0, count = python->list_size(arrays); i < count; ++i)
-    open.push_back(&zmlx::array_of(python->list_item(arrays, i)));
-  std::unordered_set<std::uintptr_t> seen;
-  while (!open.empty()) {
-    const mx::array& array = *open.back();
-    open.pop_back();
-    if (array.status() != mx::array::Status::unscheduled || !seen.insert(array.id()).second) continue;
-    if (!array.has_primitive() || seen.size() > most) return 0;
-    const auto* launch = dynamic_cast<const zmlx::KernelLaunch*>(&array.primitive());
-    if (launch && launch->computes) continue;
-    for (const mx::array& input : array.inputs()) open.push_back(&input);
-  }
-  return 1;
-}
-
-// Whether this thread is inside of a transformation. MLX exports no answer, but gives one for an array that is marked.
-ZMLX_EXPORT int zmlx_transforms() {
-  static const mx::array marked = [] {
-    mx::array made(0);
-    made.set_tracer(true);
-    return made;
-  }();
-  return marked.is_tracer();
 }
 
 ZMLX_EXPORT uint32_t zmlx_derivation_count(const zmlx::Derivation* derivation, uint32_t what) {

@@ -7,13 +7,41 @@
 #include <stdlib.h>
 
 #include <atomic>
+#include <mutex>
+#include <set>
 
 namespace zmlx {
 
-// Whether a launch has failed since `settle` of primitive.cpp.
-inline std::atomic<bool>& failed() {
-  static std::atomic<bool> flag{false};
-  return flag;
+// The streams on which a launch has failed, by number, until `settle` of primitive.cpp has looked after them.
+class Failures {
+ public:
+  void add(int stream) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    streams_.insert(stream);
+    some_ = true;
+  }
+
+  void remove(int stream) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    streams_.erase(stream);
+    some_ = !streams_.empty();
+  }
+
+  bool has(int stream) {
+    if (!some_) return false;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return streams_.count(stream) != 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<int> streams_;
+  std::atomic<bool> some_{false};
+};
+
+inline Failures& failures() {
+  static Failures all;
+  return all;
 }
 
 // Outputs up to this many elements get no room of their own: as in memory.py.
@@ -39,7 +67,8 @@ inline mx::allocator::Data memory(size_t bytes) {
 
 class Work {
  public:
-  Work(std::shared_ptr<const Call> call, mx::Shape batch) : call_(std::move(call)), batch_(std::move(batch)) {
+  Work(std::shared_ptr<const Call> call, mx::Shape batch, int stream)
+      : call_(std::move(call)), batch_(std::move(batch)), stream_(stream) {
     for (int extent : batch_) repeats_ *= static_cast<size_t>(extent);
     // A room is around all that vmap makes: of several launches in one array, each writes in the runtime's own memory,
     // which is looked at after it.
@@ -203,7 +232,7 @@ class Work {
     for (const Memory& output : outputs_) memset(output.data, 0xff, output.all);
     const char* limit = getenv("ZMLX_TIME_LIMIT");
     replace(what, "{limit}", limit ? limit : "");
-    failed().store(true);
+    failures().add(stream_);
     throw std::runtime_error(what);
   }
 
@@ -214,6 +243,7 @@ class Work {
 
   const std::shared_ptr<const Call> call_;
   const mx::Shape batch_;
+  const int stream_;
   size_t repeats_ = 1;
   bool roomy_;
   std::vector<Memory> inputs_, outputs_, rooms_;
