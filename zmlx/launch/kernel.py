@@ -313,7 +313,7 @@ class MetalKernel:
             outputs, path = _cuda().launch(signature, call)
             return outputs, path
         if lazy and hook.current() is None and _primitive().joins(call.inputs):
-            return _host().launch_lazily(signature, call, self.reference), _primitive().PATH
+            return _host().launch_lazily(signature, call, None), _primitive().PATH
         if not evaluate(call.inputs):
             if export.exporting():
                 from zmlx.launch import metal

@@ -47,6 +47,9 @@ inline Failures& failures() {
 // Outputs up to this many elements get no room of their own: as in memory.py.
 constexpr size_t SMALL = 1 << 14;
 
+// Outputs of so many bytes are not filled with zeros, which the kernel overwrites: as in memory.py.
+constexpr size_t MANY_BYTES = 1 << 20;
+
 // How MLX's operations may read a row-contiguous array.
 inline mx::array::Flags row_contiguous(const mx::array& array) {
   const auto long_axes =
@@ -96,7 +99,8 @@ class Work {
 
   // On the stream's thread. What it throws, MLX raises in Python where it waits for the stream.
   void run() {
-    for (size_t i = 0; i < outputs_.size(); ++i) fill(outputs_[i], call_->fills[i]);
+    for (size_t i = 0; i < outputs_.size(); ++i)
+      if (call_->filled || outputs_[i].all < MANY_BYTES) fill(outputs_[i], call_->fills[i]);
     if (!call_->grid.x || !call_->grid.y || !call_->grid.z) return;
     std::vector<int> position(batch_.size(), 0);
     for (size_t repeat = 0; repeat < repeats_; ++repeat) {
