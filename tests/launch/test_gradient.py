@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,20 @@ pytestmark = pytest.mark.cpu
 
 COPY = "uint i = thread_position_in_grid.x; out[i] = x[i];"
 NO_GRADIENT = r"'gradient_copy' has no gradient\. Wrap the call in mx\.custom_function and give it a vjp"
+
+
+def launch(kernel, x):
+    """The output of a kernel with a thread for each element."""
+    import mlx.core as mx
+
+    return kernel(
+        inputs=[x],
+        output_shapes=[x.shape],
+        output_dtypes=[x.dtype],
+        grid=(x.size, 1, 1),
+        threadgroup=(4, 1, 1),
+        stream=mx.cpu,
+    )[0]
 
 
 @pytest.fixture(params=["graph", "called"])
@@ -29,22 +44,11 @@ def way(request, monkeypatch):
 @pytest.fixture
 def copy(way):
     """Launches a kernel that this process may not have launched before."""
-    import mlx.core as mx
 
     host.forget_programs()
     kernel = zmlx.metal_kernel("gradient_copy", ["x"], ["out"], COPY)
 
-    def call(x):
-        return kernel(
-            inputs=[x],
-            output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
-            grid=(x.size, 1, 1),
-            threadgroup=(4, 1, 1),
-            stream=mx.cpu,
-        )[0]
-
-    yield call
+    yield partial(launch, kernel)
     host.forget_programs()
 
 
@@ -74,15 +78,7 @@ def test_what_only_the_gradient_is_asked_of_does_not_run(way):
 
     @mx.custom_function
     def outside(x):
-        (out,) = kernel(
-            inputs=[x],
-            output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
-            grid=(1, 1, 1),
-            threadgroup=(1, 1, 1),
-            stream=mx.cpu,
-        )
-        return out
+        return launch(kernel, x)
 
     @outside.vjp
     def outside_vjp(primal, cotangent, output):
@@ -127,16 +123,7 @@ def test_a_reference_gives_no_gradient_to_a_launch_that_is_called(way):
 
     kernel = zmlx.metal_kernel("gradient_copy", ["x"], ["out"], COPY, reference=lambda i, t: [i[0] * 1])
 
-    def call(x):
-        return kernel(
-            inputs=[x],
-            output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
-            grid=(x.size, 1, 1),
-            threadgroup=(4, 1, 1),
-            stream=mx.cpu,
-        )[0]
-
+    call = partial(launch, kernel)
     with pytest.raises(ValueError, match=NO_GRADIENT):
         mx.grad(lambda x: call(x).sum())(mx.ones((5,)))
 
@@ -235,16 +222,7 @@ def test_a_reference_gives_no_tangent_to_a_kernel_that_ran(barrier):
         "gradient_copy", ["x"], ["out"], COPY + barrier, reference=lambda i, t: [i[0] * 1]
     )
 
-    def call(x):
-        return kernel(
-            inputs=[x],
-            output_shapes=[x.shape],
-            output_dtypes=[x.dtype],
-            grid=(x.size, 1, 1),
-            threadgroup=(4, 1, 1),
-            stream=mx.cpu,
-        )[0]
-
+    call = partial(launch, kernel)
     x, one = mx.ones((3,)), mx.ones((3,))
     for function in (call, mx.compile(call)):
         with pytest.raises(ValueError, match=NO_TANGENT):

@@ -15,7 +15,6 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from zmlx.launch import primitive_library
-from zmlx.launch.host_call import python_api
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -70,9 +69,7 @@ def tracing_test() -> Callable[[list[mx.array]], bool]:
 class _Test:
     def is_traced(self, arrays: list[mx.array]) -> bool:
         library = primitive_library.loaded
-        return (
-            bool(library.zmlx_followed(python_api(), arrays)) if library is not None else self._by_mlx(arrays)
-        )
+        return primitive_library.follows(library, arrays) if library is not None else self._by_mlx(arrays)
 
     @cached_property
     def _by_mlx(self) -> Callable[[list[mx.array]], bool]:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from zmlx.launch import failures, gradient, primitive_library
-from zmlx.launch.host_call import BAD_TIME_LIMIT, NO_MEMORY, Plan, python_api, runtime
+from zmlx.launch.host_call import BAD_TIME_LIMIT, NO_MEMORY, Plan, runtime
 from zmlx.launch.lazy import mlx
 from zmlx.launch.reference import Reference, outputs_of
 
@@ -63,7 +63,7 @@ def joins(arrays: list[mx.array]) -> bool:
     """Whether a launch with these inputs belongs into MLX's graph, since a transformation follows one of them; false
     before the library is loaded."""
     library = primitive_library.loaded
-    return library is not None and bool(library.zmlx_followed(python_api(), arrays))
+    return library is not None and primitive_library.follows(library, arrays)
 
 
 def launch(

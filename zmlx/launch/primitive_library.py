@@ -134,7 +134,7 @@ def try_out(library: ctypes.PyDLL) -> None:
     library.zmlx_copy.argtypes = (ctypes.py_object, ctypes.py_object)
     library.zmlx_copy.restype = None
     library.zmlx_is_default_stream.argtypes = (ctypes.py_object,)
-    library.zmlx_followed.argtypes = (ctypes.c_void_p, ctypes.py_object)
+    library.zmlx_followed.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object)
     stream = mx.default_stream(mx.cpu)
     arrays = [mx.array(1.5), mx.array([[1, 2, 3], [4, 5, 6]]), mx.array([0.5] * 5).astype(mx.float16)]
     mx.eval(arrays)
@@ -155,18 +155,23 @@ def try_out(library: ctypes.PyDLL) -> None:
             raise Unavailable(f"arrays of MLX {mx.__version__} have another layout than its headers")
     if not library.zmlx_is_default_stream(stream):
         raise Unavailable(f"streams of MLX {mx.__version__} have another layout than its headers")
-    answers: list[int] = []
+    answers: list[bool] = []
 
     def note(x: Any) -> Any:
         product = 1 * x
-        answers.extend(library.zmlx_followed(python_api(), [a, arrays[1]]) for a in (x, product))
+        answers.extend(follows(library, [1.5, a, arrays[1]]) for a in (x, product))
         return product
 
     note(arrays[0])
     mx.vjp(note, arrays[:1], arrays[:1])
     note(arrays[0])
-    if answers != [0, 0, 1, 1, 0, 0]:
+    if answers != [False, False, True, True, False, False]:
         raise Unavailable(f"MLX {mx.__version__} does not say which arrays a transformation follows")
+
+
+def follows(library: ctypes.PyDLL, things: list[Any]) -> bool:
+    """Whether a transformation follows one of some things. What is no array is followed by none."""
+    return bool(library.zmlx_followed(python_api(), id(mlx().array), things))
 
 
 def _declared(library: ctypes.PyDLL) -> ctypes.PyDLL:

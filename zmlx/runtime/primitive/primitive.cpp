@@ -212,10 +212,12 @@ ZMLX_EXPORT int zmlx_unwritten(zmlx::Object* output, zmlx::Object* room, const i
   });
 }
 
-// Whether a transformation, such as mx.grad, follows one of the arrays on a list.
-ZMLX_EXPORT int zmlx_followed(const zmlx::Python* python, zmlx::Object* arrays) {
-  for (ptrdiff_t i = 0, count = python->list_size(arrays); i < count; ++i)
-    if (zmlx::array_of(python->list_item(arrays, i)).is_tracer()) return 1;
+// Whether a transformation, such as mx.grad, follows one of the things on a list: of those that are of the type `array`.
+ZMLX_EXPORT int zmlx_followed(const zmlx::Python* python, const zmlx::Object* array, zmlx::Object* things) {
+  for (ptrdiff_t i = 0, count = python->list_size(things); i < count; ++i) {
+    zmlx::Object* thing = python->list_item(things, i);
+    if (static_cast<zmlx::Instance*>(thing)->type == array && zmlx::array_of(thing).is_tracer()) return 1;
+  }
   return 0;
 }
 
