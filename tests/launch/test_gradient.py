@@ -30,12 +30,16 @@ def launch(kernel, x):
     )[0]
 
 
+def take_the_library_away(patch):
+    patch.setattr(primitive, "unavailable", lambda: "the test says so")
+    patch.setattr(primitive_library, "loaded", None)
+
+
 @pytest.fixture(params=["graph", "called"])
 def way(request, monkeypatch):
     """Launches that a transformation follows are part of MLX's graph, or run when they are called."""
     if request.param == "called":
-        monkeypatch.setattr(primitive, "unavailable", lambda: "the test says so")
-        monkeypatch.setattr(primitive_library, "loaded", None)
+        take_the_library_away(monkeypatch)
     elif primitive.unavailable():
         pytest.skip(f"launches cannot be part of MLX's graph here: {primitive.unavailable()}")
     return request.param
@@ -44,7 +48,6 @@ def way(request, monkeypatch):
 @pytest.fixture
 def copy(way):
     """Launches a kernel that this process may not have launched before."""
-
     host.forget_programs()
     kernel = zmlx.metal_kernel("gradient_copy", ["x"], ["out"], COPY)
 
@@ -332,8 +335,7 @@ def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, mon
     x, weight = mx.random.normal((5, 8)), mx.random.normal((8, 16)) / 3
     gradients = mx.value_and_grad(_of_the_catalogue, argnums=(0, 1))
     with monkeypatch.context() as patch:
-        patch.setattr(primitive, "unavailable", lambda: "the test says so")
-        patch.setattr(primitive_library, "loaded", None)
+        take_the_library_away(patch)
         wanted, (by_x, by_weight) = gradients(x, weight)
         mx.eval(wanted, by_x, by_weight)
     assert not primitive.unavailable()

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from zmlx.kernels._autodiff import _vmap
+from zmlx.kernels._autodiff import _stopped, _vmap
 from zmlx.kernels._rows import MAX_GROUPS_Y, Launch
 from zmlx.launch import MetalKernel, metal_kernel
 
@@ -91,8 +91,7 @@ def expert_order(experts: int) -> Callable[[mx.array], Order]:
         slots = indices.size
         block = max(BLOCK, -(-slots // MAX_GROUPS_Y))
         counts_kernel, place_kernel = _kernels(experts, slots, block)
-        # Who trains a router has followed it to here, and these are integers.
-        blocks, flat = -(-slots // block), mx.stop_gradient(indices).reshape(slots)
+        blocks, flat = -(-slots // block), indices.reshape(slots)
         together = min(TOGETHER, 1 << experts.bit_length())
         launch = Launch((), (experts + 1, blocks, 1), (together, 1, 1))
         outputs = [((experts + 1, blocks), mx.uint32)]
@@ -102,6 +101,7 @@ def expert_order(experts: int) -> Callable[[mx.array], Order]:
         positions, order = launch.run(place_kernel, [flat, starts, block], both)
         return order, positions.reshape(indices.shape), starts[:, 0]
 
-    function: Any = mx.custom_function(run)
+    # Who trains a router has followed it to here, and these are integers.
+    function: Any = mx.custom_function(_stopped(run))
     function.vmap(_vmap(function, row_arguments=0))
     return cast("Callable[[mx.array], Order]", function)

@@ -74,8 +74,7 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     traced = program.is_traced(call.read)
     # Who asks for a gradient alone may need nothing of the forward pass: then MLX does not ask for it.
     if traced and not (call.contents or primitive.unavailable()) and primitive.joins(call.inputs):
-        kernel = signature.kernel
-        return primitive.launch(program.plan, kernel, call, group, num_threads(), None), primitive.PATH
+        return launch_lazily(signature, call, None), primitive.PATH
     outputs, rooms = memory.allocate_guarded(call)
     if 0 not in call.grid:
         _run(program, signature, call, group, [*outputs, *rooms])

@@ -142,6 +142,7 @@ def _launcher() -> Any:
     return launch
 
 
+@lru_cache
 def python_api() -> int:
     """The address of a ``zmlx::Python``."""
     return ctypes.addressof(_python())

@@ -62,8 +62,7 @@ def unavailable() -> str:
 def joins(arrays: list[mx.array]) -> bool:
     """Whether a launch with these inputs belongs into MLX's graph, since a transformation follows one of them; false
     before the library is loaded."""
-    library = primitive_library.loaded
-    return library is not None and primitive_library.follows(library, arrays)
+    return bool(primitive_library.followed(arrays))
 
 
 def launch(

@@ -159,7 +159,7 @@ def try_out(library: ctypes.PyDLL) -> None:
 
     def note(x: Any) -> Any:
         product = 1 * x
-        answers.extend(follows(library, [1.5, a, arrays[1]]) for a in (x, product))
+        answers.extend(_follows(library, [1.5, a, arrays[1]]) for a in (x, product))
         return product
 
     note(arrays[0])
@@ -169,8 +169,13 @@ def try_out(library: ctypes.PyDLL) -> None:
         raise Unavailable(f"MLX {mx.__version__} does not say which arrays a transformation follows")
 
 
-def follows(library: ctypes.PyDLL, things: list[Any]) -> bool:
-    """Whether a transformation follows one of some things. What is no array is followed by none."""
+def followed(things: list[Any]) -> bool | None:
+    """Whether a transformation follows one of some things; what is no array is followed by none. None before the
+    library is loaded."""
+    return None if loaded is None else _follows(loaded, things)
+
+
+def _follows(library: ctypes.PyDLL, things: list[Any]) -> bool:
     return bool(library.zmlx_followed(python_api(), id(mlx().array), things))
 
 

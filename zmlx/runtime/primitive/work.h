@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-#include <atomic>
 #include <mutex>
 #include <set>
 
@@ -18,17 +17,14 @@ class Failures {
   void add(int stream) {
     const std::lock_guard<std::mutex> lock(mutex_);
     streams_.insert(stream);
-    some_ = true;
   }
 
   void remove(int stream) {
     const std::lock_guard<std::mutex> lock(mutex_);
     streams_.erase(stream);
-    some_ = !streams_.empty();
   }
 
   bool has(int stream) {
-    if (!some_) return false;
     const std::lock_guard<std::mutex> lock(mutex_);
     return streams_.count(stream) != 0;
   }
@@ -36,7 +32,6 @@ class Failures {
  private:
   std::mutex mutex_;
   std::set<int> streams_;
-  std::atomic<bool> some_{false};
 };
 
 inline Failures& failures() {
