@@ -69,6 +69,10 @@ class Fragment:
         """Where tokens have one of these original texts."""
         return [index for index, text in enumerate(self.texts) if text in texts]
 
+    def left(self) -> list[int]:
+        """The indices of all tokens but those that a translation has removed: other texts stand in their place."""
+        return [index for index in range(self._count) if index not in self.erased]
+
     def is_name(self, index: int) -> bool:
         return 0 <= index < self._count and self.code[index].kind == "name"
 

@@ -223,7 +223,9 @@ class AddressSpaces:
             name = "".join(fragment.text(k) for k in range(index, i))
             extents = ""
             while fragment.text(i) == "[" and fragment.partner(i) > 0:
-                extents += one_line(fragment.tokens(i, fragment.partner(i)))
+                extent = one_line(fragment.tokens(i + 1, fragment.partner(i) - 1))
+                # Among template arguments a `>` ends them, within brackets too.
+                extents += f"[({extent})]" if ">" in extent else f"[{extent}]"
                 i = fragment.partner(i) + 1
             declarators.append((name, extents))
             while fragment.text(i) == "__attribute__" and fragment.partner(i + 1) > i:

@@ -64,7 +64,7 @@ def rewrite_shifts(fragment: Fragment) -> None:
     """Shift amounts modulo the width of what is shifted."""
     if fragment.macro is not None and fragment.macro.name in fragment.source.program.condition_names:
         return  # the preprocessor evaluates it
-    for index in range(len(fragment)):
+    for index in fragment.left():
         operator, last = _shift_at(fragment, index)
         if operator and fragment.text(index - 1) != "operator" and not _is_safe(fragment, last + 1):
             fragment.code[last].after = f" zmlx_by {operator}"
@@ -96,7 +96,7 @@ def rewrite_conditionals(fragment: Fragment) -> None:
     """
     kinds: dict[int, str] = {}
     # From the right, so that conditionals within an operand come before the one around them.
-    for question in reversed(range(len(fragment))):
+    for question in reversed(fragment.left()):
         if fragment.text(question) == "?":
             _rewrite_conditional(fragment, question, kinds)
 

@@ -136,6 +136,12 @@ WORDS = (
         lambda values: X[::-1] + 1,
     ),
     _words(
+        "sizes of `threadgroup` arrays that are computed",
+        "constexpr int n_ = 4; threadgroup float s_[1 << n_], u_[n_ > 4 ? 4 : 16]; s_[i] = x[i]; u_[i] = half(1); "
+        "threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s_[15 - i] + u_[i];",
+        lambda values: X[::-1] + 1,
+    ),
+    _words(
         "`coherent(device)`",
         "coherent(device) device float* p_ = out; p_[i] = x[i];",
         lambda values: X,
