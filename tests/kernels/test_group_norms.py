@@ -54,12 +54,32 @@ def test_parts_cover_all_groups(backend: str, shape: tuple[int, ...], divided: b
         assert (runs - 1) * plan.run < places <= runs * plan.run
         assert plan.parts == runs * -(-width // (across * template["S"] * template["N"]))
         assert divided or plan.parts == 1
-        assert plan.lines == batch * runs * (threads // across)
+        assert plan.lines == batch * runs
         assert plan.columns == groups * -(-width // template["N"])
         group = plan.launch.threadgroup[0]
         assert group % threads == 0
         assert threads <= 32 or group == threads
         assert plan.launch.grid[0] * plan.launch.grid[1] >= batch * groups * plan.parts * threads
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("width", [1, 4, 10, 20, 21, 40, 64])
+def test_no_chunk_on_a_gpu_ends_early(dtype: str, width: int) -> None:
+    """The groups of diffusion models have 10, 20 and 40 channels."""
+    import mlx.core as mx
+
+    from zmlx.kernels._groupnorm_launch import parts_launch
+    from zmlx.launch import recording
+
+    x = mx.broadcast_to(mx.array(0, getattr(mx, dtype)), (8, 4096, 32 * width))
+    with recording("cuda"):
+        plan = parts_launch(x, 32)
+        weights = plan.weights_launch()
+    for launch in (plan.launch, weights):
+        template = dict(launch.template)
+        assert width % template["N"] == 0
+        assert template["N"] == 16 // x.dtype.size or width % (2 * template["N"])
+        assert template["PACKED"] == (template["N"] > 1)
 
 
 def test_few_large_groups_have_threads_for_a_whole_gpu() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -59,6 +60,8 @@ def launches(monkeypatch, mx):
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled_cuda_kernel)
     monkeypatch.setattr(mx, "device_info", lambda device: {"architecture": "sm_90"})
     monkeypatch.setattr(cuda, "_devices", [])
+    monkeypatch.setattr(cuda, "_repeated", {})
+    monkeypatch.setattr(cuda, "_came", set())
     monkeypatch.setattr("zmlx.launch.kernel.current_backend", lambda stream=None: "cuda")
     return seen
 
@@ -216,6 +219,73 @@ def test_launches_stay_lazy(launches, mx):
     made = kernel(BODY + " // x_shape x_strides x_ndim")
     traced = mx.compile(lambda x: made(**arguments(inputs=[x]))[0] + 1)
     assert traced(mx.ones((3, 4))).tolist() == [[1.0] * 4] * 3
+
+
+def test_a_launch_that_comes_again_is_an_operation_that_mlx_has(launches, mx):
+    made, other = kernel(), kernel(name="other")
+    results = [made(**arguments())[0] for _ in range(5)]
+    assert len(launches) == 2  # as it came, and traced when it came again
+    assert all(result.shape == (3, 4) for result in results)
+    other(**arguments())
+    assert len(launches) == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grid": (11, 1, 1)},
+        {"threadgroup": (4, 1, 1)},
+        {"output_shapes": [(4, 3)]},
+        {"template": [("N", 3)]},
+        {"init_value": 1.0},
+    ],
+    ids=str,
+)
+def test_an_operation_is_of_all_that_a_launch_is_made_of(launches, mx, changes):
+    made = kernel()
+    for _ in range(3):
+        made(**arguments())
+    before = len(launches)
+    made(**arguments(**changes))
+    assert len(launches) == before + 1
+
+
+def test_an_operation_is_of_the_shapes_that_the_kernel_is_told(launches, mx):
+    made = kernel("out[thread_position_in_grid.x] = x_shape[0];")
+    for columns in (1, 2) * 3:
+        made(**arguments(inputs=[mx.zeros((3 * columns, columns))]))
+    told = [launch["scalars"][-2:] for launch in launches]
+    assert sorted(told) == [[3, 1], [3, 1], [6, 2], [6, 2]]
+
+
+def test_threads_have_operations_of_their_own(launches, mx):
+    made = kernel()
+    for _ in range(3):
+        made(**arguments())
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(made, **arguments()).result()
+    assert len(launches) == 3
+
+
+def test_operations_are_forgotten_when_there_are_too_many(launches, mx, monkeypatch):
+    monkeypatch.setattr(cuda, "_MOST_REPEATED", 4)
+    made = kernel()
+    for count in range(1, 11):
+        for _ in range(3):
+            made(**arguments(grid=(count, 1, 1)))
+    assert len(cuda._repeated) <= 4
+    assert len(launches) == 20
+
+
+def test_a_compiled_function_has_the_operation_itself(launches, mx):
+    made = kernel()
+    for _ in range(3):
+        made(**arguments())
+    before = len(launches)
+    function = mx.compile(lambda x: made(**arguments(inputs=[x]))[0])
+    x = arguments()["inputs"][0]
+    function(x)
+    assert len(launches) == before + 1
 
 
 def test_strides_of_inputs_that_are_not_copied(launches, mx):

@@ -326,6 +326,7 @@ def _of_the_catalogue(x, weight):
     return (x * x).sum()
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("way", ["graph"], indirect=True)
 def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, monkeypatch):
     """Nor do their gradients, and all compute what they do when they wait."""
@@ -350,6 +351,7 @@ def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, mon
     assert found[1].tolist() == by_weight.tolist()
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("way", ["graph"], indirect=True)
 @pytest.mark.parametrize("transform", ["compile", "vmap", "export"])
 def test_constants_inside_of_a_trace_are_computed_once(way, transform, tmp_path):

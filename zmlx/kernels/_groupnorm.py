@@ -4,15 +4,19 @@ x is (batch, places, channels): a group is so many neighbouring channels of all 
 is cut into parts: runs of `run_places` places, and pieces of so many channels as threads have at one place. W threads
 share a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
 
-`FORWARD`
-    A group that is one part: its moments and its results.
+`FORWARD`, `GRADIENT`
+    A group that is one part: its moments and its results; its sums and the gradient of x.
 `MOMENTS`, `NORMALISE`
     Groups of several parts: the moments of each part; then its results, by the moments of all parts of its group.
-`SUMS`, `BACKWARD`, `WEIGHTS`
-    The gradient: all sums of each part; the gradient of x; those of the weights.
+`SUMS`, `BACKWARD`
+    Their gradient: all sums of each part; then the gradient of x.
+`WEIGHTS`
+    The gradients of the weights, from the sums of all parts.
 """
 
 from __future__ import annotations
+
+from zmlx.kernels._rows import GROUP_THREADS, SIMD_WIDTH
 
 #: Places of a thread whose loads are under way together.
 BATCH = 4
@@ -82,11 +86,11 @@ BODY
 """
 
 
-def _each_part(body: str, arrays: str, number: str = "mine") -> str:
+def _each_part(body: str, arrays: str, number: str = "mine", storage: str = "") -> str:
     """A body that works on parts; ``arrays``: their chunks' type and name, of those that move in whole chunks."""
     pairs = [array.split() for array in arrays.split(",")]
     aligned = " && ".join(f"zmlx_chunk<{dtype}, N, PACKED>::aligned({name})" for dtype, name in pairs)
-    return _PART.replace("ALIGNED", aligned).replace("NUMBER", number).replace("BODY", body)
+    return storage + _PART.replace("ALIGNED", aligned).replace("NUMBER", number).replace("BODY", body)
 
 
 # A thread sums up differences to a value in their midst, the mean of its first few values: far from zero, squares would
@@ -215,19 +219,20 @@ NORMALISE = _each_part(
 # With xhat = (x - mean) * scale:  dx = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat))
 #                                  dgamma = sum over places and entries of g * xhat
 #                                  dbeta = sum over places and entries of g
-# Each thread's line of `partial` has, for all channels, the sums of g * (x - shift), then those of g; `shifts` has what
-# was taken from x. Of a part, `moments` has beside those of x the sums of g * gamma and of g * gamma * (x - mean).
-SUMS = _each_part(
+# The line of `partial` of a run has, for all channels, the sums of g * (x - shift), then those of g; `shifts` has what
+# was taken from x. Threads that have the same channels meet first, around the shift of the first of them. All threads
+# come by: those of a part have as many chunks, and those of all parts in a threadgroup.
+_SUMS = (
     _SHIFT
     + """
-    const uint chunks = (width + N - 1) / N;
-    const size_t row = size_t(line) * D + d;
+    const uint chunks = (width + N - 1) / N, slot = thread_index_in_threadgroup;
     float plain = 0.0f, weighted = 0.0f;
-    for (uint c = least; c < most; c += A * N) {
-      float by_x[N], alone[N], w[N];
+    for (uint l = low; l < most; l += A * N) {
+      const uint c = l + a * N, here = c < most ? min(uint(N), most - c) : 0;
+      float by_x[N], alone[N], w[N], v_sum[N], g_sum[N];
       zmlx_fill<N>(by_x, 0.0f);
       zmlx_fill<N>(alone, 0.0f);
-      for (uint s = begin + d; s < end; s += B * D) {
+      for (uint s = begin + d; here > 0 && s < end; s += B * D) {
         ZMLX_BATCH({
           float v[now][N], back[now][N];
           ZMLX_UNROLL for (int b = 0; b < now; ++b) {
@@ -244,20 +249,39 @@ SUMS = _each_part(
             }
         })
       }
-      if (!inside) continue;
-      const uint count = min(uint(N), most - c);
-      using sums = zmlx_chunk<float, N, PACKED>;
-      auto to = partial + row * 2 * channels + group * width + c;
-      sums::store(to, by_x, count);
-      sums::store(to + channels, alone, count);
-      shifts[row * groups * chunks + group * chunks + c / N] = shift;
-      zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, count, 0.0f);
+      zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, here, 0.0f);
       for (int j = 0; j < N; ++j) {
-        by_x[j] *= w[j];
-        alone[j] *= w[j];
+        v_sum[j] = by_x[j] * w[j];
+        g_sum[j] = alone[j] * w[j];
       }
-      weighted += zmlx_sum<N>(by_x);
-      plain += zmlx_sum<N>(alone);
+      weighted += zmlx_sum<N>(v_sum);
+      plain += zmlx_sum<N>(g_sum);
+      if (D > 1) {
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        centres[slot] = shift;
+        for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = alone[j];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint other = A; d == 0 && other < W; other += A) {
+          const float apart = centres[slot + other] - shift;
+          for (int j = 0; j < N; ++j) {
+            const float more = meeting[j * THREADS + slot + other];
+            by_x[j] = fma(apart, more, by_x[j]);
+            alone[j] += more;
+          }
+        }
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = by_x[j];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint other = A; d == 0 && other < W; other += A)
+          for (int j = 0; j < N; ++j) by_x[j] += meeting[j * THREADS + slot + other];
+      }
+      if (inside && d == 0 && here > 0) {
+        using sums = zmlx_chunk<float, N, PACKED>;
+        auto to = partial + size_t(line) * 2 * channels + group * width + c;
+        sums::store(to, by_x, here);
+        sums::store(to + channels, alone, here);
+        shifts[size_t(line) * groups * chunks + group * chunks + c / N] = shift;
+      }
     }
 """
     + _MEET
@@ -265,6 +289,18 @@ SUMS = _each_part(
     float met[4] = {
         share * apart, fma(share * apart, apart, around), plain, fma(shift - mean, plain, weighted)};
     team.template sums<4>(met);
+"""
+)
+
+_MEETING = f"""
+  constexpr uint THREADS = W == 1 ? 1 : W <= {SIMD_WIDTH} ? {GROUP_THREADS} : W;
+  threadgroup float meeting[W == A ? 1 : THREADS * N], centres[W == A ? 1 : THREADS];
+"""
+
+# Of a part, `moments` has beside those of x the sums of g * gamma and of g * gamma * (x - mean).
+SUMS = _each_part(
+    _SUMS
+    + """
     if (inside && member == 0) {
       moments[5 * place_of_part] = mean;
       moments[5 * place_of_part + 1] = met[0] / held;
@@ -272,21 +308,14 @@ SUMS = _each_part(
     }
 """,
     "T x, T g",
+    storage=_MEETING,
 )
 
-BACKWARD = _each_part(
-    _JOIN.replace("MOMENTS", "5")
-    .replace("MET", "4")
-    .replace(
-        "MORE",
-        """met[2] += from[5 * k + 3];
-      met[3] += fma(from[5 * k] - mean, from[5 * k + 3], from[5 * k + 4]);""",
-    )
-    + """
+_GRADIENT_OF_X = """
     const float variance = spread / values - off * off;
     const float scale = rsqrt((variance < 0.0f ? 0.0f : variance) + eps);
-    const float plain = met[2] / values;
-    const float back = scale * scale * (met[3] / values - off * plain);
+    const float level = met[2] / values;
+    const float back = scale * scale * (met[3] / values - off * level);
     if (inside && member == 0 && run == 0 && piece == 0) {
       stats[3 * owner] = mean;
       stats[3 * owner + 1] = off;
@@ -301,12 +330,30 @@ BACKWARD = _each_part(
       zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, count, 0.0f, sure);
       ZMLX_UNROLL for (int b = 0; b < now; ++b) {
         for (int j = 0; j < N; ++j)
-          v[b][j] = scale * (fma(h[b][j], w[j], -plain) - (v[b][j] - mean - off) * back);
+          v[b][j] = scale * (fma(h[b][j], w[j], -level) - (v[b][j] - mean - off) * back);
         chunk::store(dx + i + b * step, v[b], count, sure);
       }
     })
-""",
-    "T x, T g, T dx, U gamma",
+"""
+
+_GRADIENT_ARRAYS = "T x, T g, T dx, U gamma"
+
+GRADIENT = _each_part(
+    _SUMS + "    const float off = met[0] / held, spread = met[1];\n" + _GRADIENT_OF_X,
+    _GRADIENT_ARRAYS,
+    storage=_MEETING,
+)
+
+BACKWARD = _each_part(
+    _JOIN.replace("MOMENTS", "5")
+    .replace("MET", "4")
+    .replace(
+        "MORE",
+        """met[2] += from[5 * k + 3];
+      met[3] += fma(from[5 * k] - mean, from[5 * k + 3], from[5 * k + 4]);""",
+    )
+    + _GRADIENT_OF_X,
+    _GRADIENT_ARRAYS,
     "all - 1 - mine",
 )
 

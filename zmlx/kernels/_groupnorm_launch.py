@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
@@ -10,6 +11,10 @@ from zmlx.kernels import _rows
 
 #: Values of a group, from which on it is cut into parts: fewer are found in the cache again.
 DIVIDED = 2**14
+#: The same where a GPU has so many groups, about two for each of its multiprocessors: the parts' moments take a launch
+#: more, after which nothing is in the cache.
+DIVIDED_OF_MANY = 2**18
+MANY_GROUPS = 2**8
 #: Threads that share a part of a group, at most.
 PART_THREADS = 128
 #: Threads in all that have the places of x among them: those that a GPU runs at a time, or enough for a CPU's cores.
@@ -35,7 +40,7 @@ class Parts:
     parts
         Of each group.
     lines
-        Threads' lines of sums over a run of places.
+        Of sums over a run of places.
     columns
         Chunks of all channels at one place.
     """
@@ -46,27 +51,30 @@ class Parts:
     lines: int
     columns: int
 
-    @property
-    def chunk(self) -> int:
-        """Values of a chunk."""
-        return dict(self.launch.template)["N"]
-
     def weights_launch(self) -> _rows.Launch:
-        """For the sum of the lines."""
-        return _rows.column_launch(self.columns * self.chunk, self.chunk)
+        """For the sum of the lines, in chunks of the same size."""
+        same = dict(self.launch.template)
+        launch = _rows.column_launch(self.columns * same["N"], same["N"])
+        template = dict(launch.template) | {"PACKED": same["PACKED"]}
+        return replace(launch, template=tuple(template.items()))
 
 
 def is_divided(x: mx.array, groups: int) -> bool:
     """Whether the groups of ``x``, of shape (batch, places, channels), have several parts."""
-    return x.shape[1] * x.shape[2] // groups > DIVIDED
+    values = x.shape[1] * x.shape[2] // groups
+    many = _rows.current_target()[0].cooperates and x.shape[0] * groups >= MANY_GROUPS
+    return values > (DIVIDED_OF_MANY if many else DIVIDED)
 
 
 def parts_launch(x: mx.array, groups: int, *, divided: bool = True) -> Parts:
     """For ``x`` of shape (batch, places, channels). Without ``divided`` a group is one part."""
     target, forced = _rows.current_target()
     batch, places, channels = x.shape
-    chunk = target.chunk(channels // groups, x.dtype.size)
-    chunks = _rows.ceil(channels // groups, chunk)
+    width = channels // groups
+    chunk = target.chunk(width, x.dtype.size)
+    if target.cooperates:  # chunks of which none ends early, and each is where an access of its size may be
+        chunk = math.gcd(chunk, width)
+    chunks = _rows.ceil(width, chunk)
     if not target.cooperates:
         across, down, span = 1, 1, ALL_CHUNKS
         run = max(HOST_PLACES, _rows.ceil(places * batch * groups, HOST_PARTS)) if divided else places
@@ -78,11 +86,17 @@ def parts_launch(x: mx.array, groups: int, *, divided: bool = True) -> Parts:
         down = min(most // across, max(_rows.power_of_two(_rows.ceil(places, each)), 2 // across))
         run = each * down
     else:
-        width = forced.width if forced else _rows.row_width(places * chunks)
-        across = min(_rows.power_of_two(chunks), width)
-        down, span, run = width // across, 1 if chunks <= across else ALL_CHUNKS, places
+        threads = forced.width if forced else _rows.row_width(places * chunks)
+        across = min(_rows.power_of_two(chunks), threads)
+        down, span, run = threads // across, 1 if chunks <= across else ALL_CHUNKS, places
     run = _rows.ceil(places, _rows.ceil(places, run))
     runs, pieces = _rows.ceil(places, run), _rows.ceil(chunks, across * span)
-    template = (("N", chunk), ("PACKED", target.packed), ("W", across * down), ("A", across), ("S", span))
+    template = (
+        ("N", chunk),
+        ("PACKED", target.packed and chunk > 1),
+        ("W", across * down),
+        ("A", across),
+        ("S", span),
+    )
     launch = _rows.teams_launch(batch * groups * runs * pieces, across * down, template)
-    return Parts(launch, run, runs * pieces, batch * runs * down, groups * chunks)
+    return Parts(launch, run, runs * pieces, batch * runs, groups * chunks)

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from zmlx.kernels import _check, _check_numbers, _groupnorm
 from zmlx.kernels._autodiff import Outputs, Reference, differentiable
-from zmlx.kernels._groupnorm_launch import is_divided, parts_launch
+from zmlx.kernels._groupnorm_launch import Parts, is_divided, parts_launch
 from zmlx.kernels._msl import CHUNKS, ROWS
 from zmlx.launch import MetalKernel, metal_kernel
 
@@ -81,6 +81,7 @@ class _Kernels(NamedTuple):
     forward: MetalKernel
     moments: MetalKernel
     normalise: MetalKernel
+    gradient: MetalKernel
     sums: MetalKernel
     backward: MetalKernel
     weights: MetalKernel
@@ -120,9 +121,11 @@ def _kernels(groups: int, eps: float) -> _Kernels:
         means = mx.repeat(mean, parts, axis=0)
         return mx.concatenate([means, mx.zeros_like(means), first], axis=1)
 
-    def sums(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+    def sums(
+        inputs: list[mx.array], template: Mapping[str, Any], plan: Parts | None = None
+    ) -> list[mx.array]:
         x, g, gamma, *_ = inputs
-        plan = parts_launch(x, groups)
+        plan = plan or parts_launch(x, groups)
         width = x.shape[2] // groups
         mean = mx.repeat(_statistics(x, groups, eps)[0].reshape(-1, groups), width, axis=1)
         g32 = g.astype(mx.float32)
@@ -139,6 +142,10 @@ def _kernels(groups: int, eps: float) -> _Kernels:
         dx = mx.vjp(lambda x: _normalised(x, gamma, beta, groups, eps), [x], [g])[1][0]
         mean, _, scale = _statistics(x, groups, eps)
         return [dx, mx.concatenate([mean, mx.zeros_like(mean), scale], axis=1)]
+
+    def gradient(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
+        plan = parts_launch(inputs[0], groups, divided=False)
+        return [*backward(inputs, template), *sums(inputs, template, plan)[1:]]
 
     def weights(inputs: list[mx.array], template: Mapping[str, Any]) -> Sequence[mx.array]:
         partial, shifts, stats, *_ = inputs
@@ -160,6 +167,13 @@ def _kernels(groups: int, eps: float) -> _Kernels:
         kernel("zmlx_groupnorm", f"x gamma beta {numbers} eps", "y", _groupnorm.FORWARD, forward),
         kernel("zmlx_groupnorm_moments", f"x {numbers}", "moments", _groupnorm.MOMENTS, moments),
         kernel("zmlx_groupnorm", f"x gamma beta moments {numbers} eps", "y", _groupnorm.NORMALISE, forward),
+        kernel(
+            "zmlx_groupnorm_vjp",
+            f"x g gamma {numbers} eps",
+            "dx stats partial shifts",
+            _groupnorm.GRADIENT,
+            gradient,
+        ),
         kernel(
             "zmlx_groupnorm_sums", f"x g gamma {numbers}", "moments partial shifts", _groupnorm.SUMS, sums
         ),
@@ -204,20 +218,27 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
 
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:
         batch, g = _batches(x), _batches(cotangent)
-        plan = parts_launch(batch, groups)
+        divided = is_divided(batch, groups)
+        plan = parts_launch(batch, groups, divided=divided)
         numbers = [groups, plan.run]
         count, channels = batch.shape[0] * groups, x.shape[-1]
-        sums = [(count * plan.parts, 5), (plan.lines, 2 * channels), (plan.lines, plan.columns)]
         types = {"T": x.dtype, "U": gamma.dtype}
-        moments, partial, shifts = plan.launch.run(
-            kernels.sums, [batch, g, gamma, *numbers], [(shape, mx.float32) for shape in sums], **types
-        )
-        dx, stats = plan.launch.run(
-            kernels.backward,
-            [batch, g, gamma, moments, *numbers, eps],
-            [(batch.shape, x.dtype), ((count, 3), mx.float32)],
-            **types,
-        )
+        of_x = [(batch.shape, x.dtype), ((count, 3), mx.float32)]
+        of_lines = [((plan.lines, 2 * channels), mx.float32), ((plan.lines, plan.columns), mx.float32)]
+        if divided:
+            moments, partial, shifts = plan.launch.run(
+                kernels.sums,
+                [batch, g, gamma, *numbers],
+                [((count * plan.parts, 5), mx.float32), *of_lines],
+                **types,
+            )
+            dx, stats = plan.launch.run(
+                kernels.backward, [batch, g, gamma, moments, *numbers, eps], of_x, **types
+            )
+        else:
+            dx, stats, partial, shifts = plan.launch.run(
+                kernels.gradient, [batch, g, gamma, *numbers, eps], [*of_x, *of_lines], **types
+            )
         dgamma, dbeta = plan.weights_launch().run(
             kernels.weights,
             [partial, shifts, stats, groups],

@@ -189,6 +189,11 @@ class Signature:
         return hash((self.kernel, self.inputs, self.outputs, self.template))
 
     @cached_property
+    def described(self) -> tuple[Parameter, ...]:
+        """The parameters that tell an input's shape or strides."""
+        return tuple(p for p in self.parameters if p.role in ("shape", "strides"))
+
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         """Buffer parameters in order: each input with the shape information its source mentions, then the outputs."""
         found: list[Parameter] = []

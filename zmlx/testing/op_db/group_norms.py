@@ -169,9 +169,9 @@ OPS = (
     OpInfo(
         name="group_norms.groupnorm",
         op=kernel("group_norms", "groupnorm"),
-        # Groups that threadgroups share have their moments from a kernel before.
+        # Groups that threadgroups share have their moments, and the gradient's sums, from a kernel before.
         kernels=("zmlx_groupnorm", "zmlx_groupnorm*"),
-        grad_kernels=("zmlx_groupnorm_sums", "zmlx_groupnorm_vjp", "zmlx_groupnorm_weights"),
+        grad_kernels=("zmlx_groupnorm_vjp", "zmlx_groupnorm_weights", "zmlx_groupnorm*"),
         gpu_shape=as_on_a_gpu,
         oracle=_groupnorm,
         oracle_vjp=_groupnorm_vjp,
