@@ -82,6 +82,32 @@ def test_no_chunk_on_a_gpu_ends_early(dtype: str, width: int) -> None:
         assert template["PACKED"] == (template["N"] > 1)
 
 
+def test_registers_hold_a_group_of_a_gpu_where_they_are_enough() -> None:
+    import mlx.core as mx
+
+    from zmlx.kernels._groupnorm_launch import HELD_BYTES, is_divided, parts_launch
+    from zmlx.launch import recording
+
+    def held(dtype: Any, shape: tuple[int, ...], groups: int, arrays: int) -> int:
+        x = mx.broadcast_to(mx.array(0, dtype), shape)
+        plan = parts_launch(x, groups, divided=is_divided(x, groups), arrays=arrays)
+        template = dict(plan.launch.template)
+        threads = template["W"] // template["A"]
+        assert template.get("K", 0) == plan.held
+        assert not plan.held or plan.held * threads >= shape[1]
+        assert plan.held * template["N"] * x.dtype.size * arrays <= HELD_BYTES
+        return plan.held
+
+    with recording("cuda"):
+        assert held(mx.float32, (512, 32, 4096), 4, 1) == 16
+        assert held(mx.float32, (512, 32, 4096), 4, 2) == 0
+        assert held(mx.bfloat16, (512, 32, 4096), 4, 2) == 8
+        assert held(mx.float32, (2, 16, 64), 2, 2) == 1
+        assert held(mx.float32, (1, 2**20, 8), 1, 1) == 0
+    with recording("cpu"):
+        assert held(mx.float32, (512, 32, 4096), 4, 1) == 0
+
+
 def test_few_large_groups_have_threads_for_a_whole_gpu() -> None:
     """Of 16 groups of 4 million values each, on 132 multiprocessors."""
     import mlx.core as mx

@@ -4,8 +4,10 @@ x is (batch, places, channels): a group is so many neighbouring channels of all 
 is cut into parts: runs of `run_places` places, and pieces of so many channels as threads have at one place. W threads
 share a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
 
+`HELD_FORWARD`, `HELD_GRADIENT`
+    A group that registers hold: its results; the gradient of x, and sums for those of the weights.
 `FORWARD`, `GRADIENT`
-    A group that is one part: its moments and its results; its sums and the gradient of x.
+    The same of a group that is one part, and read twice.
 `MOMENTS`, `NORMALISE`
     Groups of several parts: the moments of each part; then its results, by the moments of all parts of its group.
 `SUMS`, `BACKWARD`
@@ -50,6 +52,19 @@ HEADER = """
     const uint s = begin + d + (number) * (B * D);                 \\
     for (uint c = least; c < most; c += A * N) {                   \\
       ZMLX_BATCH(__VA_ARGS__)                                      \\
+    }                                                              \\
+  }
+"""
+
+# Of such a group a thread has K chunks at most, one at each of its places, and none of them ends early.
+HELD_HEADER = """
+// Runs a body for each place of the thread, the `k`-th; it sees where the chunk is in memory, `i`.
+#define ZMLX_EACH_PLACE(...)                                       \\
+  ZMLX_UNROLL for (int k = 0; k < K; ++k) {                        \\
+    const uint s = begin + d + k * D;                              \\
+    if (s < end && least < most) {                                 \\
+      const size_t i = at + size_t(s) * channels + least;          \\
+      __VA_ARGS__                                                  \\
     }                                                              \\
   }
 """
@@ -127,6 +142,12 @@ _MEET = """
     const float apart = shift - mean + lack;
 """
 
+_TWO_SUMS = """
+    float met[2] = {share * apart, fma(share * apart, apart, around)};
+    team.template sums<2>(met);
+    const float off = met[0] / held, spread = met[1];
+"""
+
 _MOMENTS = (
     _SHIFT
     + """
@@ -142,11 +163,7 @@ _MOMENTS = (
     })
 """
     + _MEET
-    + """
-    float met[2] = {share * apart, fma(share * apart, apart, around)};
-    team.template sums<2>(met);
-    const float off = met[0] / held, spread = met[1];
-"""
+    + _TWO_SUMS
 )
 
 MOMENTS = _each_part(
@@ -189,9 +206,14 @@ _JOIN = """
 
 # The variance by what differs from the rounded mean is too large by the square of what that lacks. Rounding may leave
 # less than zero of it, and NaN is to stay.
-_NORMALISE = """
+_SCALE = """
     const float variance = spread / values - off * off;
     const float scale = rsqrt((variance < 0.0f ? 0.0f : variance) + eps);
+"""
+
+_NORMALISE = (
+    _SCALE
+    + """
     ZMLX_DOWNWARDS({
       float v[now][N], w[N], h[N];
       ZMLX_UNROLL for (int b = 0; b < now; ++b) chunk::load(v[b], x + i + b * step, count, 0.0f, sure);
@@ -203,6 +225,7 @@ _NORMALISE = """
       }
     })
 """
+)
 
 _FORWARD_ARRAYS = "T x, T y, U gamma, V beta"
 
@@ -216,16 +239,52 @@ NORMALISE = _each_part(
     "all - 1 - mine",
 )
 
+_FOUR_SUMS = """
+    float met[4] = {
+        share * apart, fma(share * apart, apart, around), plain, fma(shift - mean, plain, weighted)};
+    team.template sums<4>(met);
+"""
+
+# The sums of threads that have the same channels meet, around the shift of the first of them, which writes them down.
+_LINES = """
+    const uint chunks = (width + N - 1) / N, slot = thread_index_in_threadgroup;
+    if (D > 1) {
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      centres[slot] = shift;
+      for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = alone[j];
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      for (uint other = A; d == 0 && other < W; other += A) {
+        const float apart = centres[slot + other] - shift;
+        for (int j = 0; j < N; ++j) {
+          const float more = meeting[j * THREADS + slot + other];
+          by_x[j] = fma(apart, more, by_x[j]);
+          alone[j] += more;
+        }
+      }
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = by_x[j];
+      threadgroup_barrier(mem_flags::mem_threadgroup);
+      for (uint other = A; d == 0 && other < W; other += A)
+        for (int j = 0; j < N; ++j) by_x[j] += meeting[j * THREADS + slot + other];
+    }
+    if (inside && d == 0 && here > 0) {
+      using sums = zmlx_chunk<float, N, PACKED>;
+      auto to = partial + size_t(line) * 2 * channels + group * width + c;
+      sums::store(to, by_x, here);
+      sums::store(to + channels, alone, here);
+      shifts[size_t(line) * groups * chunks + group * chunks + c / N] = shift;
+    }
+"""
+
 # With xhat = (x - mean) * scale:  dx = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat))
 #                                  dgamma = sum over places and entries of g * xhat
 #                                  dbeta = sum over places and entries of g
 # The line of `partial` of a run has, for all channels, the sums of g * (x - shift), then those of g; `shifts` has what
-# was taken from x. Threads that have the same channels meet first, around the shift of the first of them. All threads
-# come by: those of a part have as many chunks, and those of all parts in a threadgroup.
+# was taken from x. All threads come by where they meet: those of a part have as many chunks, and those of all parts in
+# a threadgroup.
 _SUMS = (
     _SHIFT
     + """
-    const uint chunks = (width + N - 1) / N, slot = thread_index_in_threadgroup;
     float plain = 0.0f, weighted = 0.0f;
     for (uint l = low; l < most; l += A * N) {
       const uint c = l + a * N, here = c < most ? min(uint(N), most - c) : 0;
@@ -256,43 +315,14 @@ _SUMS = (
       }
       weighted += zmlx_sum<N>(v_sum);
       plain += zmlx_sum<N>(g_sum);
-      if (D > 1) {
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        centres[slot] = shift;
-        for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = alone[j];
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        for (uint other = A; d == 0 && other < W; other += A) {
-          const float apart = centres[slot + other] - shift;
-          for (int j = 0; j < N; ++j) {
-            const float more = meeting[j * THREADS + slot + other];
-            by_x[j] = fma(apart, more, by_x[j]);
-            alone[j] += more;
-          }
-        }
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = by_x[j];
-        threadgroup_barrier(mem_flags::mem_threadgroup);
-        for (uint other = A; d == 0 && other < W; other += A)
-          for (int j = 0; j < N; ++j) by_x[j] += meeting[j * THREADS + slot + other];
-      }
-      if (inside && d == 0 && here > 0) {
-        using sums = zmlx_chunk<float, N, PACKED>;
-        auto to = partial + size_t(line) * 2 * channels + group * width + c;
-        sums::store(to, by_x, here);
-        sums::store(to + channels, alone, here);
-        shifts[size_t(line) * groups * chunks + group * chunks + c / N] = shift;
-      }
-    }
 """
+    + _LINES
+    + "    }\n"
     + _MEET
-    + """
-    float met[4] = {
-        share * apart, fma(share * apart, apart, around), plain, fma(shift - mean, plain, weighted)};
-    team.template sums<4>(met);
-"""
+    + _FOUR_SUMS
 )
 
-_MEETING = f"""
+_STORAGE = f"""
   constexpr uint THREADS = W == 1 ? 1 : W <= {SIMD_WIDTH} ? {GROUP_THREADS} : W;
   threadgroup float meeting[W == A ? 1 : THREADS * N], centres[W == A ? 1 : THREADS];
 """
@@ -308,12 +338,12 @@ SUMS = _each_part(
     }
 """,
     "T x, T g",
-    storage=_MEETING,
+    storage=_STORAGE,
 )
 
-_GRADIENT_OF_X = """
-    const float variance = spread / values - off * off;
-    const float scale = rsqrt((variance < 0.0f ? 0.0f : variance) + eps);
+_STATS = (
+    _SCALE
+    + """
     const float level = met[2] / values;
     const float back = scale * scale * (met[3] / values - off * level);
     if (inside && member == 0 && run == 0 && piece == 0) {
@@ -321,6 +351,12 @@ _GRADIENT_OF_X = """
       stats[3 * owner + 1] = off;
       stats[3 * owner + 2] = scale;
     }
+"""
+)
+
+_GRADIENT_OF_X = (
+    _STATS
+    + """
     ZMLX_DOWNWARDS({
       float v[now][N], h[now][N], w[N];
       ZMLX_UNROLL for (int b = 0; b < now; ++b) {
@@ -335,13 +371,14 @@ _GRADIENT_OF_X = """
       }
     })
 """
+)
 
 _GRADIENT_ARRAYS = "T x, T g, T dx, U gamma"
 
 GRADIENT = _each_part(
     _SUMS + "    const float off = met[0] / held, spread = met[1];\n" + _GRADIENT_OF_X,
     _GRADIENT_ARRAYS,
-    storage=_MEETING,
+    storage=_STORAGE,
 )
 
 BACKWARD = _each_part(
@@ -355,6 +392,97 @@ BACKWARD = _each_part(
     + _GRADIENT_OF_X,
     _GRADIENT_ARRAYS,
     "all - 1 - mine",
+)
+
+_HOLD = f"""
+    zmlx_raw<T, N, PACKED> xs[K];
+    ZMLX_EACH_PLACE({{ xs[k] = chunk::raw(x + i, N, 0.0f, whole); }})
+MORE
+    uint own = 0;
+    float shift = 0.0f, part_sum[N], part_square[N];
+    zmlx_fill<N>(part_sum, 0.0f);
+    zmlx_fill<N>(part_square, 0.0f);
+    constexpr int TRIED = ({MIDST} + N - 1) / N;
+    ZMLX_EACH_PLACE({{
+      if (k < TRIED) {{
+        own += N;
+        for (int j = 0; j < N; ++j) shift += xs[k].at(j);
+      }}
+    }})
+    shift = own > 0 ? shift / own : 0.0f;
+    own = least < most && end > begin + d ? (end - begin - d + D - 1) / D * N : 0;
+"""
+
+HELD_FORWARD = _each_part(
+    _HOLD.replace("MORE", "")
+    + """
+    ZMLX_EACH_PLACE({
+      for (int j = 0; j < N; ++j) {
+        const float centred = xs[k].at(j) - shift;
+        part_sum[j] += centred;
+        part_square[j] = fma(centred, centred, part_square[j]);
+      }
+    })
+"""
+    + _MEET
+    + _TWO_SUMS
+    + _SCALE
+    + """
+    float w[N], h[N];
+    const uint here = least < most ? N : 0;
+    zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + least, here, 0.0f);
+    zmlx_chunk<V, N, PACKED>::load(h, beta + group * width + least, here, 0.0f);
+    ZMLX_EACH_PLACE({
+      float v[N];
+      for (int j = 0; j < N; ++j) v[j] = fma((xs[k].at(j) - mean - off) * scale, w[j], h[j]);
+      chunk::store(y + i, v, N, whole);
+    })
+""",
+    "T x, T y",
+)
+
+HELD_GRADIENT = _each_part(
+    _HOLD.replace(
+        "MORE",
+        """    zmlx_raw<T, N, PACKED> gs[K];
+    ZMLX_EACH_PLACE({ gs[k] = chunk::raw(g + i, N, 0.0f, whole); })""",
+    )
+    + """
+    const uint c = least, here = least < most ? N : 0;
+    float by_x[N], alone[N], w[N], v_sum[N], g_sum[N];
+    zmlx_fill<N>(by_x, 0.0f);
+    zmlx_fill<N>(alone, 0.0f);
+    ZMLX_EACH_PLACE({
+      for (int j = 0; j < N; ++j) {
+        const float centred = xs[k].at(j) - shift, back = gs[k].at(j);
+        part_sum[j] += centred;
+        part_square[j] = fma(centred, centred, part_square[j]);
+        by_x[j] = fma(back, centred, by_x[j]);
+        alone[j] += back;
+      }
+    })
+    zmlx_chunk<U, N, PACKED>::load(w, gamma + group * width + c, here, 0.0f);
+    for (int j = 0; j < N; ++j) {
+      v_sum[j] = by_x[j] * w[j];
+      g_sum[j] = alone[j] * w[j];
+    }
+    const float weighted = zmlx_sum<N>(v_sum), plain = zmlx_sum<N>(g_sum);
+"""
+    + _LINES
+    + _MEET
+    + _FOUR_SUMS
+    + "    const float off = met[0] / held, spread = met[1];\n"
+    + _STATS
+    + """
+    ZMLX_EACH_PLACE({
+      float v[N];
+      for (int j = 0; j < N; ++j)
+        v[j] = scale * (fma(gs[k].at(j), w[j], -level) - (xs[k].at(j) - mean - off) * back);
+      chunk::store(dx + i, v, N, whole);
+    })
+""",
+    "T x, T g, T dx",
+    storage=_STORAGE,
 )
 
 # W threads share a chunk of channels: each takes every W-th line, and the first joins what they have. C threads are

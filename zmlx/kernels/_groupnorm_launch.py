@@ -23,6 +23,8 @@ HOST_PARTS = 2**8
 #: Places of a thread, at least: each leaves a line of sums for the gradients of the weights.
 LEAST_PLACES = 16
 HOST_PLACES = 64
+#: Bytes of a group that a thread of a GPU holds, at most: a quarter of the registers that 512 threads can have.
+HELD_BYTES = 256
 #: Chunks at a place that are one thread's, where there is more than one: as many as come.
 ALL_CHUNKS = 4096
 
@@ -43,6 +45,8 @@ class Parts:
         Of sums over a run of places.
     columns
         Chunks of all channels at one place.
+    held
+        Chunks that a thread has in registers, for the kernels that hold groups; 0: these are too large.
     """
 
     launch: _rows.Launch
@@ -50,6 +54,7 @@ class Parts:
     parts: int
     lines: int
     columns: int
+    held: int = 0
 
     def weights_launch(self) -> _rows.Launch:
         """For the sum of the lines, in chunks of the same size."""
@@ -66,8 +71,9 @@ def is_divided(x: mx.array, groups: int) -> bool:
     return values > (DIVIDED_OF_MANY if many else DIVIDED)
 
 
-def parts_launch(x: mx.array, groups: int, *, divided: bool = True) -> Parts:
-    """For ``x`` of shape (batch, places, channels). Without ``divided`` a group is one part."""
+def parts_launch(x: mx.array, groups: int, *, divided: bool = True, arrays: int = 1) -> Parts:
+    """For ``x`` of shape (batch, places, channels). Without ``divided`` a group is one part, which threads may hold of
+    so many ``arrays``."""
     target, forced = _rows.current_target()
     batch, places, channels = x.shape
     width = channels // groups
@@ -91,12 +97,13 @@ def parts_launch(x: mx.array, groups: int, *, divided: bool = True) -> Parts:
         down, span, run = threads // across, 1 if chunks <= across else ALL_CHUNKS, places
     run = _rows.ceil(places, _rows.ceil(places, run))
     runs, pieces = _rows.ceil(places, run), _rows.ceil(chunks, across * span)
-    template = (
-        ("N", chunk),
-        ("PACKED", target.packed and chunk > 1),
-        ("W", across * down),
-        ("A", across),
-        ("S", span),
-    )
+    held = 0
+    if target.cooperates and not divided and span == 1:
+        held = _rows.power_of_two(_rows.ceil(places, down))
+        # In words: a value of 16 bits that is alone in its chunk has a register.
+        held = held if held * max(chunk * x.dtype.size, 4) * arrays <= HELD_BYTES else 0
+    packed = target.packed and chunk > 1
+    shape = {"N": chunk, "PACKED": packed, "W": across * down, "A": across, "S": span}
+    template = tuple({**shape, "K": held}.items() if held else shape.items())
     launch = _rows.teams_launch(batch * groups * runs * pieces, across * down, template)
-    return Parts(launch, run, runs * pieces, batch * runs, groups * chunks)
+    return Parts(launch, run, runs * pieces, batch * runs, groups * chunks, held)

@@ -78,6 +78,8 @@ def _normalised(x: mx.array, gamma: mx.array, beta: mx.array, groups: int, eps: 
 
 
 class _Kernels(NamedTuple):
+    held_forward: MetalKernel
+    held_gradient: MetalKernel
     forward: MetalKernel
     moments: MetalKernel
     normalise: MetalKernel
@@ -163,17 +165,16 @@ def _kernels(groups: int, eps: float) -> _Kernels:
         return metal_kernel(name, inputs.split(), outputs.split(), source, header, reference=reference)
 
     numbers = "count_groups run_places"
+    held = _HEADER + _groupnorm.HELD_HEADER
+    of_all, of_sums = f"x gamma beta {numbers} eps", f"x g gamma {numbers} eps"
+    gradients = "dx stats partial shifts"
     return _Kernels(
-        kernel("zmlx_groupnorm", f"x gamma beta {numbers} eps", "y", _groupnorm.FORWARD, forward),
+        kernel("zmlx_groupnorm", of_all, "y", _groupnorm.HELD_FORWARD, forward, held),
+        kernel("zmlx_groupnorm_vjp", of_sums, gradients, _groupnorm.HELD_GRADIENT, gradient, held),
+        kernel("zmlx_groupnorm", of_all, "y", _groupnorm.FORWARD, forward),
         kernel("zmlx_groupnorm_moments", f"x {numbers}", "moments", _groupnorm.MOMENTS, moments),
         kernel("zmlx_groupnorm", f"x gamma beta moments {numbers} eps", "y", _groupnorm.NORMALISE, forward),
-        kernel(
-            "zmlx_groupnorm_vjp",
-            f"x g gamma {numbers} eps",
-            "dx stats partial shifts",
-            _groupnorm.GRADIENT,
-            gradient,
-        ),
+        kernel("zmlx_groupnorm_vjp", of_sums, gradients, _groupnorm.GRADIENT, gradient),
         kernel(
             "zmlx_groupnorm_sums", f"x g gamma {numbers}", "moments partial shifts", _groupnorm.SUMS, sums
         ),
@@ -213,13 +214,14 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
             shape = (batch.shape[0] * groups * plan.parts, 3)
             moments = plan.launch.run(kernels.moments, [batch, *numbers], [(shape, mx.float32)], T=x.dtype)
         inputs: list[mx.array | float] = [batch, gamma, beta, *moments, *numbers, eps]
-        kernel = kernels.normalise if divided else kernels.forward
+        whole = kernels.held_forward if plan.held else kernels.forward
+        kernel = kernels.normalise if divided else whole
         return plan.launch.run(kernel, inputs, [(batch.shape, x.dtype)], **types)[0].reshape(x.shape)
 
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:
         batch, g = _batches(x), _batches(cotangent)
         divided = is_divided(batch, groups)
-        plan = parts_launch(batch, groups, divided=divided)
+        plan = parts_launch(batch, groups, divided=divided, arrays=2)
         numbers = [groups, plan.run]
         count, channels = batch.shape[0] * groups, x.shape[-1]
         types = {"T": x.dtype, "U": gamma.dtype}
@@ -236,8 +238,9 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
                 kernels.backward, [batch, g, gamma, moments, *numbers, eps], of_x, **types
             )
         else:
+            whole = kernels.held_gradient if plan.held else kernels.gradient
             dx, stats, partial, shifts = plan.launch.run(
-                kernels.gradient, [batch, g, gamma, *numbers, eps], [*of_x, *of_lines], **types
+                whole, [batch, g, gamma, *numbers, eps], [*of_x, *of_lines], **types
             )
         dgamma, dbeta = plan.weights_launch().run(
             kernels.weights,
