@@ -46,6 +46,17 @@ def way(request, monkeypatch):
 
 
 @pytest.fixture
+def on_the_cpu():
+    """MLX's default device, of which launches of the catalogue are, is the CPU."""
+    import mlx.core as mx
+
+    before = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(before)
+
+
+@pytest.fixture
 def copy(way):
     """Launches a kernel that this process may not have launched before."""
     host.forget_programs()
@@ -326,9 +337,8 @@ def _of_the_catalogue(x, weight):
     return (x * x).sum()
 
 
-@pytest.mark.cpu
 @pytest.mark.parametrize("way", ["graph"], indirect=True)
-def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, monkeypatch):
+def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, on_the_cpu, monkeypatch):
     """Nor do their gradients, and all compute what they do when they wait."""
     import mlx.core as mx
 
@@ -351,10 +361,9 @@ def test_kernels_of_the_catalogue_wait_for_nothing_inside_of_a_gradient(way, mon
     assert found[1].tolist() == by_weight.tolist()
 
 
-@pytest.mark.cpu
 @pytest.mark.parametrize("way", ["graph"], indirect=True)
 @pytest.mark.parametrize("transform", ["compile", "vmap", "export"])
-def test_constants_inside_of_a_trace_are_computed_once(way, transform, tmp_path):
+def test_constants_inside_of_a_trace_are_computed_once(way, on_the_cpu, transform, tmp_path):
     """They are part of no graph, as without the library. An export could not hold them."""
     import mlx.core as mx
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zmlx.launch import MetalKernel, metal_kernel, poisoned_outputs
+from zmlx.launch import MetalKernel, current_backend, metal_kernel, poisoned_outputs
 
 SOURCE = """
   const uint i = thread_position_in_grid.x;
@@ -95,7 +95,8 @@ def test_transformations_between(mx_device: Any) -> None:
     for _ in range(3):
         np.testing.assert_array_equal(np.asarray(silu(x)), first)
         np.testing.assert_array_equal(np.asarray(mx.compile(lambda x: silu(x) + 0)(x)), first)
-        np.testing.assert_array_equal(np.asarray(mx.vmap(silu)(x)), first)
+        if current_backend() == "cpu":  # MLX maps no custom kernel of a GPU
+            np.testing.assert_array_equal(np.asarray(mx.vmap(silu)(x)), first)
         value, gradient = mx.value_and_grad(lambda x: silu(x).sum())(x)
         assert value.item() == pytest.approx(first.sum(), rel=1e-5)
         sigmoid = 1 / (1 + np.exp(-np.asarray(x, np.float64)))

@@ -162,9 +162,14 @@ _GRADIENTS = {
     for dtype, tolerance in CANCELLING.items()
 }
 
-#: So many groups that chunks of values divide each of them, whatever the channels that are tried, and so many places
-#: that a group has about as many values as in the layers of diffusion models: 32768 where there are 4096 channels.
-_PLACES, _GROUPS = 32, 4
+#: Images of 16 x 16, and groups, as diffusion models have them; so many channels of a group that they are whole chunks.
+_PLACES, _GROUPS, _WIDTH = 256, 32, 8
+
+
+def _shapes(rows: int, columns: int) -> tuple[tuple[int, ...], ...]:
+    """At least so many channels."""
+    channels = -(-columns // (_GROUPS * _WIDTH)) * _GROUPS * _WIDTH
+    return (max(rows // _PLACES, 1), min(rows, _PLACES), channels), (channels,), (channels,)
 
 
 def _formula(mx: Any, x: Any, gamma: Any, beta: Any) -> Any:
@@ -196,11 +201,7 @@ OPS = (
         bytes_moved=lambda sample, dtype: (values(sample) + int(sample.args[0].size)) * ITEMSIZE[dtype],
         flops=lambda sample, dtype: 8 * int(sample.args[0].size),
         rivals=Rivals(
-            shapes=lambda rows, columns: (
-                (max(rows // _PLACES, 1), min(rows, _PLACES), columns),
-                (columns,),
-                (columns,),
-            ),
+            shapes=_shapes,
             formula=_formula,
             kwargs={"num_groups": _GROUPS},
         ),
