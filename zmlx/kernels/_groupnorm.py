@@ -5,7 +5,8 @@ is cut into parts: runs of `run_places` places, and pieces of so many channels a
 share a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
 
 `HELD_FORWARD`, `HELD_GRADIENT`
-    A group that registers hold: its results; the gradient of x, and sums for those of the weights.
+    A group that registers hold: its results; the gradient of x, and sums for those of the weights. BOTH: the cotangent
+    is held as well, and not read twice.
 `FORWARD`, `GRADIENT`
     The same of a group that is one part, and read twice.
 `MOMENTS`, `NORMALISE`
@@ -245,35 +246,34 @@ _FOUR_SUMS = """
     team.template sums<4>(met);
 """
 
-# The sums of threads that have the same channels meet, around the shift of the first of them, which writes them down.
+# The sums of threads that have the same channels meet, around the shift of the first of them: of one array, then of the
+# other, and each channel's are added up by one thread.
 _LINES = """
-    const uint chunks = (width + N - 1) / N, slot = thread_index_in_threadgroup;
+    using sums = zmlx_chunk<float, N, PACKED>;
+    const uint chunks = (width + N - 1) / N, slot = thread_index_in_threadgroup, sum_places = (slot - member) * N;
+    auto to = partial + size_t(line) * 2 * channels + group * width;
     if (D > 1) {
       threadgroup_barrier(mem_flags::mem_threadgroup);
       centres[slot] = shift;
-      for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = alone[j];
       threadgroup_barrier(mem_flags::mem_threadgroup);
-      for (uint other = A; d == 0 && other < W; other += A) {
-        const float apart = centres[slot + other] - shift;
-        for (int j = 0; j < N; ++j) {
-          const float more = meeting[j * THREADS + slot + other];
-          by_x[j] = fma(apart, more, by_x[j]);
-          alone[j] += more;
+      const float apart = shift - centres[slot - d * A];
+      for (int j = 0; j < N; ++j)
+        if (d > 0) by_x[j] = fma(apart, alone[j], by_x[j]);
+      for (uint m = 0; m < 2; ++m) {
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (int j = 0; j < N; ++j) meeting[sum_places + member * N + j] = m == 0 ? by_x[j] : alone[j];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        for (uint o = member; inside && o < min(uint(A * N), most - (c - a * N)); o += W) {
+          float total = 0.0f;
+          for (uint e = 0; e < D; ++e) total += meeting[sum_places + e * (A * N) + o];
+          to[m * channels + (c - a * N) + o] = total;
         }
       }
-      threadgroup_barrier(mem_flags::mem_threadgroup);
-      for (int j = 0; j < N; ++j) meeting[j * THREADS + slot] = by_x[j];
-      threadgroup_barrier(mem_flags::mem_threadgroup);
-      for (uint other = A; d == 0 && other < W; other += A)
-        for (int j = 0; j < N; ++j) by_x[j] += meeting[j * THREADS + slot + other];
+    } else if (inside && here > 0) {
+      sums::store(to + c, by_x, here);
+      sums::store(to + channels + c, alone, here);
     }
-    if (inside && d == 0 && here > 0) {
-      using sums = zmlx_chunk<float, N, PACKED>;
-      auto to = partial + size_t(line) * 2 * channels + group * width + c;
-      sums::store(to, by_x, here);
-      sums::store(to + channels, alone, here);
-      shifts[size_t(line) * groups * chunks + group * chunks + c / N] = shift;
-    }
+    if (inside && d == 0 && here > 0) shifts[size_t(line) * groups * chunks + group * chunks + c / N] = shift;
 """
 
 # With xhat = (x - mean) * scale:  dx = scale * (g * gamma - mean(g * gamma) - xhat * mean(g * gamma * xhat))
@@ -444,8 +444,9 @@ HELD_FORWARD = _each_part(
 HELD_GRADIENT = _each_part(
     _HOLD.replace(
         "MORE",
-        """    zmlx_raw<T, N, PACKED> gs[K];
-    ZMLX_EACH_PLACE({ gs[k] = chunk::raw(g + i, N, 0.0f, whole); })""",
+        """    constexpr int HELD = BOTH ? K : 1;
+    zmlx_raw<T, N, PACKED> gs[HELD];
+    ZMLX_EACH_PLACE({ if (BOTH) gs[k % HELD] = chunk::raw(g + i, N, 0.0f, whole); })""",
     )
     + """
     const uint c = least, here = least < most ? N : 0;
@@ -453,8 +454,9 @@ HELD_GRADIENT = _each_part(
     zmlx_fill<N>(by_x, 0.0f);
     zmlx_fill<N>(alone, 0.0f);
     ZMLX_EACH_PLACE({
+      const auto now = BOTH ? gs[k % HELD] : chunk::raw(g + i, N, 0.0f, whole);
       for (int j = 0; j < N; ++j) {
-        const float centred = xs[k].at(j) - shift, back = gs[k].at(j);
+        const float centred = xs[k].at(j) - shift, back = now.at(j);
         part_sum[j] += centred;
         part_square[j] = fma(centred, centred, part_square[j]);
         by_x[j] = fma(back, centred, by_x[j]);
@@ -476,8 +478,9 @@ HELD_GRADIENT = _each_part(
     + """
     ZMLX_EACH_PLACE({
       float v[N];
+      const auto now = BOTH ? gs[k % HELD] : chunk::raw(g + i, N, 0.0f, whole);
       for (int j = 0; j < N; ++j)
-        v[j] = scale * (fma(gs[k].at(j), w[j], -level) - (xs[k].at(j) - mean - off) * back);
+        v[j] = scale * (fma(now.at(j), w[j], -level) - (xs[k].at(j) - mean - off) * back);
       chunk::store(dx + i, v, N, whole);
     })
 """,

@@ -46,7 +46,7 @@ class Parts:
     columns
         Chunks of all channels at one place.
     held
-        Chunks that a thread has in registers, for the kernels that hold groups; 0: these are too large.
+        Whether registers have room for a group: the launch is one of the kernels that hold it.
     """
 
     launch: _rows.Launch
@@ -54,7 +54,7 @@ class Parts:
     parts: int
     lines: int
     columns: int
-    held: int = 0
+    held: bool
 
     def weights_launch(self) -> _rows.Launch:
         """For the sum of the lines, in chunks of the same size."""
@@ -71,9 +71,9 @@ def is_divided(x: mx.array, groups: int) -> bool:
     return values > (DIVIDED_OF_MANY if many else DIVIDED)
 
 
-def parts_launch(x: mx.array, groups: int, *, divided: bool = True, arrays: int = 1) -> Parts:
-    """For ``x`` of shape (batch, places, channels). Without ``divided`` a group is one part, which threads may hold of
-    so many ``arrays``."""
+def parts_launch(x: mx.array, groups: int, *, divided: bool = True, gradient: bool = False) -> Parts:
+    """For ``x`` of shape (batch, places, channels). Without ``divided`` a group is one part, which threads may hold;
+    for the ``gradient`` they may hold that of the cotangent as well."""
     target, forced = _rows.current_target()
     batch, places, channels = x.shape
     width = channels // groups
@@ -97,13 +97,18 @@ def parts_launch(x: mx.array, groups: int, *, divided: bool = True, arrays: int 
         down, span, run = threads // across, 1 if chunks <= across else ALL_CHUNKS, places
     run = _rows.ceil(places, _rows.ceil(places, run))
     runs, pieces = _rows.ceil(places, run), _rows.ceil(chunks, across * span)
-    held = 0
+    held: dict[str, int | bool] = {}
     if target.cooperates and not divided and span == 1:
-        held = _rows.power_of_two(_rows.ceil(places, down))
-        # In words: a value of 16 bits that is alone in its chunk has a register.
-        held = held if held * max(chunk * x.dtype.size, 4) * arrays <= HELD_BYTES else 0
+        held = _held(_rows.power_of_two(_rows.ceil(places, down)), chunk * x.dtype.size, gradient)
     packed = target.packed and chunk > 1
-    shape = {"N": chunk, "PACKED": packed, "W": across * down, "A": across, "S": span}
-    template = tuple({**shape, "K": held}.items() if held else shape.items())
-    launch = _rows.teams_launch(batch * groups * runs * pieces, across * down, template)
-    return Parts(launch, run, runs * pieces, batch * runs, groups * chunks, held)
+    template = {"N": chunk, "PACKED": packed, "W": across * down, "A": across, "S": span, **held}
+    launch = _rows.teams_launch(batch * groups * runs * pieces, across * down, tuple(template.items()))
+    return Parts(launch, run, runs * pieces, batch * runs, groups * chunks, bool(held))
+
+
+def _held(chunks: int, nbytes: int, gradient: bool) -> dict[str, int | bool]:
+    """Template arguments for threads that hold so many ``chunks`` of ``nbytes``; none where these are too many."""
+    held = chunks * max(nbytes, 4)  # a register each, at least
+    if held > HELD_BYTES:
+        return {}
+    return {"K": chunks, "BOTH": 2 * held <= HELD_BYTES} if gradient else {"K": chunks}

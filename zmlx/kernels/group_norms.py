@@ -221,7 +221,7 @@ def _groupnorm_with(groups: int, eps: float) -> Callable[[mx.array, mx.array, mx
     def backward(cotangent: mx.array, x: mx.array, gamma: mx.array, beta: mx.array) -> Outputs:
         batch, g = _batches(x), _batches(cotangent)
         divided = is_divided(batch, groups)
-        plan = parts_launch(batch, groups, divided=divided, arrays=2)
+        plan = parts_launch(batch, groups, divided=divided, gradient=True)
         numbers = [groups, plan.run]
         count, channels = batch.shape[0] * groups, x.shape[-1]
         types = {"T": x.dtype, "U": gamma.dtype}
