@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import zmlx
-from zmlx.launch import NvrtcNotFoundError, cuda, recording
+from zmlx.launch import NvrtcNotFoundError, cuda, poisoned_outputs, recording, watch
 from zmlx.launch.cuda import Plan, cuda_text, make_plan
 from zmlx.launch.nvrtc import find_nvrtc
 
@@ -60,8 +60,6 @@ def launches(monkeypatch, mx):
     monkeypatch.setattr(mx.fast, "precompiled_cuda_kernel", precompiled_cuda_kernel)
     monkeypatch.setattr(mx, "device_info", lambda device: {"architecture": "sm_90"})
     monkeypatch.setattr(cuda, "_devices", [])
-    monkeypatch.setattr(cuda, "_repeated", {})
-    monkeypatch.setattr(cuda, "_came", set())
     monkeypatch.setattr("zmlx.launch.kernel.current_backend", lambda stream=None: "cuda")
     return seen
 
@@ -223,11 +221,14 @@ def test_launches_stay_lazy(launches, mx):
 
 def test_a_launch_that_comes_again_is_an_operation_that_mlx_has(launches, mx):
     made, other = kernel(), kernel(name="other")
-    results = [made(**arguments())[0] for _ in range(5)]
-    assert len(launches) == 2  # as it came, and traced when it came again
+    with watch() as records:
+        results = [made(**arguments())[0] for _ in range(6)]
+    assert len(launches) == 3  # as they came, and once more when it was traced
     assert all(result.shape == (3, 4) for result in results)
+    assert len(records) == 6
+    assert len({(r.signature, r.backend, r.path, r.grid, r.threadgroup) for r in records}) == 1
     other(**arguments())
-    assert len(launches) == 3
+    assert len(launches) == 4
 
 
 @pytest.mark.parametrize(
@@ -236,50 +237,109 @@ def test_a_launch_that_comes_again_is_an_operation_that_mlx_has(launches, mx):
         {"grid": (11, 1, 1)},
         {"threadgroup": (4, 1, 1)},
         {"output_shapes": [(4, 3)]},
+        {"output_dtypes": "float16"},
         {"template": [("N", 3)]},
+        {"template": [("N", True)]},
         {"init_value": 1.0},
+        {"stream": "default"},
+        {"inputs": "shape"},
+        {"inputs": "dtype"},
     ],
     ids=str,
 )
 def test_an_operation_is_of_all_that_a_launch_is_made_of(launches, mx, changes):
-    made = kernel()
+    made, before = kernel(), arguments(template=[("N", 1)])
+    values = {
+        "default": mx.default_device(),
+        "shape": [mx.zeros((12,))],
+        "dtype": [mx.zeros((3, 4), mx.int32)],
+        "float16": [mx.float16],
+    }
     for _ in range(3):
-        made(**arguments())
-    before = len(launches)
-    made(**arguments(**changes))
-    assert len(launches) == before + 1
+        made(**before)
+    made(**before)
+    assert len(launches) == 3
+    made(**{**before, **{name: values.get(v, v) if isinstance(v, str) else v for name, v in changes.items()}})
+    assert len(launches) == 4
 
 
 def test_an_operation_is_of_the_shapes_that_the_kernel_is_told(launches, mx):
     made = kernel("out[thread_position_in_grid.x] = x_shape[0];")
-    for columns in (1, 2) * 3:
+    for columns in (1, 2) * 4:
         made(**arguments(inputs=[mx.zeros((3 * columns, columns))]))
     told = [launch["scalars"][-2:] for launch in launches]
-    assert sorted(told) == [[3, 1], [3, 1], [6, 2], [6, 2]]
+    assert sorted(told) == [[3, 1]] * 3 + [[6, 2]] * 3
+
+
+@pytest.mark.parametrize(
+    ("creation", "changes"),
+    [
+        ({"ensure_row_contiguous": False, "source": "out[0] = x_strides[0];"}, {}),
+        ({}, {"output_shapes": [(0,)]}),
+        ({}, {"grid": (0, 1, 1)}),
+    ],
+    ids=["strides as they are", "no output", "no thread"],
+)
+def test_some_launches_are_never_the_same_operation(launches, mx, creation, changes):
+    made = kernel(**creation)
+    for _ in range(4):
+        made(**arguments(**changes))
+    assert not made._repeated
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"grid": (12, 1)}, "grid"),
+        ({"grid": ("12", 1, 1)}, "grid"),
+        ({"output_shapes": [(3.5, 4)]}, "output_shapes"),
+        ({"inputs": ["text"]}, "inputs"),
+        ({"output_dtypes": []}, "output_dtypes"),
+    ],
+    ids=str,
+)
+def test_what_is_no_launch_is_an_error_as_before(launches, mx, changes, error):
+    made = kernel()
+    for _ in range(4):
+        made(**arguments())
+    with pytest.raises(ValueError, match=error):
+        made(**arguments(**changes))
+
+
+def test_nothing_is_repeated_where_somebody_looks(launches, mx):
+    made = kernel()
+    for _ in range(4):
+        made(**arguments())
+    with recording("cuda") as records:
+        made(**arguments())
+    assert [record.path for record in records] == [""]
+    with poisoned_outputs():
+        made(**arguments())
+    assert math.isnan(launches[-1]["init_value"])
 
 
 def test_threads_have_operations_of_their_own(launches, mx):
     made = kernel()
-    for _ in range(3):
+    for _ in range(4):
         made(**arguments())
     with ThreadPoolExecutor(1) as pool:
         pool.submit(made, **arguments()).result()
-    assert len(launches) == 3
+    assert len(launches) == 4
 
 
 def test_operations_are_forgotten_when_there_are_too_many(launches, mx, monkeypatch):
-    monkeypatch.setattr(cuda, "_MOST_REPEATED", 4)
+    monkeypatch.setattr("zmlx.launch.repeated.MOST", 4)
     made = kernel()
     for count in range(1, 11):
-        for _ in range(3):
+        for _ in range(4):
             made(**arguments(grid=(count, 1, 1)))
-    assert len(cuda._repeated) <= 4
-    assert len(launches) == 20
+    assert len(made._repeated._known) <= 4
+    assert len(launches) == 30
 
 
 def test_a_compiled_function_has_the_operation_itself(launches, mx):
     made = kernel()
-    for _ in range(3):
+    for _ in range(4):
         made(**arguments())
     before = len(launches)
     function = mx.compile(lambda x: made(**arguments(inputs=[x]))[0])

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -83,10 +82,6 @@ class Program:
 
 def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
     """Put one call into MLX's graph; returns its outputs and the way it will run."""
-    repetition = _repetition(signature, call)
-    known = _repeated.get(repetition)
-    if known is not None:
-        return known(*call.inputs), PATH
     mx, shapes = mlx(), call.output_shapes
     empty = True in [0 in shape for shape in shapes]
     if 0 in call.grid or (empty and all(0 in shape for shape in shapes)):
@@ -102,14 +97,46 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
         changed = [padded(x, 0, 1, call.stream) for x in call.contents]
         mx.eval(changed)
         inputs = [*inputs, *changed]
-    new = len(changed)
-    operation = partial(
-        mx.fast.precompiled_cuda_kernel,
+    # MLX cannot hand a kernel no memory: an empty output gets one element, which is cut off again.
+    shapes = [(1,) if 0 in shape else shape for shape in shapes] if empty else shapes
+    outputs = _operation(signature, call, layout, scalars, shapes[len(changed) :])(inputs=inputs)
+    if changed:
+        mx.eval(outputs)
+        outputs = [*(x[: len(old)] for x, old in zip(changed, call.contents, strict=True)), *outputs]
+    if empty:
+        for index, shape in enumerate(call.output_shapes):
+            if 0 in shape:
+                outputs[index] = outputs[index][:0].reshape(shape)
+    return outputs, PATH
+
+
+def repeatable(signature: Signature, call: Call) -> Callable[..., list[mx.array]] | None:
+    """Launches like this one, with other inputs of the same shapes and dtypes, as a function of the inputs; None where
+    that is not what makes a launch: with outputs that are filled or there before, on a stream of its own, of inputs
+    whose strides are told as they are, or without anything to do."""
+    if call.stream is not None or call.init_value is not None or call.contents:
+        return None
+    if (signature.described and not signature.kernel.ensure_row_contiguous) or 0 in call.grid:
+        return None
+    if any(0 in shape for shape in call.output_shapes):
+        return None
+    place = _architecture_and_index(mlx().default_device())
+    layout = _layout(signature, *place, call.grid, call.threadgroup)
+    scalars = [*layout.words, *_described(signature, layout.described, call)[1]]
+    operation = _operation(signature, call, layout, scalars, call.output_shapes)
+    return lambda *inputs: operation(inputs=inputs)
+
+
+def _operation(
+    signature: Signature, call: Call, layout: _Layout, scalars: list[int], shapes: list[tuple[int, ...]]
+) -> Callable[..., list[mx.array]]:
+    """A function of ``inputs=`` that puts the launch, with new outputs of these shapes, into MLX's graph."""
+    return partial(
+        mlx().fast.precompiled_cuda_kernel,
         name=layout.program.entry,
         compiled_source=layout.program.code,
-        # MLX cannot hand a kernel no memory: an empty output gets one element, which is cut off again.
-        output_shapes=[(1,) if 0 in shape else shape for shape in shapes[new:]] if empty else shapes[new:],
-        output_dtypes=call.output_dtypes[new:],
+        output_shapes=shapes,
+        output_dtypes=call.output_dtypes[len(call.contents) :],
         scalars=scalars,
         grid=layout.grid,
         threadgroup=layout.group,
@@ -117,58 +144,6 @@ def launch(signature: Signature, call: Call) -> tuple[list[mx.array], str]:
         ensure_row_contiguous=signature.kernel.ensure_row_contiguous,
         stream=call.stream,
     )
-    if repetition is not None and not empty and _came_before(repetition):
-        again = _repeated[repetition] = mx.compile(lambda *arrays: operation(inputs=arrays))
-        return again(*inputs), PATH
-    outputs: list[Any] = operation(inputs=inputs)
-    if changed:
-        mx.eval(outputs)
-        outputs = [*(x[: len(old)] for x, old in zip(changed, call.contents, strict=True)), *outputs]
-    if empty:
-        for index, shape in enumerate(shapes):
-            if 0 in shape:
-                outputs[index] = outputs[index][:0].reshape(shape)
-    return outputs, PATH
-
-
-# --- launches that come again ---------------------------------------------------
-#
-# To make an operation of its graph MLX takes a kernel's name and code from Python and copies them, for each launch. A
-# function under `mx.compile` puts what it has into the graph: on an H100's host a launch in a chain took 8.6 us by one
-# and 18.8 without, of which 7 were the copies.
-
-#: A launch's operation as a compiled function of the inputs, by its `_repetition`; those that came once.
-_repeated: dict[tuple[Any, ...] | None, Callable[..., list[mx.array]]] = {}
-_came: set[tuple[Any, ...]] = set()
-#: So many are kept. With more it begins anew.
-_MOST_REPEATED = 4096
-
-
-def _repetition(signature: Signature, call: Call) -> tuple[Any, ...] | None:
-    """What launches have in common that are the same operation; None for those that never are.
-
-    Threads do not share operations: MLX's compiler is not made to be asked for one function by two of them at a time.
-    """
-    if call.stream is not None or call.init_value is not None or call.contents:
-        return None
-    shapes: list[tuple[int, ...]] = call.output_shapes
-    if signature.described:
-        if not signature.kernel.ensure_row_contiguous:
-            return None
-        shapes = [*shapes, *(tuple(x.shape) for x in call.inputs)]
-    _, index = _architecture_and_index(mlx().default_device())
-    return signature, call.grid, call.threadgroup, index, threading.get_ident(), *shapes
-
-
-def _came_before(repetition: tuple[Any, ...]) -> bool:
-    """Whether a launch comes for the second time: one that does not is not worth to be traced."""
-    if repetition in _came:
-        return True
-    if len(_came) >= _MOST_REPEATED:
-        _came.clear()
-        _repeated.clear()
-    _came.add(repetition)
-    return False
 
 
 # --- what launches of one signature, grid and threadgroup have in common ---------------

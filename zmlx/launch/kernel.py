@@ -33,6 +33,7 @@ from zmlx.launch.origin import Origin, caller_origin, with_places
 from zmlx.launch.records import Triple
 from zmlx.launch.reference import PATH as REFERENCE
 from zmlx.launch.reference import Reference, outputs_of
+from zmlx.launch.repeated import Repeated
 from zmlx.metal.constants import with_values
 from zmlx.metal.includes import follow_includes
 from zmlx.metal.signature import (
@@ -178,6 +179,7 @@ class MetalKernel:
         self.origin = origin
         self._native: Any = None  # MLX's own kernel object, once Metal or an export asked for it
         self._signatures: dict[Any, Signature] = {}
+        self._repeated = Repeated()
         self._input_count, self._output_count = len(source.input_names), len(source.output_names)
 
     def __repr__(self) -> str:
@@ -229,6 +231,12 @@ class MetalKernel:
         zmlx.KernelCompileError, zmlx.launch.TranslationError
             The source cannot be compiled for, or carried to, the back end.
         """
+        if self._repeated and stream is None and init_value is None and verbose is False:
+            outputs = self._repeated.outputs(
+                inputs, output_shapes, output_dtypes, grid, threadgroup, template or ()
+            )
+            if outputs is not None:
+                return outputs
         refuse_after_fork()
         mx = mlx()
         if stream is not None and pretence.is_told(sys._getframe(1)):
@@ -271,6 +279,12 @@ class MetalKernel:
         gradients: types, and that there is one for each name, are not checked. On the CPU a launch inside of mx.grad
         and the like is part of MLX's graph, where it can be, and does not wait for its inputs. Everything else is as in
         a call, on the default device."""
+        if self._repeated:
+            outputs = self._repeated.outputs(
+                inputs, output_shapes, output_dtypes, grid, threadgroup, template
+            )
+            if outputs is not None:
+                return outputs
         refuse_after_fork()
         value = float("nan") if records.poisoning() else None
         size = extents(grid, threadgroup)
@@ -311,6 +325,7 @@ class MetalKernel:
             return metal.launch(self._native_kernel(), call, stream), metal.PATH
         if backend == "cuda":
             outputs, path = _cuda().launch(signature, call)
+            self._repeated.note(signature, call, backend, path, _cuda().repeatable)
             return outputs, path
         if lazy and hook.current() is None and _primitive().joins(call.inputs):
             return _host().launch_lazily(signature, call, None), _primitive().PATH

@@ -141,6 +141,11 @@ def poisoned_outputs() -> Iterator[None]:
         _state.poison = before
 
 
+def undisturbed() -> bool:
+    """Whether launches run as they are called: none is only recorded, and no output is filled first."""
+    return _state.recording is None and not _state.poison
+
+
 def poisoning() -> bool:
     """Whether launches are to fill their outputs first."""
     return _state.poison
