@@ -6,6 +6,8 @@ from zmlx.testing.mutants import Mutant
 
 #: What a fault changes, the kernel or its gradient, is what the tests of the operation look at.
 FORWARD, GRADIENT = "test_forward", "test_gradient"
+#: Values and gradients, as launches are laid out on a GPU.
+GPU_SHAPES = "test_gpu_shapes"
 
 
 def _fault(
@@ -157,6 +159,24 @@ MUTANTS = (
         "(v[b][j] - mean - off) * scale, w[j], h[j]",
         "(v[b][j] - mean) * scale, w[j], h[j]",
         FORWARD,
+        "groupnorm",
+    ),
+    _fault(
+        "groupnorm_held_mean_not_corrected",
+        "wrong value",
+        "_groupnorm",
+        "(xs[k].at(j) - mean - off) * scale, w[j], h[j]",
+        "(xs[k].at(j) - mean) * scale, w[j], h[j]",
+        GPU_SHAPES,
+        "groupnorm",
+    ),
+    _fault(
+        "groupnorm_sums_around_different_values",
+        "wrong gradient",
+        "_groupnorm",
+        "if (d > 0) by_x[j] = fma(apart, alone[j], by_x[j]);",
+        "by_x[j] = by_x[j] + 0.0f * apart;",
+        GPU_SHAPES,
         "groupnorm",
     ),
     _fault(
