@@ -88,26 +88,29 @@ def test_registers_hold_a_group_of_a_gpu_where_they_are_enough() -> None:
     from zmlx.kernels._groupnorm_launch import HELD_BYTES, is_divided, parts_launch
     from zmlx.launch import recording
 
-    def held(dtype: Any, shape: tuple[int, ...], groups: int, gradient: bool = False) -> tuple[int, ...]:
+    def held(dtype: Any, shape: tuple[int, ...], groups: int, gradient: bool = False) -> tuple[int, int]:
         x = mx.broadcast_to(mx.array(0, dtype), shape)
         plan = parts_launch(x, groups, divided=is_divided(x, groups), gradient=gradient)
         template = dict(plan.launch.template)
-        chunks, both = template.get("K", 0), template.get("BOTH", False)
+        chunks = template.get("K", 0)
         assert plan.held == bool(chunks)
         if chunks:
             assert chunks * template["W"] // template["A"] >= shape[1]
-            assert chunks * template["N"] * x.dtype.size * (1 + both) <= HELD_BYTES
-        return chunks, both
+            assert chunks * template["N"] * x.dtype.size * (1 + gradient) <= HELD_BYTES
+        return template["W"], chunks
 
     with recording("cuda"):
-        assert held(mx.float32, (64, 256, 4096), 32) == (16, False)
-        assert held(mx.float32, (64, 256, 4096), 32, gradient=True) == (16, False)
-        assert held(mx.bfloat16, (64, 256, 4096), 32, gradient=True) == (8, True)
-        assert held(mx.float32, (8, 4096, 320), 32) == (0, False)
-        assert held(mx.float32, (2, 16, 64), 2, gradient=True) == (1, True)
-        assert held(mx.float32, (1, 2**20, 8), 1) == (0, False)
+        assert held(mx.float32, (64, 256, 4096), 32) == (512, 16)
+        assert held(mx.float32, (64, 256, 4096), 32, gradient=True) == (512, 0)
+        assert held(mx.bfloat16, (64, 256, 4096), 32) == (256, 16)
+        assert held(mx.bfloat16, (64, 256, 4096), 32, gradient=True) == (512, 8)
+        assert held(mx.float32, (256, 64, 4096), 32, gradient=True) == (256, 8)
+        assert held(mx.float32, (8, 4096, 320), 32) == (512, 0)
+        assert held(mx.float32, (2, 16, 64), 2) == (32, 4)
+        assert held(mx.float32, (3, 2, 8), 2) == (4, 1)
+        assert held(mx.float32, (1, 2**20, 8), 1)[1] == 0
     with recording("cpu"):
-        assert held(mx.float32, (64, 256, 4096), 32) == (0, False)
+        assert held(mx.float32, (64, 256, 4096), 32)[1] == 0
 
 
 def test_few_large_groups_have_threads_for_a_whole_gpu() -> None:

@@ -196,11 +196,11 @@ def test_two_thousand_million_threads(mx):
 def test_launches_are_lazy(mx):
     mx.eval(double(mx.ones((64,))))
     mx.clear_cache()
-    before = mx.get_active_memory()
+    before, little = mx.get_active_memory(), 2**20  # what tests before this one left may go meanwhile
     outputs = [double(mx.ones((2**26,))) for _ in range(4)]
-    assert mx.get_active_memory() - before < 2**20
+    assert mx.get_active_memory() - before < little
     mx.eval(outputs)
-    assert mx.get_active_memory() - before >= 4 * 2**28
+    assert mx.get_active_memory() - before > 4 * 2**28 - little
 
 
 def test_joint_and_separate_evaluation_agree(mx):

@@ -5,8 +5,7 @@ is cut into parts: runs of `run_places` places, and pieces of so many channels a
 share a part, A of them along the channels and D = W / A along the places; chunks lie within a group's channels.
 
 `HELD_FORWARD`, `HELD_GRADIENT`
-    A group that registers hold: its results; the gradient of x, and sums for those of the weights. BOTH: the cotangent
-    is held as well, and not read twice.
+    A group that registers hold: its results; the gradient of x, and sums for those of the weights.
 `FORWARD`, `GRADIENT`
     The same of a group that is one part, and read twice.
 `MOMENTS`, `NORMALISE`
@@ -444,9 +443,8 @@ HELD_FORWARD = _each_part(
 HELD_GRADIENT = _each_part(
     _HOLD.replace(
         "MORE",
-        """    constexpr int HELD = BOTH ? K : 1;
-    zmlx_raw<T, N, PACKED> gs[HELD];
-    ZMLX_EACH_PLACE({ if (BOTH) gs[k % HELD] = chunk::raw(g + i, N, 0.0f, whole); })""",
+        """    zmlx_raw<T, N, PACKED> gs[K];
+    ZMLX_EACH_PLACE({ gs[k] = chunk::raw(g + i, N, 0.0f, whole); })""",
     )
     + """
     const uint c = least, here = least < most ? N : 0;
@@ -454,9 +452,8 @@ HELD_GRADIENT = _each_part(
     zmlx_fill<N>(by_x, 0.0f);
     zmlx_fill<N>(alone, 0.0f);
     ZMLX_EACH_PLACE({
-      const auto now = BOTH ? gs[k % HELD] : chunk::raw(g + i, N, 0.0f, whole);
       for (int j = 0; j < N; ++j) {
-        const float centred = xs[k].at(j) - shift, back = now.at(j);
+        const float centred = xs[k].at(j) - shift, back = gs[k].at(j);
         part_sum[j] += centred;
         part_square[j] = fma(centred, centred, part_square[j]);
         by_x[j] = fma(back, centred, by_x[j]);
@@ -478,9 +475,8 @@ HELD_GRADIENT = _each_part(
     + """
     ZMLX_EACH_PLACE({
       float v[N];
-      const auto now = BOTH ? gs[k % HELD] : chunk::raw(g + i, N, 0.0f, whole);
       for (int j = 0; j < N; ++j)
-        v[j] = scale * (fma(now.at(j), w[j], -level) - (xs[k].at(j) - mean - off) * back);
+        v[j] = scale * (fma(gs[k].at(j), w[j], -level) - (xs[k].at(j) - mean - off) * back);
       chunk::store(dx + i, v, N, whole);
     })
 """,
