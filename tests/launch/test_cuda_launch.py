@@ -318,6 +318,18 @@ def test_nothing_is_repeated_where_somebody_looks(launches, mx):
     assert math.isnan(launches[-1]["init_value"])
 
 
+def test_an_operation_is_of_a_device(launches, mx, monkeypatch):
+    """Of the one that it came on first: a launch on another is made as if it were new."""
+    made = kernel()
+    for _ in range(4):
+        made(**arguments())
+    assert len(launches) == 3
+    monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu, 1))
+    for _ in range(3):
+        made(**arguments())
+    assert len(launches) == 6
+
+
 def test_threads_have_operations_of_their_own(launches, mx):
     made = kernel()
     for _ in range(4):

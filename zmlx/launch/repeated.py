@@ -68,12 +68,8 @@ class Repeated:
         somebody looks at launches."""
         try:
             known = self._known.get(_key(inputs, shapes, dtypes, grid, threadgroup, template))
-        except (
-            TypeError,
-            ValueError,
-            AttributeError,
-        ):  # no call at all: what is wrong with it is said elsewhere
-            return None
+        except (TypeError, ValueError, AttributeError):
+            return None  # no call at all: what is wrong with it is said elsewhere
         if known is None or not records.undisturbed() or hook.current() is not None:
             return None
         # True and 1.0 are equal to 1, and no extents to write down.
@@ -101,7 +97,7 @@ class Repeated:
                 self._came.clear()
                 self._known.clear()
             self._came.add(key)
-        elif (operation := make(signature, call)) is not None:
+        elif key not in self._known and (operation := make(signature, call)) is not None:
             mx = mlx()
             self._known[key] = _Known(mx.compile(operation), signature, mx.default_device(), backend, path)
 
