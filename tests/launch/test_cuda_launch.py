@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -295,15 +296,33 @@ def test_some_launches_are_never_the_same_operation(launches, mx, creation, chan
         ({"output_shapes": [(3.5, 4)]}, "output_shapes"),
         ({"inputs": ["text"]}, "inputs"),
         ({"output_dtypes": []}, "output_dtypes"),
+        ({"inputs": [], "output_dtypes": "two"}, "inputs"),
+        ({"output_shapes": [], "output_dtypes": "shape"}, "output_shapes"),
+        ({"output_shapes": "dtype", "output_dtypes": []}, "output_shapes"),
+        ({"inputs": "generator"}, "inputs"),
+        ({"inputs": "rows"}, "inputs"),
+        ({"inputs": "alike"}, "inputs"),
+        ({"output_shapes": {(3, 4): 1}}, "output_shapes"),
+        ({"template": {}}, "template"),
+        ({"template": 0}, "template"),
     ],
     ids=str,
 )
 def test_what_is_no_launch_is_an_error_as_before(launches, mx, changes, error):
-    made = kernel()
+    made, (x,) = kernel(), arguments()["inputs"]
     for _ in range(4):
         made(**arguments())
+    values = {
+        "two": [mx.float32, ((3, 4), mx.float32)],
+        "shape": [(3, 4), mx.float32],
+        "dtype": [(3, 4), mx.float32],
+        "generator": (array for array in [x]),
+        "rows": x.reshape(1, 3, 4),
+        "alike": [SimpleNamespace(shape=x.shape, dtype=x.dtype)],
+    }
+    wrong = {name: values[v] if isinstance(v, str) else v for name, v in changes.items()}
     with pytest.raises(ValueError, match=error):
-        made(**arguments(**changes))
+        made(**arguments(**wrong))
 
 
 def test_nothing_is_repeated_where_somebody_looks(launches, mx):

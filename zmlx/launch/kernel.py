@@ -233,7 +233,7 @@ class MetalKernel:
         """
         if self._repeated and stream is None and init_value is None and verbose is False:
             outputs = self._repeated.outputs(
-                inputs, output_shapes, output_dtypes, grid, threadgroup, template or ()
+                inputs, output_shapes, output_dtypes, grid, threadgroup, () if template is None else template
             )
             if outputs is not None:
                 return outputs

@@ -57,19 +57,25 @@ class Repeated:
 
     def outputs(
         self,
-        inputs: Sequence[Any],
-        shapes: Sequence[Any],
-        dtypes: Sequence[Any],
+        inputs: Any,
+        shapes: Any,
+        dtypes: Any,
         grid: Any,
         threadgroup: Any,
-        template: Sequence[tuple[str, Any]],
+        template: Any,
     ) -> list[mx.array] | None:
         """The outputs of a call with these arguments, not yet checked; None if nothing like it is remembered, or
         somebody looks at launches."""
+        if not (type(inputs) is type(shapes) is type(dtypes) is list and type(template) in (list, tuple)):
+            return None  # no call, perhaps: what is wrong with it is said elsewhere
+        array = mlx().array
+        for x in inputs:
+            if not isinstance(x, array):
+                return None
         try:
             known = self._known.get(_key(inputs, shapes, dtypes, grid, threadgroup, template))
-        except (TypeError, ValueError, AttributeError):
-            return None  # no call at all: what is wrong with it is said elsewhere
+        except (TypeError, ValueError):
+            return None
         if known is None or not records.undisturbed() or hook.current() is not None:
             return None
         # True and 1.0 are equal to 1, and no extents to write down.
@@ -111,6 +117,6 @@ def _key(
     template: Sequence[tuple[str, Any]],
 ) -> tuple[Any, ...]:
     """All that launches of a kernel are made of but what the inputs hold, and the thread."""
-    arrays = [(x.shape, x.dtype) for x in inputs]
-    values = [(name, type(value), value) for name, value in template]
-    return get_ident(), grid, threadgroup, *shapes, *dtypes, *arrays, *values
+    arrays = tuple([(x.shape, x.dtype) for x in inputs])
+    values = tuple([(name, type(value), value) for name, value in template])
+    return get_ident(), grid, threadgroup, tuple(shapes), tuple(dtypes), arrays, values

@@ -29,7 +29,7 @@ KILLS = int(os.environ.get("ZMLX_TEST_KILLS", "10"))
 
 CASES = {
     "a.b/float32/s": GoldenCase("float32", (2,), (0.1, "nan"), "1f", "2e", 0.5, 0.25),
-    "a.c/int8/s": GoldenCase("int8", (1,), (-7,), environment={"date": "x"}),
+    "a.c/int8/s": GoldenCase("int8", (1,), (-7,), environment={"date": "x"}, other_sources={"cuda": "3d"}),
 }
 SMALL = GoldenFile("cpu", {"device": "d"}, CASES)
 

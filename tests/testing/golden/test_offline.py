@@ -164,6 +164,8 @@ def compare(tmp_path, mine, theirs=CASE):
     [
         (replace(CASE, input_hash="j"), "stale input", "the two were recorded from different inputs"),
         (replace(CASE, source_hash="t"), "stale source", "recorded from different sources of the kernel"),
+        (replace(CASE, source_hash="t", other_sources={"cuda": "r"}), "stale source", "different sources"),
+        (replace(CASE, source_hash="t", other_sources={"metal": "s"}), "stale source", "different sources"),
         (replace(CASE, shape=(1, 2)), "shape", "float32 of shape (1, 2) and float32 of shape (2,) cannot"),
         (replace(CASE, values=(0.5, "nan")), "values", "a NaN or an infinity where the other has a number"),
     ],
@@ -175,6 +177,16 @@ def test_what_is_wrong_between_two_files_is_found(tmp_path, mine, kind, said):
     assert (finding.kind, finding.case) == (kind, "a.b/float32/s")
     assert finding.message.startswith("cpu against cuda: a.b/float32/s: ")
     assert said in finding.message
+
+
+@pytest.mark.parametrize("knows", ["mine", "theirs"])
+def test_back_ends_may_launch_kernels_of_their_own(tmp_path, knows):
+    """One of the two files says what the other was to be recorded from."""
+    mine = replace(CASE, source_hash="t", other_sources={"cuda": "s"} if knows == "mine" else {})
+    theirs = replace(CASE, other_sources={"cpu": "t"} if knows == "theirs" else {})
+    comparison = compare(tmp_path, mine, theirs)
+    assert comparison.ok
+    assert [r.identical for r in comparison.results if r.against == "cuda"] == [True]
 
 
 def test_a_difference_is_shown_and_not_judged(tmp_path):

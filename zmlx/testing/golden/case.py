@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 STOCK_SOURCE = "mlx"
 
 _CASE_KEYS = {
-    *("dtype", "shape", "input_hash", "source_hash", "error", "environment", "oracle", "checksum", "values"),
+    *("dtype", "shape", "input_hash", "source_hash", "other_sources", "error", "environment", "oracle"),
+    *("checksum", "values"),
 }
 _MAX_DIMENSIONS = 32  # NumPy 1 has no more
 _NON_NUMBERS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -50,6 +51,8 @@ class GoldenCase:
         What differs from the file's environment, for a case that was recorded by itself.
     oracle : str
         "float32" if the oracle is MLX operations in float32; empty for float64.
+    other_sources : mapping of str to str
+        By back end, the `source_hash` that a record of the same day has there, where it is another one.
     """
 
     dtype: str
@@ -61,6 +64,7 @@ class GoldenCase:
     rms: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     oracle: str = ""
+    other_sources: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_array(cls, array: NDArray[Any], dtype: str, **known: Any) -> GoldenCase:
@@ -110,6 +114,8 @@ class GoldenCase:
             made["input_hash"] = self.input_hash
         if self.source_hash:
             made["source_hash"] = self.source_hash
+        if self.other_sources:
+            made["other_sources"] = {key: self.other_sources[key] for key in sorted(self.other_sources)}
         if self.max_ulp is not None and self.rms is not None:
             made["error"] = {"max_ulp": _figure(self.max_ulp), "rms": _figure(self.rms)}
         if self.environment:
@@ -146,6 +152,9 @@ class GoldenCase:
         for key in ("input_hash", "source_hash", "oracle"):
             if not isinstance(raw.get(key, ""), str):
                 raise ValueError(f"{key} must be text, got {raw[key]!r}")
+        sources = raw.get("other_sources", {})
+        if not isinstance(sources, dict) or not all(isinstance(v, str) for v in sources.values()):
+            raise ValueError(f"other_sources must be text by back end, got {str(sources)[:80]}")
         environment = raw.get("environment", {})
         if not isinstance(environment, dict) or not all(isinstance(v, str) for v in environment.values()):
             raise ValueError(f"the environment must be text, got {str(environment)[:80]}")
@@ -158,6 +167,7 @@ class GoldenCase:
             values=tuple(values),
             input_hash=str(raw.get("input_hash", "")),
             source_hash=str(raw.get("source_hash", "")),
+            other_sources=sources,
             max_ulp=_read_figure(error.get("max_ulp")),
             rms=_read_figure(error.get("rms")),
             environment=environment,

@@ -81,6 +81,16 @@ class Expectation:
             self.op.run(self.sample, self.dtype)
         return _sources_digest(launches)
 
+    def other_sources(self, backend: str) -> dict[str, str]:
+        """By back end, the `source_hash` of those that launch other kernels than `backend` does."""
+        if not self.op.kernel:
+            return {}
+        own = self.source_hash(backend)
+        others = [
+            name for name in _compat.BACKENDS if name != backend and self.dtype in self.op.dtypes_on(name)
+        ]
+        return {name: found for name in others if (found := self.source_hash(name)) != own}
+
 
 class Catalogue:
     """The golden cases of some operations; each oracle runs once, whichever back ends are compared."""

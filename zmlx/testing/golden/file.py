@@ -10,6 +10,7 @@ One file a back end, ``golden_values/<backend>.json``::
         "transformer.swiglu/float16/small": {
           "dtype": "float16", "shape": [4, 8],
           "input_hash": "…", "source_hash": "…",
+          "other_sources": {"cuda": "…"},      (of back ends that launch other kernels)
           "error": {"max_ulp": 0.5, "rms": 0.28},
           "environment": {"date": "…"},        (what differs from the file's, for a case recorded by itself)
           "oracle": "float32",                 (if it is MLX operations in float32; else float64 NumPy)

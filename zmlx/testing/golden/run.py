@@ -141,7 +141,8 @@ def record(
             measured = measure(expected, backend)
             if not measured.verdict.ok:
                 raise GoldenError(f"Not recorded, for it is wrong. {measured.verdict.message}")
-            recorded[expected.name] = measured.case
+            others = expected.other_sources(backend)
+            recorded[expected.name] = replace(measured.case, other_sources=others)
         golden = GoldenFile(backend, describe_environment(backend), recorded)
     old = GoldenFile(backend)
     if kernel == "*":
