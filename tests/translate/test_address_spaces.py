@@ -113,9 +113,20 @@ def test_storage_in_macros():
     ).replace(")[8]", ") [8]")
     pasted = header("#define TILE(n) threadgroup float tile_##n[4]\n")
     assert "float (&tile_##n)[4] = zmlx_group.slot<float[4]>" in pasted
+    assert "zmlx_storage<float[4]> zmlx_tile_##n;" in header(
+        "#define TILE(n) threadgroup float tile_##n[4]\n", "cuda"
+    )
+    two = header("#define TILE(n) threadgroup float n[4]\n", "cuda")
+    assert "zmlx_storage<float[4]> zmlx_##n; float (&n)[4] = zmlx_##n.value()" in two
     two_lines = header("#define S(n) threadgroup float n[8]; \\\n  n[0] = 1.0;\nint after;")
     assert "slot<float[8]>" in two_lines
     assert "n[0] ->* zmlx_into = 1.0f; int after;" in two_lines
+
+
+def test_a_size_may_be_a_macro_with_a_comparison():
+    text = body("threadgroup float a[SIZE], b[2];", header="#define SIZE 128 >> 2\n")
+    assert "slot<float[(SIZE)]>" in text
+    assert "slot<float[2]>" in text
 
 
 def test_a_macro_may_be_another_name_of_an_address_space():

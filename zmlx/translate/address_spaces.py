@@ -15,7 +15,7 @@ that is not understood is refused: dropping the word would give each thread a va
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 from zmlx.metal.structure import Fragment, Macro, Program
@@ -120,13 +120,18 @@ class AddressSpaces:
         if fragment.text(index - 1) == ")" and fragment.text(fragment.partner(index - 1) - 1) in _ALIGNED:
             fragment.erase(fragment.partner(index - 1) - 1, index - 1)
         fragment.erase(index + 1, end)
-        token.text = "; ".join(self._storage(kind, name, extents) for name, extents in declarators)
+        parameters: Sequence[str] = (fragment.macro.parameters or ()) if fragment.macro else ()
+        token.text = "; ".join(
+            self._storage(kind, name, extents, parameters) for name, extents in declarators
+        )
 
-    def _storage(self, kind: str, name: str, extents: str) -> str:
-        """A declaration of ``name`` as a reference into the group's memory."""
+    def _storage(self, kind: str, name: str, extents: str, parameters: Sequence[str]) -> str:
+        """A declaration of ``name`` as a reference into the group's memory; in a macro of these ``parameters``."""
         reference = f"{kind} (&{name}){extents}" if extents else f"{kind}& {name}"
         if self.target == "cuda":
-            return f"__shared__ zmlx_storage<{kind}{extents}> zmlx_{name}; {reference} = zmlx_{name}.value()"
+            # A parameter is written out only where it is a word of its own.
+            held = f"zmlx_##{name}" if name.split("##")[0] in parameters else f"zmlx_{name}"
+            return f"__shared__ zmlx_storage<{kind}{extents}> {held}; {reference} = {held}.value()"
         return f'{reference} = zmlx_group.slot<{kind}{extents}>(__COUNTER__, "{name}")'
 
     def _declarator(self, fragment: Fragment, index: int) -> int:
@@ -223,9 +228,11 @@ class AddressSpaces:
             name = "".join(fragment.text(k) for k in range(index, i))
             extents = ""
             while fragment.text(i) == "[" and fragment.partner(i) > 0:
-                extent = one_line(fragment.tokens(i + 1, fragment.partner(i) - 1))
-                # Among template arguments a `>` ends them, within brackets too.
-                extents += f"[({extent})]" if ">" in extent else f"[{extent}]"
+                inside = range(i + 1, fragment.partner(i))
+                extent = one_line(fragment.tokens(inside.start, inside.stop - 1))
+                # Among template arguments a `>` ends them, within brackets too. A macro may have one.
+                ends = ">" in extent or any(fragment.text(k) in self.program.macros for k in inside)
+                extents += f"[({extent})]" if ends else f"[{extent}]"
                 i = fragment.partner(i) + 1
             declarators.append((name, extents))
             while fragment.text(i) == "__attribute__" and fragment.partner(i + 1) > i:

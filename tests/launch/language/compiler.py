@@ -137,9 +137,25 @@ WORDS = (
     ),
     _words(
         "sizes of `threadgroup` arrays that are computed",
-        "constexpr int n_ = 4; threadgroup float s_[1 << n_], u_[n_ > 4 ? 4 : 16]; s_[i] = x[i]; u_[i] = half(1); "
+        "constexpr int n_ = 4; threadgroup float s_[1 << n_], u_[n_ > 4 ? 4 : 16], w_[SIZE]; "
+        "s_[i] = x[i]; u_[i] = half(1); w_[i] = 2; "
+        "threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s_[15 - i] + u_[i] + w_[i];",
+        lambda values: X[::-1] + 3,
+        header="#define SIZE 64 >> 2\n",
+    ),
+    _words(
+        "a macro that declares a `threadgroup` array, twice",
+        "SHARED(s_) SHARED(u_) s_[i] = x[i]; u_[i] = 2 * x[i]; "
         "threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s_[15 - i] + u_[i];",
-        lambda values: X[::-1] + 1,
+        lambda values: X[::-1] + 2 * X,
+        header="#define SHARED(name) threadgroup float name[16];\n",
+    ),
+    _words(
+        "an `enum` beside integers, floats and halves",
+        "for (int k_ = 0; k_ < LAST; ++k_)"
+        "  out[i] = (i < HALF ? x[i] * LAST : x[i] + HALF) + half(1) * HALF + (LAST == 5);",
+        lambda values: np.where(np.arange(16) < 8, X * 5, X + 8) + 9,
+        header="enum { HALF = 1 << 3, LAST = 5 };\n",
     ),
     _words(
         "`coherent(device)`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from zmlx.metal.declarations import declarations
@@ -34,7 +35,7 @@ class _GroupStorage(AddressSpaces):
             except _Unclear:
                 token.text = "threadgroup"
 
-    def _storage(self, kind: str, name: str, extents: str) -> str:
+    def _storage(self, kind: str, name: str, extents: str, parameters: Sequence[str]) -> str:
         return f"auto& {name} = zmlx_legal_group<{kind}{extents}>()"
 
 

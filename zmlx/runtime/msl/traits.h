@@ -211,6 +211,10 @@ constexpr bool has_sign() {
 
 template <class T>
 using if_integer = enable_if_t<is_integer<T>() || __is_enum(T), int>;
+// Of an enum beside H itself, and not beside what could be converted to H: of `i < Q`, an integer and an enum, such
+// operators would be as good as the compiler's own.
+template <class A, class H, class E>
+using if_enum_beside = enable_if_t<__is_enum(E) && same<A, H>(), int>;
 
 }  // namespace detail
 

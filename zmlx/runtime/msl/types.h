@@ -158,12 +158,20 @@ ZMLX_FN constexpr half::half(bfloat value) : half(static_cast<float>(value)) {}
   }                                                                                    \
   ZMLX_FN constexpr R operator op(H a, float b) { return static_cast<float>(a) op b; } \
   ZMLX_FN constexpr R operator op(float a, H b) { return a op static_cast<float>(b); } \
-  template <class T, detail::if_integer<T> = 0>                                        \
+  template <class T, enable_if_t<detail::is_integer<T>(), int> = 0>                    \
   ZMLX_FN constexpr same operator op(H a, T b) {                                       \
     return a op H(b);                                                                  \
   }                                                                                    \
-  template <class T, detail::if_integer<T> = 0>                                        \
+  template <class T, enable_if_t<detail::is_integer<T>(), int> = 0>                    \
   ZMLX_FN constexpr same operator op(T a, H b) {                                       \
+    return H(a) op b;                                                                  \
+  }                                                                                    \
+  template <class A, class E, detail::if_enum_beside<A, H, E> = 0>                     \
+  ZMLX_FN constexpr same operator op(A a, E b) {                                       \
+    return a op H(b);                                                                  \
+  }                                                                                    \
+  template <class E, class A, detail::if_enum_beside<A, H, E> = 0>                     \
+  ZMLX_FN constexpr same operator op(E a, A b) {                                       \
     return H(a) op b;                                                                  \
   }
 #define ZMLX_SMALL_FLOAT_OPERATORS(H) \
