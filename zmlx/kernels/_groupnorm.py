@@ -142,11 +142,13 @@ _MEET = """
     const float apart = shift - mean + lack;
 """
 
-_TWO_SUMS = """
-    float met[2] = {share * apart, fma(share * apart, apart, around)};
-    team.template sums<2>(met);
-    const float off = met[0] / held, spread = met[1];
+_OF_ALL = """    const float off = met[0] / held, spread = met[1];
 """
+
+_TWO_SUMS = f"""
+    float met[2] = {{share * apart, fma(share * apart, apart, around)}};
+    team.template sums<2>(met);
+{_OF_ALL}"""
 
 _MOMENTS = (
     _SHIFT
@@ -375,7 +377,7 @@ _GRADIENT_OF_X = (
 _GRADIENT_ARRAYS = "T x, T g, T dx, U gamma"
 
 GRADIENT = _each_part(
-    _SUMS + "    const float off = met[0] / held, spread = met[1];\n" + _GRADIENT_OF_X,
+    _SUMS + _OF_ALL + _GRADIENT_OF_X,
     _GRADIENT_ARRAYS,
     storage=_STORAGE,
 )
@@ -470,7 +472,7 @@ HELD_GRADIENT = _each_part(
     + _LINES
     + _MEET
     + _FOUR_SUMS
-    + "    const float off = met[0] / held, spread = met[1];\n"
+    + _OF_ALL
     + _STATS
     + """
     ZMLX_EACH_PLACE({

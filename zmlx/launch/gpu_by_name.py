@@ -61,7 +61,7 @@ def replacements() -> tuple[tuple[Replacement, Callable[..., Any]], ...]:
         for module in ("mlx.core", "mlx.core.metal")
         if hasattr(importlib.import_module(module), "device_info")
     ]
-    if not _has_gpu():
+    if not gpu_backend():
         made += [_replaced("mlx.core", name, _of_a_device) for name in _OF_A_DEVICE if hasattr(mx, name)]
         made += [
             _replaced(module, name, _with_a_stream)
@@ -73,7 +73,7 @@ def replacements() -> tuple[tuple[Replacement, Callable[..., Any]], ...]:
 
 def on_the_cpu(device: Any) -> Any:
     """The device or stream that code asks for, of which it is known that the code `is_told`."""
-    return mlx().cpu if _is_gpu(device) and not _has_gpu() else device
+    return mlx().cpu if _is_gpu(device) and not gpu_backend() else device
 
 
 def _is_gpu(device: Any) -> bool:
@@ -84,9 +84,12 @@ def _is_gpu(device: Any) -> bool:
 
 
 @cache
-def _has_gpu() -> bool:
+def gpu_backend() -> str:
+    """The GPU back end that MLX has here, "metal" or "cuda", which no program changes; empty if it has none."""
+    if METAL_IS_AVAILABLE.native():
+        return "metal"
     mx = mlx()
-    return bool(METAL_IS_AVAILABLE.native() or (hasattr(mx, "cuda") and mx.cuda.is_available()))
+    return "cuda" if hasattr(mx, "cuda") and mx.cuda.is_available() else ""
 
 
 def _functions_on_streams(module: str) -> list[str]:

@@ -407,19 +407,10 @@ def current_backend(stream: Any = None) -> str:
     device = mx.default_device() if stream is None else getattr(stream, "device", stream)
     if device == mx.cpu:
         return "cpu"
-    kind = _gpu()
-    if not kind:
+    backend = gpu_by_name.gpu_backend()
+    if not backend:
         raise RuntimeError(MSG_NO_GPU)
-    return kind
-
-
-@cache
-def _gpu() -> str:
-    """The GPU back end that MLX has here, which no program changes; empty if it has none."""
-    mx = mlx()
-    if mx.metal.is_available():
-        return "metal"
-    return "cuda" if hasattr(mx, "cuda") and mx.cuda.is_available() else ""
+    return backend
 
 
 @cache

@@ -152,12 +152,8 @@ class GoldenCase:
         for key in ("input_hash", "source_hash", "oracle"):
             if not isinstance(raw.get(key, ""), str):
                 raise ValueError(f"{key} must be text, got {raw[key]!r}")
-        sources = raw.get("other_sources", {})
-        if not isinstance(sources, dict) or not all(isinstance(v, str) for v in sources.values()):
-            raise ValueError(f"other_sources must be text by back end, got {str(sources)[:80]}")
-        environment = raw.get("environment", {})
-        if not isinstance(environment, dict) or not all(isinstance(v, str) for v in environment.values()):
-            raise ValueError(f"the environment must be text, got {str(environment)[:80]}")
+        sources = _texts(raw.get("other_sources", {}), "other_sources must be text by back end")
+        environment = _texts(raw.get("environment", {}), "the environment must be text")
         error = raw.get("error", {})
         if not isinstance(error, dict) or not error.keys() <= {"max_ulp", "rms"}:
             raise ValueError(f"bad error figures {error!r}")
@@ -173,6 +169,13 @@ class GoldenCase:
             environment=environment,
             oracle=str(raw.get("oracle", "")),
         )
+
+
+def _texts(found: Any, wanted: str) -> dict[str, str]:
+    """`found`, which has to be a dict of texts."""
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{wanted}, got {str(found)[:80]}")
+    return found
 
 
 def _is_value(value: Any, dtype: str) -> bool:

@@ -81,11 +81,8 @@ class Expectation:
             self.op.run(self.sample, self.dtype)
         return _sources_digest(launches)
 
-    def other_sources(self, backend: str) -> dict[str, str]:
-        """By back end, the `source_hash` of those that launch other kernels than `backend` does."""
-        if not self.op.kernel:
-            return {}
-        own = self.source_hash(backend)
+    def other_sources(self, backend: str, own: str) -> dict[str, str]:
+        """By back end, the `source_hash` of those that launch other kernels than `backend`, whose hash is `own`."""
         others = [
             name for name in _compat.BACKENDS if name != backend and self.dtype in self.op.dtypes_on(name)
         ]

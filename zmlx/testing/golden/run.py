@@ -141,7 +141,7 @@ def record(
             measured = measure(expected, backend)
             if not measured.verdict.ok:
                 raise GoldenError(f"Not recorded, for it is wrong. {measured.verdict.message}")
-            others = expected.other_sources(backend)
+            others = expected.other_sources(backend, measured.case.source_hash)
             recorded[expected.name] = replace(measured.case, other_sources=others)
         golden = GoldenFile(backend, describe_environment(backend), recorded)
     old = GoldenFile(backend)
